@@ -1,0 +1,1 @@
+"""mlfn: submit Python functions as durable, tracked runs."""
