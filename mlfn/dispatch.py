@@ -1,0 +1,488 @@
+"""Plan -> stored run -> started -> recorded; retries, deadlines, cancels: the one place where order matters.
+
+A run is in the store before anything starts, claimed there before a worker gets it, and terminal there before anyone
+is told. One thread per process and place does all of it after `submit`; the store's fences hold against other processes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlfn import errors
+from mlfn.errors import StorageError
+from mlfn.execution import CallShape, Task, outcome_from_json
+from mlfn.identity import ProcessIdentity, identify, now
+from mlfn.places.base import Gone, Place, Reported, Room, WorkerStarted
+from mlfn.secrets import Secret
+from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
+from mlfn.store.changes import (
+    Adopted,
+    CancelRequested,
+    Change,
+    Claimed,
+    Finished,
+    MetricLogged,
+    OutputLogged,
+    Progressed,
+    Requeued,
+    Started,
+    Submitted,
+    Withdrawn,
+)
+from mlfn.store.reading import WorkerRow
+from mlfn.store.sql import SqlStore
+from mlfn.verdict import failed, of_exit, retry_of, waits_before_retry
+
+logger = logging.getLogger(__name__)
+_TICK = 0.25  # seconds between looks at cancel requests and at other processes' runs
+_BEAT = 5.0
+_LONG = 3600.0
+NOBODY = ""
+
+
+@dataclass
+class Ticket:
+    """A run that this process sees through, until it is terminal.
+
+    `ours` says that this process may start it; one that was adopted while it ran is only watched.
+    """
+
+    run: str
+    name: str
+    project: str
+    plan: str
+    params: Mapping[str, Any]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    ours: bool = True
+    attempt: int = 0
+    retries: int = 0
+    free: int = 0
+    state: RunState = RunState.PENDING
+    worker: str | None = None
+    started: bool = False
+    deadline: float | None = None
+    cause: Outcome | None = None  # why it is being stopped: how it ends unless the handler was quicker
+    reported: tuple[Outcome, float] | None = None  # what its worker said, held until the worker is gone
+    done: threading.Event = field(default_factory=threading.Event)
+    callbacks: list[Callable[[], None]] = field(default_factory=list)
+
+    def parents(self) -> list[str]:
+        """Return the runs whose outputs are parameters of this one."""
+        return [value["output"]["run"] for value in self.params.values() if "output" in value]
+
+
+class Dispatcher:
+    """The runs that this process submits to one place, and the thread that sees them through."""
+
+    def __init__(self, store: SqlStore, place: Place, *, client: str, logs: Path) -> None:
+        self._store = store
+        self._place = place
+        self._client = client
+        self._logs = logs
+        self._lock = threading.Lock()
+        self._tickets: dict[str, Ticket] = {}
+        self._plans: dict[str, Mapping[str, Any]] = {}
+        self._calls: deque[Callable[[], None]] = deque()
+        self._ready: dict[str, deque[Ticket]] = {}
+        self._delayed: list[tuple[float, int, Ticket]] = []
+        self._waiting: dict[str, list[Ticket]] = {}
+        self._held: dict[str, Ticket] = {}  # worker -> the run it holds
+        self._outbox: list[tuple[Change, Callable[[int], None] | None]] = []
+        self._consumed: dict[str, int] = {}
+        self._departed: list[str] = []
+        self._order = itertools.count()
+        self._next_tick = 0.0
+        self._next_beat = 0.0
+        self._roused = False
+        self._closing = False
+        self._thread: threading.Thread | None = None
+
+    def warm(self) -> None:
+        """Start the thread, and with it a first worker, before they are needed."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._serve, name="mlfn-dispatch", daemon=True)
+                self._thread.start()
+
+    def submit(self, submitted: Submitted, plan: Mapping[str, Any]) -> Ticket:
+        """Store a new run and see it through; when this returns, it cannot be lost any more."""
+        self._store.apply([submitted])
+        ticket = Ticket(
+            submitted.run, submitted.name, submitted.project, submitted.plan, submitted.params, submitted.labels
+        )
+        self._enter(ticket, plan, lambda: self._admit(ticket))
+        return ticket
+
+    def resume(self, record: RunRecord, plan: Mapping[str, Any]) -> Ticket:
+        """See a pending run through that this process has adopted."""
+        ticket = _ticket_of(record, retries=self._store.retries(record.id))
+        self._enter(ticket, plan, lambda: self._admit(ticket))
+        return ticket
+
+    def adopt(self, row: WorkerRow, record: RunRecord | None, plan: Mapping[str, Any] | None) -> None:
+        """Read on in the journal of a dead client's worker, and see through the run that it holds."""
+        if record is not None and plan is not None:
+            ticket = _ticket_of(record, retries=self._store.retries(record.id))
+            ticket.ours, ticket.state, ticket.worker = False, RunState.RUNNING, row.id
+            attempt = next((a for a in self._store.attempts(record.id) if a.attempt == record.attempt), None)
+            ticket.started = attempt is not None and attempt.started is not None
+            self._held[row.id] = ticket
+            self._enter(ticket, plan, lambda: self._set_deadline(ticket))
+        process = ProcessIdentity(row.host, row.pid, row.started)
+        self._call(lambda: self._place.adopt(row.id, process, row.folder, row.consumed))
+
+    def cancel(self, run: str) -> None:
+        """Ask for a run's end; its ticket tells when that is confirmed."""
+        self._store.apply([CancelRequested(run, now())])
+        self._call(lambda: self._stop(run, Outcome(RunState.CANCELLED)))
+
+    def ticket(self, run: str) -> Ticket | None:
+        """Return the ticket of a run that this process sees through."""
+        return self._tickets.get(run)
+
+    def unfinished(self) -> list[Ticket]:
+        """Return what is not terminal yet."""
+        with self._lock:
+            return list(self._tickets.values())
+
+    def on_done(self, ticket: Ticket, callback: Callable[[], None]) -> None:
+        """Call back from the dispatcher's thread when the run is terminal; at once if it is."""
+        with self._lock:
+            if not ticket.done.is_set():
+                ticket.callbacks.append(callback)
+                return
+        callback()
+
+    def close(self) -> None:
+        """End the thread and idle workers; what still runs goes on by itself, journaled."""
+        self._closing = True
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._place.wake()
+            self._thread.join(timeout=10)
+
+    def _enter(self, ticket: Ticket, plan: Mapping[str, Any], then: Callable[[], None]) -> None:
+        with self._lock:
+            self._plans[ticket.plan] = plan
+            self._tickets[ticket.run] = ticket
+        self._call(then)
+
+    def _call(self, action: Callable[[], None]) -> None:
+        """Have the dispatcher's thread do something next."""
+        self._calls.append(action)
+        if self._thread is None:
+            self.warm()
+        if not self._roused:
+            self._roused = True
+            self._place.wake()
+
+    # From here on everything happens in the dispatcher's own thread.
+
+    def _serve(self) -> None:
+        self._place.warm()
+        while not self._closing:
+            try:
+                self._turn()
+            except StorageError as error:
+                logger.error("the store cannot be written; trying again in a second: %s", error)
+                time.sleep(1.0)
+            except Exception:
+                logger.exception("dispatch goes on after an error of its own")
+                time.sleep(0.1)
+        self._place.close()
+
+    def _turn(self) -> None:
+        """Listen, decide, record in one transaction, and only then tell and start."""
+        if not self._outbox:
+            self._listen()
+            self._tick()
+            while self._calls:
+                self._calls.popleft()()
+            self._undelay()
+            self._claim()
+        self._flush()
+
+    def _listen(self) -> None:
+        reports = self._place.collect(self._patience())
+        self._roused = False
+        for report in reports:
+            if isinstance(report, Reported):
+                self._consumed[report.worker] = report.consumed
+                for event in report.events:
+                    self._hear(report.worker, event)
+            elif isinstance(report, Gone):
+                self._bury(report)
+
+    def _patience(self) -> float:
+        if self._calls:
+            return 0.0
+        until = _LONG if not self._tickets else _TICK
+        if self._delayed:
+            until = min(until, self._delayed[0][0] - now())
+        return max(0.0, until)
+
+    def _hear(self, worker: str, event: Mapping[str, Any]) -> None:
+        run, attempt, time_ = event["run"], event["attempt"], event["time"]
+        what = event["event"]
+        ticket = self._held.get(worker)
+        if what == "metric":
+            self._record(MetricLogged(run, attempt, event["name"], event["step"], event["value"], time_))
+        elif what == "output":
+            self._record(OutputLogged(run, attempt, Output(**event["output"])))
+        elif what == "progress":
+            self._record(Progressed(run, attempt, event["progress"]))
+        elif what == "started":
+            self._record(Started(run, attempt, time_))
+            if ticket is not None:
+                ticket.started = True
+                self._set_deadline(ticket)
+        elif what == "finished" and ticket is not None and ticket.run == run and ticket.attempt == attempt:
+            outcome = outcome_from_json(event)
+            if ticket.cause is not None:
+                ticket.reported = (outcome, time_)  # its worker was told to end: the end counts once that is gone
+                return
+            del self._held[worker]
+            self._place.finished(worker)
+            self._conclude(ticket, outcome, time_)
+
+    def _bury(self, gone: Gone) -> None:
+        self._departed.append(gone.worker)
+        ticket = self._held.pop(gone.worker, None)
+        if ticket is None:
+            return
+        outcome, time_ = ticket.reported or (None, now())
+        if outcome is None or (ticket.cause is not None and outcome.state is not RunState.SUCCEEDED):
+            plan = self._plans[ticket.plan]
+            outcome = ticket.cause or of_exit(ticket.name, gone, started=ticket.started, mem=plan["mem"])
+        self._conclude(ticket, outcome, time_)
+
+    def _conclude(self, ticket: Ticket, outcome: Outcome, time_: float) -> None:
+        """Record an attempt's end: the run's end, or the way back to pending."""
+        retry = retry_of(self._plans[ticket.plan])
+        wait = waits_before_retry(outcome, retry, used=ticket.retries, free=ticket.free)
+        if wait is None:
+            self._record(Finished(ticket.run, ticket.attempt, outcome, time_), lambda _: self._finish(ticket, outcome.state))
+            return
+        reason = outcome.reason or Reason.ERROR
+        counts = reason not in (Reason.PREEMPTED, Reason.NEVER_STARTED)
+        ticket.retries, ticket.free = ticket.retries + counts, ticket.free + (not counts)
+        again = Requeued(ticket.run, ticket.attempt, reason, outcome.failure, now() + wait, time_, counts)
+        self._record(again, lambda _: self._delay(ticket, again.not_before))
+        if not ticket.ours:
+            self._record(Adopted(ticket.run, NOBODY, self._client, time_), lambda _: self._finish(ticket, RunState.PENDING))
+
+    def _finish(self, ticket: Ticket, state: RunState) -> None:
+        with self._lock:
+            ticket.state = state
+            self._tickets.pop(ticket.run, None)
+            ticket.done.set()
+        for callback in ticket.callbacks:
+            try:
+                callback()
+            except Exception:
+                logger.exception("a callback of run %s failed", ticket.run)
+        for child in self._waiting.pop(ticket.run, ()):
+            self._call(lambda child=child: self._admit(child))  # type: ignore[misc]
+
+    def _delay(self, ticket: Ticket, until: float) -> None:
+        ticket.state, ticket.worker, ticket.started = RunState.PENDING, None, False
+        ticket.deadline = ticket.cause = ticket.reported = None
+        if ticket.ours:
+            heapq.heappush(self._delayed, (until, next(self._order), ticket))
+
+    def _undelay(self) -> None:
+        while self._delayed and self._delayed[0][0] <= now():
+            self._queue(heapq.heappop(self._delayed)[2])
+
+    def _admit(self, ticket: Ticket) -> None:
+        """Queue a run whose inputs are there; hold one whose parents still run; fail one whose parent failed."""
+        parents = ticket.parents()
+        if not parents:
+            self._queue(ticket)
+            return
+        states = self._store.states(parents)
+        for parent in parents:
+            state = states[parent][0] if parent in states else RunState.FAILED
+            if state.is_terminal and state is not RunState.SUCCEEDED:
+                self._withdraw(ticket, failed(Reason.ERROR, self._parent_failed(ticket, parent, state)))
+                return
+        for parent in parents:
+            if not states[parent][0].is_terminal:
+                self._waiting.setdefault(parent, []).append(ticket)
+                return
+        try:
+            ticket.params = {name: self._resolved(value) for name, value in ticket.params.items()}
+        except errors.NotFoundError as error:
+            self._withdraw(ticket, failed(Reason.ERROR, error))
+            return
+        self._queue(ticket)
+
+    def _parent_failed(self, ticket: Ticket, parent: str, state: RunState) -> errors.ParentFailedError:
+        try:
+            name = self._store.get_run(parent).name
+        except errors.NotFoundError:
+            return errors.ParentFailedError(f"{ticket.name} waits for run {parent[:8]}, which is not in the store.")
+        return errors.ParentFailedError(
+            f"{ticket.name} waits for an output of {name} ({parent[:8]}), which {state.value}; "
+            f"`mlfn show {parent[:8]}` says why."
+        )
+
+    def _resolved(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
+        if "output" not in value:
+            return value
+        parent, key = self._store.get_run(value["output"]["run"]), value["output"]["key"]
+        outputs = {output.key: output for output in self._store.outputs(parent.id, parent.attempt)}
+        if key not in outputs:
+            raise errors.NotFoundError(f"{parent.name} ({parent.id[:8]}) has no output {key!r}: {errors.nearest(key, outputs)}")
+        output = outputs[key]
+        return {"packer": output.packer, "inline": output.inline, "uri": output.uri, "sha256": output.sha256}
+
+    def _queue(self, ticket: Ticket) -> None:
+        if ticket.state is RunState.PENDING:
+            self._ready.setdefault(ticket.plan, deque()).append(ticket)
+
+    def _claim(self) -> None:
+        """Give ready runs to workers that are free, plan by plan in the order in which their first run came."""
+        for digest in list(self._ready):
+            queue, plan = self._ready[digest], self._plans[digest]
+            while queue:
+                if queue[0].state is not RunState.PENDING:
+                    queue.popleft()  # cancelled while it waited
+                    continue
+                room = self._place.reserve(digest, plan)
+                if isinstance(room, Room):
+                    self._hand_over(queue.popleft(), room)
+                elif room.error is not None:
+                    self._withdraw(queue.popleft(), failed(Reason.NEVER_STARTED, _as_mlfn(room.error)))
+                else:
+                    break
+            if not queue:
+                del self._ready[digest]
+
+    def _hand_over(self, ticket: Ticket, room: Room) -> None:
+        if room.report is not None:
+            self._register(room.report)
+        ticket.state, ticket.worker = RunState.RUNNING, room.worker
+        self._held[room.worker] = ticket
+        log = str(self._logs / ticket.run[:2] / f"{ticket.run}-{ticket.attempt + 1}.log")
+        claim = Claimed(ticket.run, self._client, room.worker, log, now())
+        self._record(claim, lambda attempt: self._launch(ticket, room.worker, attempt, log))
+
+    def _register(self, started: WorkerStarted) -> None:
+        process = identify(started.pid)
+        self._store.register_worker(started.worker, process, client=self._client, folder=started.folder)
+
+    def _launch(self, ticket: Ticket, worker: str, attempt: int, log: str) -> None:
+        if not attempt:
+            self._not_claimed(ticket, worker)
+            return
+        ticket.attempt = attempt
+        plan = self._plans[ticket.plan]
+        task = Task(
+            run=ticket.run,
+            attempt=attempt,
+            name=ticket.name,
+            project=ticket.project,
+            params=ticket.params,
+            outputs=tuple(plan["outputs"]),
+            shape=CallShape(**{**plan["shape"], "positional": tuple(plan["shape"]["positional"])}),
+            labels=ticket.labels,
+            secrets=tuple(Secret(**item) for item in plan["secrets"]),
+            log=log,
+        )
+        self._place.start(worker, task)
+
+    def _not_claimed(self, ticket: Ticket, worker: str) -> None:
+        """Somebody else asked for its end, or took it over, between queue and claim."""
+        del self._held[worker]
+        self._place.finished(worker)
+        record = self._store.get_run(ticket.run)
+        ticket.state = record.state
+        if record.state is RunState.PENDING and record.owner == self._client:
+            self._withdraw(ticket, Outcome(RunState.CANCELLED))
+        else:
+            self._finish(ticket, record.state)
+
+    def _withdraw(self, ticket: Ticket, outcome: Outcome) -> None:
+        ticket.state = outcome.state  # at once, so that no claim comes between
+        self._record(Withdrawn(ticket.run, outcome, now()), lambda _: self._finish(ticket, outcome.state))
+
+    def _stop(self, run: str, cause: Outcome) -> None:
+        ticket = self._tickets.get(run)
+        if ticket is None or ticket.cause is not None or ticket.state.is_terminal:
+            return
+        if ticket.state is RunState.PENDING:
+            self._withdraw(ticket, cause)
+        elif ticket.worker is not None:
+            ticket.cause = cause
+            self._place.stop(ticket.worker)
+
+    def _set_deadline(self, ticket: Ticket) -> None:
+        if (limit := self._plans[ticket.plan]["timeout"]) is not None:
+            ticket.deadline = time.monotonic() + limit
+
+    def _tick(self) -> None:
+        """Do what no message triggers."""
+        moment = time.monotonic()
+        if moment < self._next_tick or not self._tickets:
+            return
+        self._next_tick = moment + _TICK
+        for run in self._store.cancel_requests(self._client):
+            self._stop(run, Outcome(RunState.CANCELLED))
+        for ticket in list(self._held.values()):
+            if ticket.deadline is not None and moment >= ticket.deadline:
+                self._stop(ticket.run, self._overdue(ticket))
+        for parent in [parent for parent in self._waiting if parent not in self._tickets]:
+            for child in self._waiting.pop(parent):
+                self._admit(child)
+        if moment >= self._next_beat:
+            self._next_beat = moment + _BEAT
+            self._store.register_client(self._client, identify(os.getpid()), time=now())
+
+    def _overdue(self, ticket: Ticket) -> Outcome:
+        limit = self._plans[ticket.plan]["timeout"]
+        text = f"{ticket.name} did not end within its timeout of {limit:g} s; raise timeout=, or make it quicker."
+        return failed(Reason.TIMEOUT, errors.RunTimeoutError(text))
+
+    def _record(self, change: Change, then: Callable[[int], None] | None = None) -> None:
+        self._outbox.append((change, then))
+
+    def _flush(self) -> None:
+        """Make this turn's changes last, then act on them; what a full disk refuses is kept and tried again."""
+        if self._outbox or self._consumed:
+            answers = self._store.apply(
+                [change for change, _ in self._outbox], consumed=self._consumed, client=self._client
+            )
+            done, self._outbox, self._consumed = self._outbox, [], {}
+            for (_, then), answer in zip(done, answers, strict=True):
+                if then is not None:
+                    then(answer)
+        while self._departed:
+            self._store.remove_worker(self._departed[-1])
+            self._place.forget(self._departed.pop())
+
+
+def _ticket_of(record: RunRecord, *, retries: int) -> Ticket:
+    return Ticket(
+        record.id,
+        record.name,
+        record.project,
+        record.plan,
+        record.params,
+        record.labels,
+        attempt=record.attempt,
+        retries=retries,
+    )
+
+
+def _as_mlfn(error: Exception) -> errors.MlfnError:
+    return error if isinstance(error, errors.MlfnError) else errors.MlfnError(f"{type(error).__name__}: {error}")

@@ -1,0 +1,272 @@
+"""Task -> call -> outputs: the same code in every place; standard library, cloudpickle and what the function needs."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import inspect
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlfn.codec import Codec
+from mlfn.errors import MlfnError, OutputError, PayloadError, StorageError
+from mlfn.secrets import Secret, read_secret
+from mlfn.spec.record import Outcome, Output, Reason, RemoteFailure, RunState
+from mlfn.user_context import Cancelled, Context, Pruned, Reporter, call_within
+
+_PACKAGE = str(Path(__file__).parent)
+_MAX_TRACEBACK = 64_000  # characters; a recursion error would otherwise fill the store
+
+
+class Channel(Protocol):
+    """Where reports of a run go: a journal, a store, a service. The events are the same on each."""
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        """Take one event; returns when it cannot be lost with this process."""
+
+
+@dataclass(frozen=True)
+class CallShape:
+    """How to pass parameters by name to the handler: worked out from its signature by the caller."""
+
+    positional: tuple[str, ...] = ()
+    varargs: str | None = None
+    varkw: str | None = None
+    context: str | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """One attempt at one run, as it travels."""
+
+    run: str
+    attempt: int
+    name: str
+    project: str
+    params: Mapping[str, Any]
+    outputs: tuple[str, ...] = ()
+    shape: CallShape = field(default_factory=CallShape)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[Secret, ...] = ()
+    log: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Task:
+        """Rebuild from `to_json`."""
+        shape = data["shape"]
+        return cls(
+            **{
+                **data,
+                "outputs": tuple(data["outputs"]),
+                "shape": CallShape(**{**shape, "positional": tuple(shape["positional"])}),
+                "secrets": tuple(Secret(**item) for item in data["secrets"]),
+            }
+        )
+
+
+class RunReporter(Reporter):
+    """Packs what the handler logs, and sends it."""
+
+    def __init__(self, task: Task, codec: Codec, channel: Channel, secrets: Mapping[str, str]) -> None:
+        super().__init__()
+        self._task = task
+        self._codec = codec
+        self._channel = channel
+        self._secrets = secrets
+
+    def metric(self, name: str, step: int | None, value: float) -> bool:
+        self.send("metric", name=name, step=step, value=value)
+        return False
+
+    def output(self, key: str, value: Any, *, file: bool, hints: Mapping[str, Any]) -> None:
+        output = self._codec.output(self._task.run, key, value, role="artifact" if file else "result", file=file)
+        self.send("output", output=dict(vars(output)))
+
+    def progress(self, done: int, total: int | None, text: str) -> None:
+        self.send("progress", progress={"done": done, "total": total, "text": text})
+
+    def secret(self, name: str) -> str:
+        if name in self._secrets:
+            return self._secrets[name]
+        return super().secret(name)
+
+    def send(self, what: str, **facts: Any) -> None:
+        """Send one event of this attempt."""
+        self._channel.send({"event": what, "run": self._task.run, "attempt": self._task.attempt, "time": time.time(), **facts})
+
+
+def execute(task: Task, load: Callable[[], Callable[..., Any]], codec: Codec, channel: Channel, secrets: Mapping[str, str]) -> Outcome:
+    """Run one attempt and report it: started, what the handler logs, finished. Never raises for what user code does."""
+    reporter = RunReporter(task, codec, channel, secrets)
+    reporter.send("started")
+    try:
+        outcome = _call(task, load, codec, reporter)
+    except Cancelled:
+        outcome = Outcome(RunState.CANCELLED)
+    except Pruned:
+        outcome = Outcome(RunState.PRUNED)
+    except BaseException as error:  # noqa: BLE001 - whatever it is, it is the run's outcome
+        outcome = _failed(error, codec)
+    reporter.send("finished", **outcome_to_json(outcome))
+    return outcome
+
+
+def resolve_secrets(wanted: tuple[Secret, ...], environ: Mapping[str, str], file: Path) -> dict[str, str]:
+    """Return the values of the secrets that a run names, by name; read here, where the run runs."""
+    return {secret.key or secret.name: read_secret(secret, environ=environ, file=file) for secret in wanted}
+
+
+def _call(task: Task, load: Callable[[], Callable[..., Any]], codec: Codec, reporter: RunReporter) -> Outcome:
+    function = load()
+    params = {name: codec.decode(encoded) for name, encoded in task.params.items()}
+    ctx = Context(
+        reporter=reporter,
+        run_id=task.run,
+        name=task.name,
+        project=task.project,
+        attempt=task.attempt,
+        params=dict(params),
+        labels=task.labels,
+    )
+    value = call_within(ctx, lambda: _invoke(function, task.shape, params, ctx))
+    returns, outputs = _pack_returned(task, codec, value)
+    return Outcome(RunState.SUCCEEDED, returns=returns, outputs=outputs)
+
+
+def _invoke(function: Callable[..., Any], shape: CallShape, params: dict[str, Any], ctx: Context) -> Any:
+    if shape.context is not None:
+        params = {**params, shape.context: ctx}
+    args = [params.pop(name) for name in shape.positional if name in params]
+    args += params.pop(shape.varargs, ()) if shape.varargs else ()
+    extra = params.pop(shape.varkw, {}) if shape.varkw else {}
+    value = function(*args, **params, **extra)
+    return _await(value) if inspect.iscoroutine(value) else value
+
+
+def _await(coroutine: Any) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    # Called inside a running loop, as in a notebook: a loop of its own needs a thread of its own.
+    box: list[Any] = []
+
+    def run() -> None:
+        try:
+            box.append((asyncio.run(coroutine), None))
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            box.append((None, error))
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    thread.join()
+    value, error = box[0]
+    if error is not None:
+        raise error
+    return value
+
+
+def _pack_returned(task: Task, codec: Codec, value: Any) -> tuple[dict[str, Any], tuple[Output, ...]]:
+    names = task.outputs
+    if len(names) <= 1:
+        key = names[0] if names else "return"
+        return {"keys": [key]}, (codec.output(task.run, key, value, role="return"),)
+    if type(value) not in (tuple, list) or len(value) != len(names):
+        got = f"{len(value)} values" if type(value) in (tuple, list) else f"one {type(value).__name__}"
+        raise OutputError(
+            f"{task.name} declares {len(names)} outputs ({', '.join(names)}) and returned {got}: return as many as are declared, "
+            "or change outputs=[...] of @mlfn.handler."
+        )
+    outputs = tuple(codec.output(task.run, key, item, role="return") for key, item in zip(names, value, strict=True))
+    return {"keys": list(names), "as": type(value).__name__}, outputs
+
+
+def _failed(error: BaseException, codec: Codec) -> Outcome:
+    return Outcome(RunState.FAILED, _reason(error), describe_failure(error, codec))
+
+
+def _reason(error: BaseException) -> Reason:
+    if isinstance(error, MemoryError):
+        return Reason.OOM
+    if isinstance(error, StorageError):
+        return Reason.STORAGE
+    if isinstance(error, PayloadError):
+        return Reason.SKEW
+    return Reason.ERROR
+
+
+def describe_failure(error: BaseException, codec: Codec) -> RemoteFailure:
+    """Return an exception as it travels: the user's frames as text, and the object itself where it can be pickled."""
+    kind = type(error)
+    exit_code = None
+    if isinstance(error, SystemExit):
+        exit_code = error.code if isinstance(error.code, int) else int(error.code is not None)
+    return RemoteFailure(
+        type=f"{kind.__module__}.{kind.__qualname__}",
+        message=_safe_text(error),
+        traceback=user_traceback(error),
+        bases=tuple(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__[:-1]),
+        pickle=_pickled(error, codec),
+        exit_code=exit_code,
+    )
+
+
+def user_traceback(error: BaseException) -> str:
+    """Return the traceback as text, without the frames of mlfn itself."""
+    described = traceback.TracebackException.from_exception(error)
+    pending = [described]
+    while pending:
+        item = pending.pop()
+        if not isinstance(error, MlfnError):
+            item.stack = traceback.StackSummary.from_list([f for f in item.stack if not f.filename.startswith(_PACKAGE)])
+        pending += [linked for linked in (item.__cause__, item.__context__) if linked is not None]
+    text = "".join(described.format())
+    if len(text) > _MAX_TRACEBACK:
+        half = _MAX_TRACEBACK // 2
+        text = f"{text[:half]}\n  ... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+    return text
+
+
+def _pickled(error: BaseException, codec: Codec) -> str | None:
+    try:
+        return base64.b64encode(codec.pickle_failure(error)).decode()
+    except Exception:  # noqa: BLE001 - any object can refuse in any way; the text remains
+        return None
+
+
+def _safe_text(error: BaseException) -> str:
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001 - a broken __str__ must not hide the failure
+        return f"<{type(error).__name__} whose text cannot be shown>"
+
+
+def outcome_to_json(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome as it travels in a ``finished`` event."""
+    return {
+        "state": outcome.state.value,
+        "reason": outcome.reason and outcome.reason.value,
+        "failure": outcome.failure and outcome.failure.to_json(),
+        "returns": outcome.returns,
+        "outputs": [dict(vars(output)) for output in outcome.outputs],
+    }
+
+
+def outcome_from_json(data: Mapping[str, Any]) -> Outcome:
+    """Rebuild from `outcome_to_json`."""
+    return Outcome(
+        RunState(data["state"]),
+        Reason(data["reason"]) if data["reason"] else None,
+        RemoteFailure.from_json(data["failure"]) if data["failure"] else None,
+        data["returns"],
+        tuple(Output(**output) for output in data["outputs"]),
+    )

@@ -1,0 +1,82 @@
+"""The clock, new ids, and processes told apart from others that get their pid later."""
+
+from __future__ import annotations
+
+import functools
+import os
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+now = time.time
+
+
+def new_id() -> str:
+    """Return 32 random hexadecimal digits."""
+    return uuid.uuid4().hex
+
+
+@dataclass(frozen=True)
+class ProcessIdentity:
+    """A process on one boot of one host; `started` is in the system's own units."""
+
+    host: str
+    pid: int
+    started: str
+
+    def state(self) -> str:
+        """Return ``"alive"``, ``"stopped"`` (SIGSTOP) or ``"gone"``; ``"elsewhere"`` on another host."""
+        if self.host != this_host():
+            return "elsewhere"
+        started, letter = _look(self.pid)
+        if started != self.started or letter in "ZX":
+            return "gone"
+        return "stopped" if letter in "Tt" else "alive"
+
+
+def identify(pid: int) -> ProcessIdentity:
+    """Return the identity of the process that has `pid` now."""
+    return ProcessIdentity(this_host(), pid, _look(pid)[0])
+
+
+@functools.cache
+def this_host() -> str:
+    """Return the host's name with its boot, so that a pid from before a reboot is not taken for a live one."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+    except OSError:
+        boot = ""
+    return f"{socket.gethostname()}/{boot}"
+
+
+def _look(pid: int) -> tuple[str, str]:
+    """Return (start time, state letter) of a pid; empty texts when there is none."""
+    if sys.platform == "darwin":  # pragma: no cover - the tests run on Linux
+        return _look_with_ps(pid)
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            stat = file.read()
+    except OSError:
+        return "", "X"
+    # The second field is the command in parentheses and may itself hold blanks and parentheses.
+    fields = stat[stat.rindex(b")") + 2 :].split()
+    return fields[19].decode(), fields[0].decode()
+
+
+def _look_with_ps(pid: int) -> tuple[str, str]:
+    shown = subprocess.run(
+        ["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, timeout=10, check=False
+    ).stdout.strip()
+    letter, _, started = shown.partition(" ")
+    return started.strip(), letter[:1] or "X"
+
+
+def usable_cores() -> int:
+    """Return the number of cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

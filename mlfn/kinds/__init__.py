@@ -1,0 +1,1 @@
+"""What runs: one file and one registry line per kind, pure."""

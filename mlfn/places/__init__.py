@@ -1,0 +1,1 @@
+"""Where it runs: start, observe, read logs, cancel, clean up."""

@@ -1,0 +1,107 @@
+"""What dispatch asks of a place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from mlfn.execution import Task
+from mlfn.identity import ProcessIdentity
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a place needs to know of the client that uses it; durations in seconds."""
+
+    client: str
+    folder: Path
+    artifacts: str
+    key: bytes
+    secrets_file: Path
+    max_workers: int
+    grace: float
+    heartbeat: float
+
+
+@dataclass(frozen=True)
+class WorkerStarted:
+    """A worker process exists; it is stored before it gets its first run."""
+
+    worker: str
+    pid: int
+    folder: str
+
+
+@dataclass(frozen=True)
+class Reported:
+    """New events of a worker's journal, and the offset up to which it is read now."""
+
+    worker: str
+    events: tuple[Mapping[str, Any], ...]
+    consumed: int
+
+
+@dataclass(frozen=True)
+class Gone:
+    """A worker's process has ended and its journal is read whole."""
+
+    worker: str
+    exit_code: int | None = None
+    signal: int | None = None
+    memory_killed: bool = False
+    lost: bool = False  # nobody saw how it ended: its heartbeat lapsed and its process is gone
+
+
+Report = WorkerStarted | Reported | Gone
+
+
+@dataclass(frozen=True)
+class Room:
+    """A worker that will take a run now."""
+
+    worker: str
+    report: WorkerStarted | None = None
+
+
+@dataclass
+class Unavailable:
+    """Why a plan gets no room at the moment; `error` says that it never will."""
+
+    error: Exception | None = None
+    note: str = field(default="")
+
+
+class Place(Protocol):
+    """Holds workers; used by one thread only, but for `wake`."""
+
+    def warm(self) -> None:
+        """Begin to start what a first run will need."""
+
+    def reserve(self, digest: str, plan: Mapping[str, Any]) -> Room | Unavailable:
+        """Return a worker for one run of this plan."""
+
+    def start(self, worker: str, task: Task) -> None:
+        """Hand a task to a worker that `reserve` gave."""
+
+    def finished(self, worker: str) -> None:
+        """Take note that the worker's run is over, or that its reservation was not used."""
+
+    def adopt(self, worker: str, process: ProcessIdentity, folder: str, consumed: int) -> None:
+        """Read the journal of a worker that a dead client left, from `consumed` on."""
+
+    def collect(self, timeout: float) -> list[Report]:
+        """Wait for news, `timeout` seconds at most."""
+
+    def wake(self) -> None:
+        """Make `collect` return soon; from any thread."""
+
+    def stop(self, worker: str) -> None:
+        """End a worker: SIGTERM, then SIGKILL to its whole group after the grace time."""
+
+    def forget(self, worker: str) -> None:
+        """Remove what a worker that is gone has left behind; its journal is in the store."""
+
+    def close(self) -> None:
+        """End what is idle; what still runs goes on by itself."""

@@ -1,0 +1,10 @@
+"""The caller's own process and thread: tracked and durable like any other, for a debugger and for tests."""
+
+from __future__ import annotations
+
+
+class InlinePlace:
+    """Runs where `submit` is called; output is not captured, resources are not limited."""
+
+    OPTIONS = ()
+    runs_in_caller = True

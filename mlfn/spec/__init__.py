@@ -1,0 +1,1 @@
+"""What is declared, planned and recorded: frozen data, no I/O."""

@@ -1,0 +1,131 @@
+"""Values that users put into declarations: standard library alone, so that their modules import anywhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, TypeVar
+
+from mlfn.errors import OptionError, nearest
+
+T = TypeVar("T")
+_SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+_SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+class Unset:
+    """The type of `UNSET`."""
+
+    def __repr__(self) -> str:
+        return "mlfn.UNSET"
+
+    def __reduce__(self) -> str:
+        return "UNSET"
+
+
+UNSET = Unset()
+
+
+def option_values(cls: type[T]) -> type[T]:
+    """Make the dataclass `cls` refuse unknown options by name, with the nearest allowed one."""
+    allowed = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+    plain_init = cls.__init__
+
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        for name in kwargs:
+            if name not in allowed:
+                raise OptionError(f"{cls.__name__} has no option {name!r} (value {kwargs[name]!r}): {nearest(name, allowed)}")
+        plain_init(self, *args, **kwargs)
+
+    __init__.__wrapped__ = plain_init  # type: ignore[attr-defined]
+    cls.__init__ = __init__  # type: ignore[assignment]
+    return cls
+
+
+@option_values
+@dataclass(frozen=True)
+class Retry:
+    """Try a failed run again, `times` times at most.
+
+    The wait before retry n is ``delay * backoff ** (n - 1)`` seconds, `max_delay` at most. `on` names what is worth
+    another try: exception types, or reasons such as ``"oom"``; nothing means any failure of the handler or its worker.
+    Preempted and never-started attempts do not count.
+    """
+
+    times: int = 3
+    delay: float = 1.0
+    backoff: float = 2.0
+    max_delay: float = 300.0
+    on: Sequence[type[BaseException] | str] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.times, bool) or not isinstance(self.times, int) or self.times < 0:
+            raise OptionError(f"Retry(times={self.times!r}): a whole number of retries, 0 or more, is allowed.")
+        for name in ("delay", "backoff", "max_delay"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
+                raise OptionError(f"Retry({name}={value!r}): a number from 0 to 1e9 is allowed.")
+        names = tuple(_type_name(item) for item in ([self.on] if isinstance(self.on, (str, type)) else self.on))
+        object.__setattr__(self, "on", names)
+
+    def wait(self, retry: int) -> float:
+        """Return the seconds to wait before retry number `retry` (from 1)."""
+        return min(self.max_delay, self.delay * self.backoff ** min(retry - 1, 64))
+
+
+@option_values
+@dataclass(frozen=True)
+class Node:
+    """Where a run may be placed on a cluster."""
+
+    selector: Mapping[str, str] | None = None
+    tolerations: Sequence[Any] = ()
+    affinity: Mapping[str, Any] | None = None
+    priority: str | None = None
+    spot: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.spot not in (None, "allow", "prevent", "require"):
+            raise OptionError(f"Node(spot={self.spot!r}): {nearest(str(self.spot), ['allow', 'prevent', 'require'])}")
+
+
+def _type_name(item: type[BaseException] | str) -> str:
+    if isinstance(item, str):
+        return item
+    if isinstance(item, type) and issubclass(item, BaseException):
+        return f"{item.__module__}.{item.__qualname__}"
+    raise OptionError(f"Retry(on={item!r}): exception types, or reasons such as 'oom', are allowed.")
+
+
+def parse_bytes(value: int | str, *, option: str = "mem") -> int:
+    """Return bytes for ``"4Gi"``, ``"500M"`` or a plain number."""
+    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+        return value
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(Ki|Mi|Gi|Ti|k|M|G|T|)", value.strip()) if isinstance(value, str) else None
+    size = int(float(match[1]) * _SIZES[match[2]]) if match else 0
+    if size <= 0:
+        raise OptionError(f"{option}={value!r} is no size: a number of bytes or a text such as '512Mi', '4Gi', '2G' is allowed.")
+    return size
+
+
+def parse_cpu(value: float | str) -> float:
+    """Return cores for ``2``, ``0.5`` or ``"500m"``."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e6:
+        return float(value)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(m?)", value.strip()) if isinstance(value, str) else None
+    cores = float(match[1]) / (1000 if match[2] else 1) if match else 0.0
+    if cores <= 0:
+        raise OptionError(f"cpu={value!r} is no number of cores: 2, 0.5 or '500m' is allowed.")
+    return cores
+
+
+def parse_seconds(value: float | str, *, option: str = "timeout") -> float:
+    """Return seconds for ``90``, ``"90s"``, ``"15m"``, ``"2h"`` or ``"1d"``."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < 1e12:
+        return float(value)
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip()) if isinstance(value, str) else None
+    seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
+    if seconds <= 0:
+        raise OptionError(f"{option}={value!r} is no duration: seconds, or a text such as '90s', '15m', '2h', is allowed.")
+    return seconds

@@ -1,0 +1,158 @@
+"""Everything that can happen to a run, as data: one transaction applies a batch of these."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from mlfn.spec.record import Outcome, Output, Reason, RemoteFailure
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """A new run; the same id again changes nothing."""
+
+    run: str
+    name: str
+    project: str
+    function: str
+    plan: str
+    place: str
+    owner: str
+    params: Mapping[str, Any]
+    time: float
+    labels: Mapping[str, str] = field(default_factory=dict)
+    parent: str | None = None
+
+
+@dataclass(frozen=True)
+class Claimed:
+    """pending -> running under the next attempt number, by its owner alone."""
+
+    run: str
+    owner: str
+    worker: str | None
+    log: str | None
+    time: float
+
+
+@dataclass(frozen=True)
+class Started:
+    """The worker has begun with the attempt."""
+
+    run: str
+    attempt: int
+    time: float
+
+
+@dataclass(frozen=True)
+class MetricLogged:
+    """One point of a metric's series."""
+
+    run: str
+    attempt: int
+    name: str
+    step: int | None
+    value: float
+    time: float
+
+
+@dataclass(frozen=True)
+class OutputLogged:
+    """A result or artifact, while the run goes on."""
+
+    run: str
+    attempt: int
+    output: Output
+
+
+@dataclass(frozen=True)
+class Progressed:
+    """How far the run says it is."""
+
+    run: str
+    attempt: int
+    progress: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """running -> terminal, by the attempt that holds the run."""
+
+    run: str
+    attempt: int
+    outcome: Outcome
+    time: float
+
+
+@dataclass(frozen=True)
+class Requeued:
+    """running -> pending: this attempt is over and another may follow; `counts` says whether it used the retry budget."""
+
+    run: str
+    attempt: int
+    reason: Reason
+    failure: RemoteFailure | None
+    not_before: float
+    time: float
+    counts: bool = True
+
+
+@dataclass(frozen=True)
+class Withdrawn:
+    """pending -> terminal: cancelled, or failed before it could start."""
+
+    run: str
+    outcome: Outcome
+    time: float
+
+
+@dataclass(frozen=True)
+class CancelRequested:
+    """Somebody wants the run to end; its owner acts on it."""
+
+    run: str
+    time: float
+
+
+@dataclass(frozen=True)
+class Adopted:
+    """A living client takes over a run of a dead one."""
+
+    run: str
+    owner: str
+    former: str
+    time: float
+
+
+Change = (
+    Submitted
+    | Claimed
+    | Started
+    | MetricLogged
+    | OutputLogged
+    | Progressed
+    | Finished
+    | Requeued
+    | Withdrawn
+    | CancelRequested
+    | Adopted
+)
+
+NAMES = {
+    Submitted: "submitted",
+    Claimed: "claimed",
+    Started: "started",
+    MetricLogged: "metric",
+    OutputLogged: "output",
+    Progressed: "progress",
+    Finished: "finished",
+    Requeued: "requeued",
+    Withdrawn: "withdrawn",
+    CancelRequested: "cancel",
+    Adopted: "adopted",
+}
+
+# The points at which a test may end the process, each once before and once after the transaction is committed.
+FAILPOINTS = tuple(f"store.{name}.{when}" for name in NAMES.values() for when in ("before", "committed"))

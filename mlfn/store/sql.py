@@ -1,0 +1,356 @@
+"""The store over SQL: every change to a run goes through `apply`, one fenced transaction for a batch."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from mlfn.errors import StoreError
+from mlfn.failpoints import failpoint
+from mlfn.identity import ProcessIdentity
+from mlfn.spec.record import Output, RunState
+from mlfn.store.changes import (
+    NAMES,
+    Adopted,
+    CancelRequested,
+    Change,
+    Claimed,
+    Finished,
+    MetricLogged,
+    OutputLogged,
+    Progressed,
+    Requeued,
+    Started,
+    Submitted,
+    Withdrawn,
+)
+from mlfn.store.engine import Engine
+from mlfn.store.reading import Reading
+from mlfn.store.session import Session
+
+
+class SqlStore(Reading):
+    """Functions, runs, attempts, outputs, metrics, events: plain SQL, the same statements for every engine.
+
+    Of two attempts of one run only one outcome is recorded: each statement that moves a run names the attempt and the
+    state it moves from, and what hangs on it (outputs, events) is written only if a row was moved.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        super().__init__(Session(engine))
+
+    def apply(
+        self, changes: Sequence[Change], *, consumed: Mapping[str, int] | None = None, client: str | None = None
+    ) -> list[int]:
+        """Apply `changes` in one transaction and return a number for each: 0 for one that came too late.
+
+        A `Claimed` answers with the attempt number. `consumed` says up to where `client` has read its workers'
+        journals: noted in the same transaction, so that nothing of them is ever applied twice.
+        """
+        names = [NAMES[type(change)] for change in changes]
+        with self.session.writing() as engine:
+            for worker, offset in (consumed or {}).items():
+                _advance(engine, worker, offset, client)
+            answers = [_APPLIERS[type(change)](engine, change) for change in changes]
+            for name in names:
+                failpoint(f"store.{name}.before")
+        for name in names:
+            failpoint(f"store.{name}.committed")
+        return answers
+
+    def add_function(self, digest: str, *, project: str, name: str, spec: str, time: float) -> None:
+        """Keep a function version; the same hash again changes nothing."""
+        self._insert(
+            "INSERT INTO functions (hash, project, name, spec, created) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (digest, project, name, spec, time),
+        )
+
+    def add_plan(self, digest: str, *, function: str, body: str) -> None:
+        """Keep what runs of one function version have in common."""
+        self._insert(
+            "INSERT INTO plans (hash, function, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (digest, function, body)
+        )
+
+    def register_client(self, client: str, process: ProcessIdentity, *, time: float) -> None:
+        """Make a client known, or renew its heartbeat."""
+        self._insert(
+            "INSERT INTO clients (id, host, pid, started, beat) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO UPDATE SET beat = excluded.beat",
+            (client, process.host, process.pid, process.started, time),
+        )
+
+    def remove_client(self, client: str) -> None:
+        """Forget a client that ended in order."""
+        self._insert("DELETE FROM clients WHERE id = ?", (client,))
+
+    def register_worker(self, worker: str, process: ProcessIdentity, *, client: str, folder: str) -> None:
+        """Make a worker known before it gets a run, so that its journal is found after a crash."""
+        self._insert(
+            "INSERT INTO workers (id, client, host, pid, started, folder) VALUES (?, ?, ?, ?, ?, ?)",
+            (worker, client, process.host, process.pid, process.started, folder),
+        )
+
+    def take_worker(self, worker: str, *, client: str, former: str) -> bool:
+        """Become the one who reads a worker's journal; False if somebody else was quicker."""
+        with self.session.writing() as engine:
+            taken = engine.execute("UPDATE workers SET client = ? WHERE id = ? AND client = ?", (client, worker, former))
+            return bool(taken.rowcount)
+
+    def remove_worker(self, worker: str) -> None:
+        """Forget a worker that is gone and whose journal was read to its end."""
+        self._insert("DELETE FROM workers WHERE id = ?", (worker,))
+
+    def remove_runs(self, runs: Sequence[str]) -> None:
+        """Delete terminal runs with all that hangs on them."""
+        with self.session.writing() as engine:
+            for run in runs:
+                deleted = engine.execute("DELETE FROM runs WHERE id = ? AND state NOT IN ('pending', 'running')", (run,))
+                if deleted.rowcount:
+                    for table in ("attempts", "outputs", "metrics", "scores", "events", "labels"):
+                        engine.execute(f"DELETE FROM {table} WHERE run = ?", (run,))  # noqa: S608 - names from above
+
+    def _insert(self, sql: str, args: Sequence[Any]) -> None:
+        with self.session.writing() as engine:
+            engine.execute(sql, args)
+
+
+def _advance(engine: Engine, worker: str, offset: int, client: str | None) -> None:
+    moved = engine.execute("UPDATE workers SET consumed = ? WHERE id = ? AND client = ?", (offset, worker, client))
+    if not moved.rowcount:
+        raise StoreError(f"Worker {worker} is read by another client now: this one was taken for dead.")
+
+
+def _submitted(engine: Engine, change: Submitted) -> int:
+    added = engine.execute(
+        "INSERT INTO runs (id, project, name, function, plan, place, state, owner, params, created, labels, parent) "
+        "VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+        (
+            change.run,
+            change.project,
+            change.name,
+            change.function,
+            change.plan,
+            change.place,
+            change.owner,
+            json.dumps(change.params),
+            change.time,
+            json.dumps(change.labels) if change.labels else "{}",
+            change.parent,
+        ),
+    ).rowcount
+    if not added:
+        return 0
+    for key, value in change.labels.items():
+        engine.execute("INSERT INTO labels (key, value, run) VALUES (?, ?, ?)", (key, value, change.run))
+    _event(engine, change.run, 0, change.time, "submitted")
+    return 1
+
+
+def _claimed(engine: Engine, change: Claimed) -> int:
+    row = engine.execute(
+        "UPDATE runs SET state = 'running', attempt = attempt + 1, worker = ?, started = COALESCE(started, ?) "
+        "WHERE id = ? AND state = 'pending' AND owner = ? AND cancel_requested = 0 RETURNING attempt",
+        (change.worker, change.time, change.run, change.owner),
+    ).fetchone()
+    if row is None:
+        return 0
+    attempt = int(row[0])
+    engine.execute(
+        "INSERT INTO attempts (run, attempt, worker, claimed, state, log) VALUES (?, ?, ?, ?, 'running', ?)",
+        (change.run, attempt, change.worker, change.time, change.log),
+    )
+    _event(engine, change.run, attempt, change.time, "claimed")
+    return attempt
+
+
+def _started(engine: Engine, change: Started) -> int:
+    return int(
+        engine.execute(
+            "UPDATE attempts SET started = ? WHERE run = ? AND attempt = ? AND started IS NULL",
+            (change.time, change.run, change.attempt),
+        ).rowcount
+    )
+
+
+_HELD = "EXISTS (SELECT 1 FROM runs WHERE id = ? AND attempt = ? AND state = 'running')"
+
+
+def _metric(engine: Engine, change: MetricLogged) -> int:
+    value = None if math.isnan(change.value) else change.value
+    added = engine.execute(
+        f"INSERT INTO metrics (run, attempt, name, step, value, time) SELECT ?, ?, ?, ?, ?, ? WHERE {_HELD}",  # noqa: S608
+        (change.run, change.attempt, change.name, change.step, value, change.time, change.run, change.attempt),
+    ).rowcount
+    if added:
+        _score(engine, change.run, change.name, change.value)
+    return int(added)
+
+
+def _output(engine: Engine, change: OutputLogged) -> int:
+    held = engine.execute(f"SELECT 1 WHERE {_HELD}", (change.run, change.attempt)).fetchone()  # noqa: S608
+    if held is None:
+        return 0
+    _store_output(engine, change.run, change.attempt, change.output)
+    return 1
+
+
+def _progress(engine: Engine, change: Progressed) -> int:
+    return int(
+        engine.execute(
+            "UPDATE runs SET progress = ? WHERE id = ? AND attempt = ? AND state = 'running'",
+            (json.dumps(change.progress), change.run, change.attempt),
+        ).rowcount
+    )
+
+
+def _finished(engine: Engine, change: Finished) -> int:
+    outcome = change.outcome
+    failure = _json(outcome.failure and outcome.failure.to_json())
+    moved = engine.execute(
+        "UPDATE runs SET state = ?, reason = ?, failure = ?, returns = ?, ended = ? "
+        "WHERE id = ? AND attempt = ? AND state = 'running'",
+        (
+            outcome.state.value,
+            outcome.reason and outcome.reason.value,
+            failure,
+            _json(outcome.returns),
+            change.time,
+            change.run,
+            change.attempt,
+        ),
+    ).rowcount
+    if not moved:
+        return 0
+    for output in outcome.outputs:
+        _store_output(engine, change.run, change.attempt, output)
+    _close_attempt(engine, change.run, change.attempt, outcome.state.value, outcome.reason, change.time)
+    _event(engine, change.run, change.attempt, change.time, outcome.state.value, outcome.reason and outcome.reason.value)
+    return 1
+
+
+def _requeued(engine: Engine, change: Requeued) -> int:
+    moved = engine.execute(
+        "UPDATE runs SET state = 'pending', worker = NULL, not_before = ?, failure = ?, reason = ?, retries = retries + ? "
+        "WHERE id = ? AND attempt = ? AND state = 'running'",
+        (
+            change.not_before,
+            _json(change.failure and change.failure.to_json()),
+            change.reason.value,
+            int(change.counts),
+            change.run,
+            change.attempt,
+        ),
+    ).rowcount
+    if not moved:
+        return 0
+    engine.execute("DELETE FROM scores WHERE run = ?", (change.run,))
+    _close_attempt(engine, change.run, change.attempt, "failed", change.reason, change.time)
+    _event(engine, change.run, change.attempt, change.time, "requeued", change.reason.value)
+    return 1
+
+
+def _withdrawn(engine: Engine, change: Withdrawn) -> int:
+    outcome = change.outcome
+    moved = engine.execute(
+        "UPDATE runs SET state = ?, reason = ?, failure = COALESCE(?, failure), ended = ? WHERE id = ? AND state = 'pending'",
+        (
+            outcome.state.value,
+            outcome.reason and outcome.reason.value,
+            _json(outcome.failure and outcome.failure.to_json()),
+            change.time,
+            change.run,
+        ),
+    ).rowcount
+    if moved:
+        _event(engine, change.run, 0, change.time, outcome.state.value, outcome.reason and outcome.reason.value)
+    return int(moved)
+
+
+def _cancel(engine: Engine, change: CancelRequested) -> int:
+    moved = engine.execute(
+        "UPDATE runs SET cancel_requested = 1 WHERE id = ? AND cancel_requested = 0 AND state IN ('pending', 'running')",
+        (change.run,),
+    ).rowcount
+    if moved:
+        _event(engine, change.run, 0, change.time, "cancel requested")
+    return int(moved)
+
+
+def _adopted(engine: Engine, change: Adopted) -> int:
+    moved = engine.execute(
+        "UPDATE runs SET owner = ? WHERE id = ? AND owner = ? AND state IN ('pending', 'running')",
+        (change.owner, change.run, change.former),
+    ).rowcount
+    if moved:
+        _event(engine, change.run, 0, change.time, "adopted")
+    return int(moved)
+
+
+def _store_output(engine: Engine, run: str, attempt: int, output: Output) -> None:
+    inline = None if output.uri is not None else json.dumps(output.inline)
+    engine.execute(
+        "INSERT INTO outputs (run, attempt, key, role, packer, type, inline, uri, sha256, size) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, attempt, key) DO UPDATE SET role = excluded.role, "
+        "packer = excluded.packer, type = excluded.type, inline = excluded.inline, uri = excluded.uri, "
+        "sha256 = excluded.sha256, size = excluded.size",
+        (
+            run,
+            attempt,
+            output.key,
+            output.role,
+            output.packer,
+            output.type,
+            inline,
+            output.uri,
+            output.sha256,
+            output.size,
+        ),
+    )
+    # A number that the function returns or logs can be sorted by, as a metric can.
+    if type(output.inline) in (int, float):
+        _score(engine, run, output.key, output.inline)
+
+
+def _score(engine: Engine, run: str, name: str, value: float) -> None:
+    if math.isnan(value) or abs(value) > 1.7e308 and not math.isinf(value):
+        return
+    engine.execute(
+        "INSERT INTO scores (run, name, value) VALUES (?, ?, ?) ON CONFLICT (run, name) DO UPDATE SET value = excluded.value",
+        (run, name, float(value)),
+    )
+
+
+def _close_attempt(engine: Engine, run: str, attempt: int, state: str, reason: Any, time: float) -> None:
+    engine.execute(
+        "UPDATE attempts SET state = ?, reason = ?, ended = ? WHERE run = ? AND attempt = ?",
+        (state, reason and reason.value, time, run, attempt),
+    )
+
+
+def _event(engine: Engine, run: str, attempt: int, time: float, what: str, detail: str | None = None) -> None:
+    engine.execute(
+        "INSERT INTO events (run, attempt, time, what, detail) VALUES (?, ?, ?, ?, ?)", (run, attempt, time, what, detail)
+    )
+
+
+def _json(value: Any) -> str | None:
+    return None if value is None else json.dumps(value)
+
+
+_APPLIERS: Mapping[type, Callable[[Engine, Any], int]] = {
+    Submitted: _submitted,
+    Claimed: _claimed,
+    Started: _started,
+    MetricLogged: _metric,
+    OutputLogged: _output,
+    Progressed: _progress,
+    Finished: _finished,
+    Requeued: _requeued,
+    Withdrawn: _withdrawn,
+    CancelRequested: _cancel,
+    Adopted: _adopted,
+}
+assert set(_APPLIERS) == set(NAMES)
+assert {state.value for state in RunState} >= {"pending", "running"}

@@ -1,0 +1,164 @@
+"""What user code sees while it runs: `Context`, filled in by whoever runs it."""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from typing import Any, TypeVar
+
+from mlfn.errors import ParameterError, SecretNotFoundError
+
+T = TypeVar("T")
+in_worker = False
+"""Whether this process runs others' functions: a declaration then only records, its caller has checked it."""
+_PROGRESS_EVERY = 0.1  # seconds between two reports of progress
+
+
+class Pruned(BaseException):
+    """Raised by `Context.log_metric` when the sweep says stop; let it pass."""
+
+
+class Cancelled(BaseException):
+    """Raised in the handler when its run is cancelled; no ``except Exception`` swallows it, ``finally`` runs."""
+
+
+class Reporter:
+    """Where a context's reports go; this one keeps them, for a function called outside a run."""
+
+    def __init__(self) -> None:
+        self.results: dict[str, Any] = {}
+        self.artifacts: dict[str, Any] = {}
+        self.metrics: dict[str, list[tuple[int | None, float]]] = {}
+
+    def metric(self, name: str, step: int | None, value: float) -> bool:
+        """Take one point of a series; True means that the run should stop."""
+        self.metrics.setdefault(name, []).append((step, value))
+        return False
+
+    def output(self, key: str, value: Any, *, file: bool, hints: Mapping[str, Any]) -> None:
+        """Take a result or, with `file`, an artifact."""
+        (self.artifacts if file else self.results)[key] = value
+
+    def progress(self, done: int, total: int | None, text: str) -> None:
+        """Take how far the handler is."""
+
+    def secret(self, name: str) -> str:
+        """Return a secret's value, if this run named it."""
+        raise SecretNotFoundError(
+            f"No secret {name!r} here: name it in @mlfn.function(secrets=[{name!r}]) and submit; "
+            "a plain call has no secrets."
+        )
+
+
+class Context:
+    """The run as its handler sees it: where it is, and where to report.
+
+    Outside a run `mlfn.context()` gives one that keeps what is logged in its `reporter`, so that the same function
+    works when it is called plainly.
+    """
+
+    def __init__(
+        self,
+        *,
+        reporter: Reporter | None = None,
+        run_id: str = "",
+        name: str = "local",
+        project: str = "",
+        attempt: int = 1,
+        iteration: int = 0,
+        rank: int = 0,
+        params: Mapping[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
+    ) -> None:
+        self.reporter = reporter or Reporter()
+        self.run_id = run_id
+        self.name = name
+        self.project = project
+        self.attempt = attempt
+        self.iteration = iteration
+        self.rank = rank
+        self.params: Mapping[str, Any] = params or {}
+        self.labels: Mapping[str, str] = labels or {}
+        self.logger = logging.getLogger(f"mlfn.run.{name}")
+
+    def log_metric(self, name: str, value: float, *, step: int | None = None) -> None:
+        """Add a point to a series; raises `Pruned` when the run's sweep says stop.
+
+        Parameters
+        ----------
+        name: the series, as in ``"val.loss"``.
+        value: one number (NumPy and tensor scalars too); NaN and infinities are kept as they are.
+        step: where on the axis, usually the epoch.
+        """
+        number = _as_float(name, value)
+        if self.reporter.metric(_key(name), step if step is None else int(step), number):
+            raise Pruned(f"{name}={number!r} at step {step!r}")
+
+    def log_result(self, key: str, value: Any) -> None:
+        """Keep a value as a named output; the last one under a name wins."""
+        self.reporter.output(_key(key), value, file=False, hints={})
+
+    def log_artifact(self, key: str, value: Any) -> None:
+        """Keep a value, or the file or folder a `pathlib.Path` names, as an artifact."""
+        self.reporter.output(_key(key), value, file=True, hints={})
+
+    def log_model(self, key: str, model: Any, *, framework: str | None = None) -> None:
+        """Keep a model as an artifact, with the framework that made it."""
+        self.reporter.output(_key(key), model, file=True, hints={"framework": framework} if framework else {})
+
+    def progress(self, items: Iterable[T], *, total: int | None = None, text: str = "") -> Iterator[T]:
+        """Yield `items` and report how many are done, ten times a second at most."""
+        count = total if total is not None else len(items) if isinstance(items, Sized) else None
+        return self._progress(items, count, text)
+
+    def _progress(self, items: Iterable[T], count: int | None, text: str) -> Iterator[T]:
+        done, last = 0, 0.0
+        self.reporter.progress(0, count, text)
+        for item in items:
+            yield item
+            done += 1
+            now = time.monotonic()
+            if now - last >= _PROGRESS_EVERY:
+                last = now
+                self.reporter.progress(done, count, text)
+        self.reporter.progress(done, count, text)
+
+    def secret(self, name: str) -> str:
+        """Return the value of a secret that the function named in ``secrets=``."""
+        return self.reporter.secret(name)
+
+
+def context() -> Context:
+    """Return the context of the run that this code is in, or a local one outside any."""
+    return _current.get() or Context()
+
+
+_current: contextvars.ContextVar[Context | None] = contextvars.ContextVar("mlfn_context", default=None)
+
+
+def call_within(ctx: Context, call: Callable[[], T]) -> T:
+    """Call with `ctx` as the current context."""
+    token = _current.set(ctx)
+    try:
+        return call()
+    finally:
+        _current.reset(token)
+
+
+def _as_float(name: str, value: Any) -> float:
+    if isinstance(value, str):
+        raise ParameterError(f"log_metric({name!r}, {value!r}): a number is allowed; keep texts with log_result.")
+    try:
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise ParameterError(
+            f"log_metric({name!r}, ...) got a {type(value).__name__}: one number is allowed; keep other values with log_result."
+        ) from error
+
+
+def _key(name: str) -> str:
+    if not isinstance(name, str) or not name or len(name) > 128 or "\n" in name:
+        raise ParameterError(f"{name!r} is no name for a metric or output: a text of 1 to 128 characters is allowed.")
+    return name

@@ -1,0 +1,82 @@
+"""What an attempt's end means: its words, and whether another attempt follows. Pure."""
+
+from __future__ import annotations
+
+import signal as signals
+from collections.abc import Mapping
+from typing import Any
+
+from mlfn import errors
+from mlfn.errors import MlfnError
+from mlfn.places.base import Gone
+from mlfn.spec.record import Outcome, Reason, RemoteFailure, RunState
+from mlfn.spec.values import Retry
+from mlfn.worker.journal import STORAGE_EXIT
+
+MAX_FREE_ATTEMPTS = 10
+"""How often a run may be preempted or never start: that uses no retry budget, but is no endless loop either."""
+
+_FREE = (Reason.PREEMPTED, Reason.NEVER_STARTED)
+# These would fail again in the same way.
+_FINAL = (Reason.SKEW, Reason.STORAGE)
+
+
+def failed(reason: Reason, error: MlfnError, *, exit_code: int | None = None, signal: int | None = None) -> Outcome:
+    """Return a failure in mlfn's own words; the reader rebuilds the error by its type's name."""
+    kind = type(error)
+    bases = tuple(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__[:-1])
+    failure = RemoteFailure(f"{kind.__module__}.{kind.__qualname__}", str(error), "", bases, None, exit_code, signal)
+    return Outcome(RunState.FAILED, reason, failure)
+
+
+def of_exit(name: str, gone: Gone, *, started: bool, mem: int | None) -> Outcome:
+    """Return the outcome of an attempt whose worker ended without reporting one."""
+    if gone.lost:
+        text = f"{name}: its worker is gone without an outcome: its heartbeat lapsed and its process is no more."
+        return failed(Reason.LOST if started else Reason.NEVER_STARTED, errors.RunLostError(text))
+    if gone.exit_code == STORAGE_EXIT:
+        text = f"{name}: its worker could not write its journal; is the disk of the data folder full?"
+        return failed(Reason.STORAGE, errors.StorageError(text), exit_code=gone.exit_code)
+    if not started:
+        text = f"{name}: its worker ended ({_how(gone)}) before it could begin; `mlfn doctor` checks that one can start."
+        return failed(Reason.NEVER_STARTED, errors.WorkerDiedError(text), exit_code=gone.exit_code, signal=gone.signal)
+    if gone.memory_killed:
+        text = f"{name}: the system killed its worker for want of memory; ask for less, or run it where there is more."
+        return failed(Reason.OOM, errors.OutOfMemoryError(text), signal=gone.signal)
+    if gone.signal == signals.SIGABRT and mem:
+        text = f"{name}: native code gave up (SIGABRT) under its limit of mem={mem} bytes; raise mem=."
+        return failed(Reason.OOM, errors.OutOfMemoryError(text), signal=gone.signal)
+    text = f"{name}: its worker ended ({_how(gone)}) before an outcome was reported; see its log."
+    return failed(Reason.ERROR, errors.WorkerDiedError(text), exit_code=gone.exit_code, signal=gone.signal)
+
+
+def waits_before_retry(outcome: Outcome, retry: Retry | None, *, used: int, free: int) -> float | None:
+    """Return the seconds until another attempt, or None when the outcome stands."""
+    if outcome.state is not RunState.FAILED or outcome.reason in _FINAL:
+        return None
+    if outcome.reason in _FREE:
+        return min(0.1 * 2**free, 30.0) if free < MAX_FREE_ATTEMPTS else None
+    if retry is None or used >= retry.times or not _wanted(outcome, retry):
+        return None
+    return retry.wait(used + 1)
+
+
+def retry_of(plan: Mapping[str, Any]) -> Retry | None:
+    """Return a plan's retry policy."""
+    return Retry(**plan["retry"]) if plan["retry"] else None
+
+
+def _wanted(outcome: Outcome, retry: Retry) -> bool:
+    if not retry.on:
+        return True
+    names = set(outcome.failure.bases if outcome.failure else ()) | {str(outcome.reason)}
+    return any(item in names for item in retry.on)
+
+
+def _how(gone: Gone) -> str:
+    if gone.signal is not None:
+        try:
+            return f"signal {gone.signal}, {signals.Signals(gone.signal).name}"
+        except ValueError:
+            return f"signal {gone.signal}"
+    return f"exit code {gone.exit_code}"

@@ -1,0 +1,151 @@
+"""``python -m mlfn.worker FD FOLDER``: take tasks from a socket, run them one after the other, journal what happens."""
+
+from __future__ import annotations
+
+import contextlib
+import linecache
+import os
+import resource
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mlfn import payload, user_context
+from mlfn.artifacts import ArtifactStore
+from mlfn.codec import Codec
+from mlfn.execution import Task, execute, resolve_secrets
+from mlfn.secrets import Masker
+from mlfn.worker.frames import receive_frame
+from mlfn.worker.journal import Journal
+from mlfn.worker.output import captured_output, prepare_streams
+
+# What numeric libraries read, when they are imported, to choose their number of threads.
+_THREAD_VARIABLES = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "POLARS_MAX_THREADS",
+    "RAYON_NUM_THREADS",
+)
+
+
+class Worker:
+    """One process, bound to one plan, running one task at a time."""
+
+    def __init__(self, sock: socket.socket, folder: Path) -> None:
+        self._sock = sock
+        self._folder = folder
+        self._journal = Journal(folder / "journal", sock)
+        self._in_handler = False
+        self._terminated = False
+        self._function: Callable[..., Any] | None = None
+        self._plan: dict[str, Any] = {}
+
+    def serve(self) -> None:
+        """Take messages until the place hangs up."""
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        while (message := receive_frame(self._sock)) is not None:
+            if message["op"] == "bind":
+                self._bind(message)
+            else:
+                self._run(Task.from_json(message["task"]))
+
+    def _on_terminate(self, *_: object) -> None:
+        self._terminated = True
+        if not self._in_handler:
+            os._exit(0)
+        self._in_handler = False  # once: a handler's ``finally`` is not interrupted by a second signal
+        raise user_context.Cancelled("cancelled")
+
+    def _bind(self, plan: dict[str, Any]) -> None:
+        self._plan = plan
+        os.environ.update(plan["env"])
+        if plan["threads"]:
+            # A variable that the function's own env sets is its author's decision.
+            os.environ.update({name: str(plan["threads"]) for name in _THREAD_VARIABLES if name not in plan["env"]})
+        os.chdir(plan["cwd"])
+        # The caller's own folders first, as for the caller; the one that mlfn was found in must not hide a requirement.
+        others = [path for path in sys.path if path not in (*plan["sys_path"], plan["root"])]
+        sys.path[:] = [*plan["sys_path"], *others, plan["root"]]
+        if plan["mem"]:
+            _limit_memory(plan["mem"])
+        for name, source in plan["sources"].items():
+            linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
+        threading.Thread(target=self._beat, args=(plan["heartbeat"],), daemon=True).start()
+
+    def _beat(self, every: float) -> None:
+        path = self._folder / "beat"
+        path.touch(mode=0o600)
+        while True:
+            time.sleep(every)
+            with contextlib.suppress(OSError):
+                os.utime(path)
+
+    def _load(self) -> Callable[..., Any]:
+        if self._function is None:
+            data = Path(self._plan["payload"]).read_bytes()
+            self._function = payload.unpack(data, key=bytes.fromhex(self._plan["key"]))
+        return self._function
+
+    def _run(self, task: Task) -> None:
+        values: dict[str, str] = {}
+
+        def load() -> Callable[..., Any]:
+            values.update(resolve_secrets(task.secrets, os.environ, Path(self._plan["secrets_file"])))
+            _export(task, values)
+            return self._load()
+
+        codec = Codec(
+            key=bytes.fromhex(self._plan["key"]),
+            artifacts=ArtifactStore(self._plan["artifacts"]),
+            by_reference=tuple(self._plan["by_reference"]),
+        )
+        log = Path(task.log) if task.log else None
+        self._in_handler = True
+        try:
+            with captured_output(log, _known_secrets(task, self._plan)):
+                execute(task, load, codec, self._journal, values)
+        finally:
+            self._in_handler = False
+        if self._terminated:
+            os._exit(0)
+
+
+def _known_secrets(task: Task, plan: Mapping[str, Any]) -> list[str]:
+    """Return the values to mask; a missing secret fails inside the run, where its error is reported."""
+    try:
+        return list(resolve_secrets(task.secrets, os.environ, Path(plan["secrets_file"])).values())
+    except Exception:  # noqa: BLE001 - raised again, and reported, when the run loads
+        return []
+
+
+def _export(task: Task, values: Mapping[str, str]) -> None:
+    for secret in task.secrets:
+        if secret.env:
+            os.environ[secret.env] = values[secret.key or secret.name]
+
+
+def _limit_memory(size: int) -> None:
+    # RLIMIT_DATA counts private writable memory; RLIMIT_AS would also count what is only reserved or mapped.
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    ceiling = size if hard == resource.RLIM_INFINITY else min(size, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (ceiling, hard))
+
+
+def main() -> None:
+    """Start from the command line that the place wrote."""
+    prepare_streams()
+    user_context.in_worker = True
+    with socket.socket(fileno=int(sys.argv[1])) as sock:
+        Worker(sock, Path(sys.argv[2])).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,65 @@
+"""A worker's reports: one JSON line each, appended to a file that outlives the worker and its client."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+STORAGE_EXIT = 74  # EX_IOERR: the worker could not write its journal
+
+
+class Journal:
+    """Appends events; each is in the kernel's hands, safe from any process's end, before `send` returns."""
+
+    def __init__(self, path: Path, bell: socket.socket | None) -> None:
+        self._fd = os.open(path, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+        self._bell = bell
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+
+    def send(self, event: Mapping[str, Any]) -> None:
+        """Append one event and ring the reader's bell."""
+        if event["event"] == "finished" and os.getpid() != self._pid:
+            os._exit(0)  # a fork of the handler came back from it: the outcome is its parent's to report
+        line = json.dumps(event).encode() + b"\n"
+        with self._lock:
+            self._append(line)
+        self._ring()
+
+    def _append(self, line: bytes) -> None:
+        try:
+            view = memoryview(line)
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError:
+            os._exit(STORAGE_EXIT)
+
+    def _ring(self) -> None:
+        if self._bell is None:
+            return
+        try:
+            self._bell.send(b"!", socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            pass  # many rings wait already
+        except OSError:
+            self._bell = None  # nobody listens any more; the file is what counts
+
+
+def read_events(path: Path, offset: int) -> Iterator[tuple[dict[str, Any], int]]:
+    """Yield whole events from `offset` on, each with the offset after it; a half-written line stays for later."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        file.seek(offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                return
+            offset += len(line)
+            yield json.loads(line), offset

@@ -1,0 +1,81 @@
+"""stdout and stderr of one run: the file descriptors themselves point at its log, for C code and subprocesses too."""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+_MASKING = Path(__file__).with_name("masking.py")
+
+
+@contextmanager
+def captured_output(log: Path | None, secrets: Sequence[str]) -> Iterator[None]:
+    """Send descriptors 1 and 2 to `log` within the block; with `secrets`, through a process that masks them."""
+    if log is None:
+        yield
+        return
+    log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+    pump = _start_masking(target, secrets) if secrets else None
+    sink = pump.stdin.fileno() if pump is not None and pump.stdin is not None else target
+    os.dup2(sink, 1)
+    os.dup2(sink, 2)
+    faulthandler.enable(file=2)
+    try:
+        yield
+    finally:
+        _flush()
+        faulthandler.disable()
+        _to_null()
+        if pump is not None and pump.stdin is not None:
+            pump.stdin.close()
+            pump.wait()
+        # An empty log is no file: a thousand silent runs leave nothing to clean up.
+        if os.fstat(target).st_size == 0:
+            log.unlink(missing_ok=True)
+        os.close(target)
+
+
+def prepare_streams() -> None:
+    """Make every whole line appear at once, and what was inherited point nowhere."""
+    _to_null()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
+
+
+def _start_masking(target: int, secrets: Sequence[str]) -> subprocess.Popen[bytes]:
+    reading, writing = os.pipe()
+    # Values go through a pipe: an argument or a variable would show them in the process list.
+    pump = subprocess.Popen(
+        [sys.executable, "-I", "-S", str(_MASKING), str(reading)],
+        stdin=subprocess.PIPE,
+        stdout=target,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(reading,),
+    )
+    os.close(reading)
+    with os.fdopen(writing, "wb") as pipe:
+        pipe.write(json.dumps(list(secrets)).encode())
+    return pump
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            pass  # the disk is full, or the handler closed it: what could be written is
+
+
+def _to_null() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    if null > 2:
+        os.close(null)
