@@ -41,7 +41,8 @@ def _home(environ: Mapping[str, str]) -> Path:
         return Path.home()
     except RuntimeError as error:  # a container's user without HOME and without an entry in passwd
         raise StorageError(
-            "This user has no home folder. Set HOME, or MLFN_DATA and XDG_CONFIG_HOME, to folders it can write."
+            "This user has no home folder. Set HOME, or MLFN_DATA and XDG_CONFIG_HOME, to folders "
+            "that it can write."
         ) from error
 
 
@@ -58,7 +59,7 @@ def find_upwards(name: str, start: Path, fits: Callable[[Path], bool]) -> Path |
 
 
 def _trusted(path: Path) -> bool:
-    """Tell whether no stranger put `path` into a folder that all can write, such as /tmp, to redirect our runs."""
+    """Tell whether no stranger put `path` into a folder that all can write (/tmp) to steer our runs."""
     if not path.parent.stat().st_mode & stat.S_IWOTH:
         return True
     if path.stat().st_uid in (0, os.geteuid()):

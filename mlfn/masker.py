@@ -33,9 +33,10 @@ _RARITY = {byte: rank for rank, byte in enumerate(_COMMON)}
 class Masker:
     """Masks every one of `values`, and the forms in which base64, URLs, JSON and repr would show it.
 
-    Values shorter than MIN_LENGTH are left alone. Of a multi-line value each line of MIN_LINE characters or more is
-    masked on its own too, a shorter one where it follows the lines before it. Of a value within a larger base64 text, at most the characters at its two borders, which
-    mix its bits with its neighbours', stay.
+    Values shorter than MIN_LENGTH are left alone. Of a multi-line value each line of MIN_LINE characters or
+    more is masked on its own too, a shorter one where it follows the lines before it. Of a value within a
+    larger base64 text, at most the characters at its two borders, which mix its bits with its neighbours',
+    stay.
     """
 
     def __init__(self, values: Iterable[str]) -> None:
@@ -90,9 +91,10 @@ def _occurrences(patterns: tuple[bytes, ...], data: bytes) -> Iterator[tuple[int
 class StreamMasker:
     """Masks a stream that comes in pieces, wherever they are cut.
 
-    The end of a piece is held back only while it may be the beginning of a value, and a complete line never is. So
-    lines of a multi-line value leave before the rest is known: masked like any other, but for its first short lines
-    (of fewer than MIN_LINE characters together). Memory: one piece and twice the longest pattern.
+    The end of a piece is held back only while it may be the beginning of a value, and a complete line never
+    is. So lines of a multi-line value leave before the rest is known: masked like any other, but for its
+    first short lines (of fewer than MIN_LINE characters together). Memory: one piece and twice the longest
+    pattern.
     """
 
     def __init__(self, masker: Masker) -> None:
@@ -112,7 +114,7 @@ class StreamMasker:
         return self._release(len(self._buffer))
 
     def _held_from(self) -> int:
-        """Return where in the last, incomplete line a value may begin or go on that is not complete either."""
+        """Return where in the last, incomplete line a value may begin or go on that is not complete."""
         line = self._buffer.rfind(b"\n") + 1
         held = len(self._buffer)
         if line == held:
@@ -122,7 +124,7 @@ class StreamMasker:
         return max(held, line, self._left)
 
     def _begins(self, pattern: bytes, first: int, before: int) -> int:
-        """Return where between two positions a proper beginning of `pattern` ends the buffer, or else `before`."""
+        """Return where, between the two, a proper beginning of `pattern` ends the buffer; else `before`."""
         buffer, size = self._buffer, len(self._buffer)
         start = buffer.find(pattern[:1], max(first, size - len(pattern) + 1), before)
         while start >= 0:
@@ -206,14 +208,15 @@ def _url_forms(raw: bytes) -> Iterator[bytes]:
 
 def _escaped_forms(value: str, raw: bytes) -> Iterator[bytes]:
     for escaped in (json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1], repr(value)[1:-1]):
-        # The quote that repr() chooses, and whether JSON escapes a slash, depend on what stands around the value.
+        # The quote that repr() chooses, and whether JSON escapes a slash, depend on what stands around the
+        # value.
         for form in (escaped, escaped.replace("/", r"\/"), escaped.replace("'", r"\'")):
             yield form.encode("utf-8", _error_handler(form))
     yield repr(raw)[2:-1].encode()
 
 
 def _error_handler(text: str) -> str:
-    """Return how to encode `text`: bytes that were not UTF-8 stay themselves; other lone surrogates survive."""
+    """Return how to encode `text`: bytes that were not UTF-8, and lone surrogates, survive."""
     try:
         text.encode("utf-8", "surrogateescape")
     except UnicodeEncodeError:
@@ -222,7 +225,7 @@ def _error_handler(text: str) -> str:
 
 
 def _any_gram(patterns: tuple[bytes, ...]) -> re.Pattern[bytes]:
-    """Return an expression that finds some bytes of every pattern: those whose first is the rarest in logs."""
+    """Return an expression that finds a few bytes of every pattern, starting with the rarest."""
     return re.compile(b"|".join({re.escape(_rarest_gram(pattern)) for pattern in patterns}))
 
 

@@ -20,8 +20,8 @@ OTHERS = 0o077  # the mode bits of group and others
 def ensure_folder(path: Path, *, setting: str = "MLFN_DATA") -> Path:
     """Create `path` and the parents it lacks with mode 0700, and return it.
 
-    A folder that exists keeps its mode: somebody may share it on purpose. `setting` is the variable that chooses
-    this folder. Raises StorageError, naming it, where the folder cannot be made or written.
+    A folder that exists keeps its mode: somebody may share it on purpose. `setting` is the variable that
+    chooses this folder. Raises StorageError, naming it, where the folder cannot be made or written.
     """
     try:
         _make_folders(path)
@@ -44,11 +44,11 @@ def _make_folders(path: Path) -> None:
 
 
 def _folder_refused(path: Path, setting: str, reason: str) -> str:
-    return f"Cannot use the folder {str(path)!r}: {reason}. Set {setting}=/a/folder/you/can/write to use another."
+    return f"Cannot use the folder {str(path)!r}: {reason}. Set {setting}=/a/folder/that/you/can/write."
 
 
 def create_once(path: Path, data: bytes) -> None:
-    """Write `data` to `path` with mode 0600 unless it exists; of many writers one wins, and none is seen half done."""
+    """Write `data` to `path` with mode 0600 unless it exists; of many writers one wins, whole."""
     temporary = _write_beside(path, data)
     try:
         os.link(temporary, path)
@@ -62,7 +62,8 @@ def create_once(path: Path, data: bytes) -> None:
 
 
 def _create_without_links(path: Path, data: bytes) -> None:
-    # exFAT and some FUSE file systems have no hard links. A reader might see an empty file for an instant there.
+    # exFAT and some FUSE file systems have no hard links. A reader might see an empty file for an instant
+    # there.
     with contextlib.suppress(FileExistsError):
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:

@@ -39,8 +39,8 @@ VARIABLE = re.compile(r"(?!MLFN_)[A-Za-z_][A-Za-z0-9_]*")
 class Secret:
     """A reference to a secret; it never holds the value.
 
-    `key` is the key inside a secret of several values, `env` the environment variable to set for the run. Raises
-    OptionError for what cannot be such a name.
+    `key` is the key inside a secret of several values, `env` the environment variable to set for the run.
+    Raises OptionError for what cannot be such a name.
     """
 
     name: str
@@ -53,8 +53,8 @@ class Secret:
             _check_key(self.key)
         if self.env is not None and not _fits(VARIABLE, self.env):
             raise OptionError(
-                f"env={self.env!r} of Secret {self.name!r} is no environment variable for a run: letters, digits "
-                "and '_', not a digit first, and not starting with MLFN_."
+                f"env={self.env!r} of Secret {self.name!r} is no environment variable for a run: letters, "
+                "digits and '_', not a digit first, and not starting with MLFN_."
             )
 
 
@@ -65,8 +65,8 @@ def _fits(grammar: re.Pattern[str], text: object) -> bool:
 def _check_name(name: object) -> None:
     if not _fits(NAME, name):
         raise OptionError(
-            f"{_cut(name)} is no name of a secret: 1 to 253 letters, digits, '.', '_' or '-', a letter or digit at "
-            "both ends, and no '..'."
+            f"{_cut(name)} is no name of a secret: 1 to 253 letters, digits, '.', '_' or '-', a letter or "
+            "digit at both ends, and no '..'."
         )
 
 
@@ -85,9 +85,9 @@ def _cut(text: object) -> str:
 def read_secret(secret: Secret | str, *, environ: Mapping[str, str], file: Path) -> str:
     """Return the value of `secret`: from the environment, else from the 0600 JSON `file`.
 
-    The variable is the secret's name (followed by ``_`` and the key, where one is given), as it is or in capitals
-    with ``_`` for ``-`` and ``.``: ``s3-creds`` is ``S3_CREDS``. An empty one counts as unset. Raises
-    SecretNotFoundError.
+    The variable is the secret's name (followed by ``_`` and the key, where one is given), as it is or in
+    capitals with ``_`` for ``-`` and ``.``: ``s3-creds`` is ``S3_CREDS``. An empty one counts as unset.
+    Raises SecretNotFoundError.
     """
     reference = Secret(secret) if isinstance(secret, str) else secret
     for variable in _variables(reference):
@@ -117,14 +117,15 @@ def _pick(secret: Secret, value: Value | None) -> str:
 def _not_found(secret: Secret) -> str:
     command = f"mlfn secret set {secret.name}" + (f" --key {secret.key}" if secret.key else "")
     what = f"Key {secret.key!r} of secret {secret.name!r}" if secret.key else f"Secret {secret.name!r}"
-    return f"{what} has no value here. Type: {command}   (or set the environment variable {_variables(secret)[1]})"
+    variable = _variables(secret)[1]
+    return f"{what} has no value here. Type: {command}   (or set the environment variable {variable})"
 
 
 def write_secret(name: str, value: str, file: Path, *, key: str | None = None) -> None:
     """Keep `value` as secret `name` in `file`, or as its `key`, beside its other keys.
 
-    Raises OptionError for a value that could not be masked (shorter than 4 characters), passed on in an environment
-    variable (a NUL character) or is no secret but a file (over 64 Ki characters).
+    Raises OptionError for a value that could not be masked (shorter than 4 characters), passed on in an
+    environment variable (a NUL character) or is no secret but a file (over 64 Ki characters).
     """
     _check_name(name)
     _check_value(name, value)
@@ -143,8 +144,8 @@ def _check_value(name: str, value: object) -> None:
         raise OptionError(f"The value of secret {name!r} must be a str, not {type(value).__name__}.")
     if len(value.strip()) < MIN_LENGTH:
         raise OptionError(
-            f"The value of secret {name!r} has {len(value.strip())} characters; under {MIN_LENGTH} it could not be "
-            "masked in logs. Use a longer one."
+            f"The value of secret {name!r} has {len(value.strip())} characters; under "
+            f"{MIN_LENGTH} it could not be masked in logs. Use a longer one."
         )
     if len(value) > MAX_LENGTH or "\0" in value:
         raise OptionError(
@@ -155,7 +156,8 @@ def _check_value(name: str, value: object) -> None:
 def _with_key(name: str, present: Value | None, key: str, value: str) -> dict[str, str]:
     if isinstance(present, str):
         raise OptionError(
-            f"Secret {name!r} holds one value without a key. Type: mlfn secret remove {name}, then set its keys."
+            f"Secret {name!r} holds one value without a key. "
+            f"Type: mlfn secret remove {name}, then set its keys."
         )
     return {**(present or {}), key: value}
 

@@ -1,7 +1,7 @@
 """Where settings come from, and which source wins.
 
-Nearest wins: flag > ``init()`` > environment > the project's mlfn.toml > the user's mlfn.toml > default. An empty
-environment variable counts as unset.
+Nearest wins: flag > ``init()`` > environment > the project's mlfn.toml > the user's mlfn.toml > default. An
+empty environment variable counts as unset.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def load(
 ) -> Resolved:
     """Resolve every setting. A flag or ``init()`` value of None counts as not given.
 
-    Raises SettingsError for a setting that is unknown or does not fit, in whichever source it stands, even where a
-    nearer one overrides it.
+    Raises SettingsError for a setting that is unknown or does not fit, in whichever source it stands, even
+    where a nearer one overrides it.
     """
     here = cwd if cwd is not None else current_folder()
     values: dict[str, Any] = {name: setting.default for name, setting in SETTINGS.items()}
@@ -193,5 +193,6 @@ def _parsed(kind: type, given: object) -> object | None:
 def _refuse(setting: Setting, given: object, layer: Layer) -> NoReturn:
     shown = PASSWORD.sub(r"\1***@", repr(given))
     raise SettingsError(
-        f"{setting.name} = {shown} (from {layer.origin(setting.name)}) does not fit: it must be {setting.allowed}."
+        f"{setting.name} = {shown} (from {layer.origin(setting.name)}) does not fit: "
+        f"it must be {setting.allowed}."
     )

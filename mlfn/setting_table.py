@@ -1,4 +1,4 @@
-"""Every setting, declared once: its names in mlfn.toml, the environment, ``init()`` and the command line derive."""
+"""Every setting, declared once: mlfn.toml, the environment, ``init()`` and command-line flags derive."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class Settings:
     )
     data: str = declare(
         "",
-        "Folder of the SQLite file, logs and artifacts; empty is the nearest .mlfn, else the user's data folder.",
+        "Folder of the SQLite file, logs and artifacts; empty is the nearest .mlfn, else in the user's home.",
         allowed="a folder, or empty",
         check=lambda value: "\0" not in value,
         is_path=True,

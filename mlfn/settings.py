@@ -161,7 +161,8 @@ def _file_stamp(path: Path) -> tuple[object, ...]:
     return (path, info.st_mtime_ns, info.st_size, info.st_ino)
 
 
-# What follows from them ------------------------------------------------------------------------------------------
+# What follows from them
+# ------------------------------------------------------------------------------------------
 
 
 def data_folder(
@@ -176,7 +177,7 @@ def data_folder(
 
 
 def secrets_file(environ: Mapping[str, str] = os.environ) -> Path:
-    """Return the file of secret values: ``$MLFN_SECRETS_FILE``, else secrets.json in the configuration folder."""
+    """Return the file of secret values: ``$MLFN_SECRETS_FILE``, else secrets.json beside the key."""
     chosen = environ.get("MLFN_SECRETS_FILE")
     return Path(chosen) if chosen else config_folder(environ) / "secrets.json"
 
@@ -184,8 +185,9 @@ def secrets_file(environ: Mapping[str, str] = os.environ) -> Path:
 def signing_key(environ: Mapping[str, str] = os.environ) -> bytes:
     """Return the user's key for signing payloads: 32 bytes, in the configuration folder, made at first use.
 
-    It never lies in the data folder: whoever can write the store must not be able to sign. Raises SettingsError
-    where the configuration folder is within the data folder, StorageError where the key cannot be kept or read.
+    It never lies in the data folder: whoever can write the store must not be able to sign. Raises
+    SettingsError where the configuration folder is within the data folder, StorageError where the key cannot
+    be kept or read.
     """
     folder = config_folder(environ)
     _refuse_key_in(data_folder(current(), environ=environ), folder)
@@ -197,14 +199,16 @@ def _refuse_key_in(data: Path, config: Path) -> None:
     if outside not in (inside, *inside.parents):
         return
     raise SettingsError(
-        f"The configuration folder {str(config)!r}, with the signing key, is within the data folder {str(data)!r}. "
-        "Set MLFN_DATA or XDG_CONFIG_HOME to keep them apart."
+        f"The configuration folder {str(config)!r}, with the signing key, is within the data "
+        f"folder {str(data)!r}. Set MLFN_DATA or XDG_CONFIG_HOME to keep them apart."
     )
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use: those of its affinity, less where its cgroup has a quota."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    """Return how many cores this process may use: by its affinity and its cgroup's quota."""
+    cores = os.cpu_count() or 1
+    if sys.platform == "linux":
+        cores = len(os.sched_getaffinity(0))
     return max(1, min(cores, _quota(Path("/sys/fs/cgroup/cpu.max")) or cores))
 
 

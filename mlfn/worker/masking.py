@@ -8,10 +8,10 @@ The worker puts it between a run that uses secrets and its log::
     ...
     pump.wait()                          # the log is complete
 
-It runs as ``python -I -S masking.py [FD]``, without mlfn and without site-packages, reads the values as a JSON list
-from file descriptor FD (3) and never from arguments or environment, and ends with its input. Exit codes: 0; 64, the
-values could not be read and nothing was copied; 74, the log could not be written (the rest of the input is dropped,
-so that the run itself is not blocked).
+It runs as ``python -I -S masking.py [FD]``, without mlfn and without site-packages, reads the values as a
+JSON list from file descriptor FD (3) and never from arguments or environment, and ends with its input. Exit
+codes: 0; 64, the values could not be read and nothing was copied; 74, the log could not be written (the rest
+of the input is dropped, so that the run itself is not blocked).
 """
 
 from __future__ import annotations
@@ -68,7 +68,8 @@ def pump_main(argv: Sequence[str]) -> int:
     try:
         masker = _stream_masker(_read_values(int(argv[0]) if argv else 3))
     except (OSError, ValueError) as error:
-        # Fails closed: better no log than one with the values in it. The type alone: a message may quote them.
+        # Fails closed: better no log than one with the values in it. The type alone: a message may quote
+        # them.
         print(f"mlfn: the values to mask could not be read ({type(error).__name__})", file=sys.stderr)
         return EXIT_USAGE
     return _copy(masker, 0, 1)
@@ -83,7 +84,8 @@ def _read_values(descriptor: int) -> list[str]:
 
 
 def _stream_masker(values: list[str]) -> StreamMasker:
-    # By its path: `import mlfn` would need mlfn on the path of an isolated interpreter, and all that it imports.
+    # By its path: `import mlfn` would need mlfn on the path of an isolated interpreter, and all that it
+    # imports.
     path = Path(__file__).resolve().parent.parent / "masker.py"
     spec = importlib.util.spec_from_file_location("mlfn_masker", path)
     if spec is None or spec.loader is None:
