@@ -1,0 +1,216 @@
+"""References to secrets, where their values are looked up on this machine, and masking.
+
+Travels to the worker: needs the standard library alone.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from mlfn.errors import OptionError, SecretNotFoundError, StorageError, StoreCorruptError
+from mlfn.masker import MIN_LENGTH, Masker, StreamMasker
+from mlfn.private_files import ensure_folder, locked, read_private, replace
+
+__all__ = [
+    "Masker",
+    "Secret",
+    "StreamMasker",
+    "list_secrets",
+    "read_secret",
+    "remove_secret",
+    "write_secret",
+]
+
+Value: TypeAlias = "str | dict[str, str]"
+
+MAX_LENGTH = 65536
+
+NAME = re.compile(r"(?!.*\.\.)[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9])?")
+KEY = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._-]{1,253}")  # what Kubernetes allows as a key of a Secret
+VARIABLE = re.compile(r"(?!MLFN_)[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Secret:
+    """A reference to a secret; it never holds the value.
+
+    `key` is the key inside a secret of several values, `env` the environment variable to set for the run.
+    Raises OptionError for what cannot be such a name.
+    """
+
+    name: str
+    key: str | None = None
+    env: str | None = None
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if self.key is not None:
+            _check_key(self.key)
+        if self.env is not None and not _fits(VARIABLE, self.env):
+            raise OptionError(
+                f"env={self.env!r} of Secret {self.name!r} is no environment variable for a run: letters, "
+                "digits and '_', not a digit first, and not starting with MLFN_."
+            )
+
+
+def _fits(grammar: re.Pattern[str], text: object) -> bool:
+    return isinstance(text, str) and grammar.fullmatch(text) is not None
+
+
+def _check_name(name: object) -> None:
+    if not _fits(NAME, name):
+        raise OptionError(
+            f"{_cut(name)} is no name of a secret: 1 to 253 letters, digits, '.', '_' or '-', a letter or "
+            "digit at both ends, and no '..'."
+        )
+
+
+def _check_key(key: object) -> None:
+    if not _fits(KEY, key):
+        raise OptionError(f"{_cut(key)} is no key of a secret: 1 to 253 letters, digits, '.', '_' or '-'.")
+
+
+def _cut(text: object) -> str:
+    # Somebody may have put the value where the name belongs: show no more of it than helps.
+    if not isinstance(text, str):
+        return f"A {type(text).__name__}"
+    return repr(text if len(text) <= 12 else text[:8] + "...")
+
+
+def read_secret(secret: Secret | str, *, environ: Mapping[str, str], file: Path) -> str:
+    """Return the value of `secret`: from the environment, else from the 0600 JSON `file`.
+
+    The variable is the secret's name (followed by ``_`` and the key, where one is given), as it is or in
+    capitals with ``_`` for ``-`` and ``.``: ``s3-creds`` is ``S3_CREDS``. An empty one counts as unset.
+    Raises SecretNotFoundError.
+    """
+    reference = Secret(secret) if isinstance(secret, str) else secret
+    for variable in _variables(reference):
+        if environ.get(variable):
+            return environ[variable]
+    return _pick(reference, _load(file).get(reference.name))
+
+
+def _variables(secret: Secret) -> tuple[str, str]:
+    exact = secret.name if secret.key is None else f"{secret.name}_{secret.key}"
+    return exact, re.sub(r"[-.]", "_", exact).upper()
+
+
+def _pick(secret: Secret, value: Value | None) -> str:
+    if isinstance(value, str) and secret.key is None:
+        return value
+    if isinstance(value, dict) and secret.key in value:
+        return value[secret.key]
+    if isinstance(value, dict) and secret.key is None:
+        raise SecretNotFoundError(
+            f"Secret {secret.name!r} holds several values; say which with "
+            f"Secret({secret.name!r}, key=...): {', '.join(sorted(value))}."
+        )
+    raise SecretNotFoundError(_not_found(secret))
+
+
+def _not_found(secret: Secret) -> str:
+    command = f"mlfn secret set {secret.name}" + (f" --key {secret.key}" if secret.key else "")
+    what = f"Key {secret.key!r} of secret {secret.name!r}" if secret.key else f"Secret {secret.name!r}"
+    variable = _variables(secret)[1]
+    return f"{what} has no value here. Type: {command}   (or set the environment variable {variable})"
+
+
+def write_secret(name: str, value: str, file: Path, *, key: str | None = None) -> None:
+    """Keep `value` as secret `name` in `file`, or as its `key`, beside its other keys.
+
+    Raises OptionError for a value that could not be masked (shorter than 4 characters), passed on in an
+    environment variable (a NUL character) or is no secret but a file (over 64 Ki characters).
+    """
+    _check_name(name)
+    _check_value(name, value)
+    if key is not None:
+        _check_key(key)
+    _prepare(file)
+    with locked(file):
+        secrets = _load(file)
+        _save(
+            {**secrets, name: value if key is None else _with_key(name, secrets.get(name), key, value)}, file
+        )
+
+
+def _check_value(name: str, value: object) -> None:
+    if not isinstance(value, str):
+        raise OptionError(f"The value of secret {name!r} must be a str, not {type(value).__name__}.")
+    if len(value.strip()) < MIN_LENGTH:
+        raise OptionError(
+            f"The value of secret {name!r} has {len(value.strip())} characters; under "
+            f"{MIN_LENGTH} it could not be masked in logs. Use a longer one."
+        )
+    if len(value) > MAX_LENGTH or "\0" in value:
+        raise OptionError(
+            f"The value of secret {name!r} must have at most {MAX_LENGTH} characters, none of them NUL."
+        )
+
+
+def _with_key(name: str, present: Value | None, key: str, value: str) -> dict[str, str]:
+    if isinstance(present, str):
+        raise OptionError(
+            f"Secret {name!r} holds one value without a key. "
+            f"Type: mlfn secret remove {name}, then set its keys."
+        )
+    return {**(present or {}), key: value}
+
+
+def remove_secret(name: str, file: Path) -> None:
+    """Remove secret `name`, with all its keys, from `file`; raises SecretNotFoundError."""
+    _check_name(name)
+    _prepare(file)
+    with locked(file):
+        secrets = _load(file)
+        if name not in secrets:
+            known = ", ".join(sorted(secrets)) or "none"
+            raise SecretNotFoundError(f"There is no secret {name!r} to remove. Secrets here: {known}.")
+        _save({other: value for other, value in secrets.items() if other != name}, file)
+
+
+def list_secrets(file: Path) -> list[str]:
+    """Return the names of the secrets in `file`, never their values."""
+    return sorted(_load(file))
+
+
+def _prepare(file: Path) -> None:
+    ensure_folder(file.parent, setting="XDG_CONFIG_HOME")
+
+
+def _load(file: Path) -> dict[str, Value]:
+    """Return the content of `file`; a mode that lets others read it is mended first."""
+    try:
+        content = json.loads(read_private(file))
+    except FileNotFoundError:
+        return {}
+    except OSError as error:
+        raise StorageError(f"Cannot read the secrets in {str(file)!r}: {error.strerror or error}.") from error
+    except ValueError:
+        content = None  # and no cause: a JSONDecodeError carries the whole document
+    if not isinstance(content, dict) or not all(map(_is_value, content.values())):
+        raise StoreCorruptError(
+            f"{str(file)!r} is no file of secrets: it must be JSON, name -> value or name -> {{key: value}}. "
+            "Mend it, or delete it and set the secrets again."
+        )
+    return content
+
+
+def _is_value(value: object) -> bool:
+    if isinstance(value, dict):
+        return all(isinstance(inner, str) for inner in value.values())
+    return isinstance(value, str)
+
+
+def _save(secrets: Mapping[str, Value], file: Path) -> None:
+    try:
+        replace(file, json.dumps(secrets, indent=1, sort_keys=True).encode() + b"\n")
+    except OSError as error:
+        raise StorageError(
+            f"Cannot write the secrets in {str(file)!r}: {error.strerror or error}."
+        ) from error

@@ -1,0 +1,476 @@
+"""Settings: where they come from, which source wins, what is refused; folders and the signing key."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlfn import folders, settings
+from mlfn.errors import SettingsError, StorageError
+from mlfn.settings import (
+    SETTINGS,
+    Settings,
+    config_folder,
+    current,
+    data_folder,
+    ensure_folder,
+    load,
+    secrets_file,
+    signing_key,
+    usable_cores,
+)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A user with an empty home folder, in an empty project folder."""
+    home = tmp_path / "home"
+    (home / "project" / "deep").mkdir(parents=True)
+    for name in list(os.environ):
+        if name.startswith(("MLFN_", "XDG_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home / "project" / "deep")
+    settings.reset()
+    yield home
+    settings.reset()
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def write_user_file(home: Path, text: str) -> Path:
+    path = home / ".config" / "mlfn" / "mlfn.toml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+# Sources ----------------------------------------------------------------------------------------------------
+
+
+def test_each_setting_has_its_names_from_one_declaration() -> None:
+    assert [field.name for field in dataclasses.fields(Settings)] == list(SETTINGS)
+    assert SETTINGS["max_workers"].variable == "MLFN_MAX_WORKERS"
+    assert SETTINGS["max_workers"].flag == "--max-workers"
+    assert all(setting.doc.endswith(".") and setting.allowed for setting in SETTINGS.values())
+
+
+def test_every_default_fits_its_own_declaration() -> None:
+    assert all(setting.check(setting.default) for setting in SETTINGS.values())
+
+
+def test_the_nearest_source_wins(home: Path) -> None:
+    user = write_user_file(home, 'project = "user"\non = "user"\ngrace = 1\nheartbeat = 1\nmax_workers = 1\n')
+    project = home / "project" / "mlfn.toml"
+    project.write_text('project = "file"\non = "file"\ngrace = 2\nheartbeat = 2\n')
+    environ = {**os.environ, "MLFN_PROJECT": "env", "MLFN_ON": "env", "MLFN_GRACE": "3"}
+
+    resolved = load({"project": "flag", "on": None}, {"project": "init", "on": "init"}, environ)
+
+    assert dataclasses.asdict(resolved.settings) == {
+        "project": "flag",
+        "on": "init",
+        "grace": 3.0,
+        "heartbeat": 2.0,
+        "max_workers": 1,
+        "store": "",
+        "data": "",
+        "color": "auto",
+    }
+    assert resolved.sources == {
+        "project": "--project",
+        "on": "init()",
+        "grace": "MLFN_GRACE",
+        "heartbeat": f"{project}:heartbeat",
+        "max_workers": f"{user}:max_workers",
+        "store": "default",
+        "data": "default",
+        "color": "default",
+    }
+
+
+def test_of_project_files_only_the_nearest_counts(home: Path) -> None:
+    (home / "project" / "mlfn.toml").write_text('project = "far"\non = "far"\n')
+    (home / "project" / "deep" / "mlfn.toml").write_text('project = "near"\n')
+
+    resolved = load()
+
+    assert (resolved.settings.project, resolved.settings.on) == ("near", "local")
+
+
+def test_an_empty_variable_counts_as_unset(home: Path) -> None:
+    assert load(environ={"HOME": str(home), "MLFN_GRACE": ""}).sources["grace"] == "default"
+
+
+def test_a_byte_order_mark_before_the_first_key_is_no_error(home: Path) -> None:
+    Path("mlfn.toml").write_bytes(b'\xef\xbb\xbfproject = "a"\n')
+
+    assert load().settings.project == "a"
+
+
+def test_numbers_come_as_text_from_the_environment_and_flags(home: Path) -> None:
+    resolved = load({"grace": "1.5"}, environ={"HOME": str(home), "MLFN_MAX_WORKERS": "8"})
+
+    assert (resolved.settings.grace, resolved.settings.max_workers) == (1.5, 8)
+
+
+def test_a_relative_data_folder_is_meant_from_where_it_was_written(home: Path) -> None:
+    (home / "project" / "mlfn.toml").write_text('data = "runs"\n')
+
+    assert load().settings.data == str(home / "project" / "runs")
+    assert load(init={"data": Path("runs")}).settings.data == str(home / "project" / "deep" / "runs")
+    assert load(environ={**os.environ, "MLFN_DATA": "~/runs"}).settings.data == str(home / "runs")
+
+
+def test_explain_lists_every_setting_without_passwords(home: Path) -> None:
+    resolved = load(init={"store": "postgresql://me:p@ss:w@db.example:5432/runs"})
+    rows = {name: (value, source) for name, value, source, _ in resolved.explain()}
+
+    assert list(rows) == list(SETTINGS)
+    assert rows["store"] == ("postgresql://me:***@db.example:5432/runs", "init()")
+    assert "p@ss" not in repr(resolved)
+
+
+# Refusals ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("project", ""),
+        ("project", "a/b"),
+        ("project", "a\n"),
+        ("project", 3),
+        ("on", "Kubernetes!"),
+        ("store", "mysql://db"),
+        ("store", "runs.db"),
+        ("data", "a\0b"),
+        ("max_workers", -1),
+        ("max_workers", 1.5),
+        ("max_workers", True),
+        ("max_workers", "4"),
+        ("max_workers", 10**400),
+        ("grace", float("nan")),
+        ("grace", float("inf")),
+        ("grace", -0.1),
+        ("heartbeat", 0),
+        ("color", "yes"),
+    ],
+)
+def test_a_value_that_does_not_fit_is_refused_with_what_is_allowed(home: Path, name: str, value: Any) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(init={name: value})
+
+    assert str(refused.value).startswith(f"{name} = {value!r} (from init()) does not fit: it must be ")
+    assert SETTINGS[name].allowed in str(refused.value)
+
+
+def test_a_refusal_names_the_source(home: Path) -> None:
+    with pytest.raises(SettingsError, match="from --grace"):
+        load({"grace": "soon"})
+    with pytest.raises(SettingsError, match="from MLFN_GRACE"):
+        load(environ={"HOME": str(home), "MLFN_GRACE": "soon"})
+    Path("mlfn.toml").write_text('grace = "10"\n')
+    with pytest.raises(SettingsError, match=r"deep/mlfn.toml:grace\)"):
+        load()
+
+
+def test_a_password_in_a_refused_store_is_not_shown(home: Path) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load(init={"store": "postgres://me:hunter2@db/runs"})
+
+    assert "hunter2" not in str(refused.value)
+
+
+def test_an_unknown_name_is_refused_with_the_nearest(home: Path) -> None:
+    with pytest.raises(SettingsError, match=r"'projct' in init\(\): did you mean 'project'"):
+        load(init={"projct": "a"})
+    with pytest.raises(SettingsError, match="'MLFN_MAXWORKERS': did you mean 'MLFN_MAX_WORKERS'"):
+        load(environ={"HOME": str(home), "MLFN_MAXWORKERS": "1"})
+    Path("mlfn.toml").write_text("[secrets]\n")
+    with pytest.raises(SettingsError, match=r"'secrets' in .*mlfn.toml:secrets"):
+        load()
+
+
+def test_variables_of_mlfn_itself_and_of_kubernetes_services_are_no_settings(home: Path) -> None:
+    environ = {
+        "HOME": str(home),
+        "MLFN_FAILPOINT": "x",
+        "MLFN_SECRETS_FILE": "/x",
+        "MLFN_SERVICE_HOST": "10.0.0.1",
+        "MLFN_PORT": "tcp://10.0.0.1:80",
+        "MLFN_API_SERVICE_PORT_HTTP": "80",
+        "MLFN_API_PORT_80_TCP_ADDR": "10.0.0.1",
+    }
+
+    assert set(load(environ=environ).sources.values()) == {"default"}
+
+
+@pytest.mark.parametrize("content", [b"project = ", b"project = '\xff'"])
+def test_a_file_that_is_no_toml_is_named(home: Path, content: bytes) -> None:
+    Path("mlfn.toml").write_bytes(content)
+
+    with pytest.raises(SettingsError, match=r"Cannot read '.*deep/mlfn.toml'"):
+        load()
+
+
+def test_what_a_stranger_put_into_a_shared_folder_is_ignored(
+    home: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Path("mlfn.toml").write_text('store = "https://elsewhere.example"\n')
+    Path.cwd().chmod(0o1777)
+    real = Path.stat
+
+    # A file of another user, which a test cannot make without being root.
+    def as_stranger(path: Path, **options: Any) -> os.stat_result:
+        info = real(path, **options)
+        return os.stat_result([*info[:4], 4242, *info[5:10]]) if path.name == "mlfn.toml" else info
+
+    monkeypatch.setattr(Path, "stat", as_stranger)
+    folders._warn_once.cache_clear()
+
+    with caplog.at_level(logging.WARNING):
+        assert load().settings.store == ""
+
+    assert "another user" in caplog.text
+
+
+def test_a_user_without_a_home_has_settings_all_the_same(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", no_home)
+
+    assert load(environ={"MLFN_DATA": "/data"}).settings.data == "/data"
+    with pytest.raises(StorageError, match="Set HOME, or MLFN_DATA and XDG_CONFIG_HOME"):
+        config_folder({})
+
+
+# This process -----------------------------------------------------------------------------------------------
+
+
+def test_init_adds_up_and_none_takes_back(home: Path) -> None:
+    settings.init(project="fraud", on="kubernetes")
+    settings.init(on=None, grace=1)
+
+    assert (current().project, current().on, current().grace) == ("fraud", "local", 1.0)
+
+
+def test_an_init_that_is_refused_changes_nothing(home: Path) -> None:
+    settings.init(project="fraud")
+
+    with pytest.raises(SettingsError):
+        settings.init(project="other", grace="soon")
+    with pytest.raises(SettingsError):
+        settings.init(projct=None)
+
+    assert current().project == "fraud"
+
+
+def test_flags_are_nearer_than_a_script_that_calls_init(home: Path) -> None:
+    settings.use_flags({"on": "inline", "project": None})
+    settings.init(on="kubernetes", project="fraud")
+
+    assert (current().on, current().project) == ("inline", "fraud")
+
+
+def test_current_is_the_same_object_while_nothing_changes(home: Path) -> None:
+    assert current() is current()
+
+
+def test_current_follows_the_environment_and_the_working_directory(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / "mlfn.toml").write_text('on = "inline"\n')
+    (home / "project" / "mlfn.toml").write_text('on = "kubernetes"\n')
+
+    assert current().on == "kubernetes"
+    monkeypatch.chdir(home)
+    assert current().on == "inline"
+    monkeypatch.setenv("MLFN_ON", "dask")
+    assert current().on == "dask"
+    monkeypatch.delenv("MLFN_ON")
+    assert current().on == "inline"
+
+
+def test_current_follows_the_files_within_a_second(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 0.9, 1.1, 2.0, 2.2])
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    assert current().project == "default"
+    Path("mlfn.toml").write_text('project = "new"\n')
+
+    assert [current().project for _ in range(2)] == ["default", "new"]
+    Path("mlfn.toml").unlink()
+    assert [current().project for _ in range(2)] == ["new", "default"]
+
+
+def test_current_works_in_a_folder_that_was_removed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = home / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    assert current().project == "default"
+    assert data_folder(current()) == folders.user_data_folder()
+
+
+def test_current_costs_no_more_than_a_few_lookups_in_the_environment(home: Path) -> None:
+    def seconds(function: Any) -> float:
+        start = time.perf_counter()
+        for _ in range(2000):
+            function()
+        return time.perf_counter() - start
+
+    lookup = min(seconds(lambda: os.environ.get("MLFN_PROJECT")) for _ in range(5))
+    ours = min(seconds(current) for _ in range(5))
+
+    print(f"current() {ours / 2000 * 1e6:.1f} us, {ours / lookup:.1f} lookups")
+    assert ours < 12 * lookup
+
+
+def test_the_repr_of_settings_leaves_out_the_store(home: Path) -> None:
+    assert "hunter2" not in repr(Settings(store="postgresql://me:hunter2@db/runs"))
+
+
+# Folders and the key ----------------------------------------------------------------------------------------
+
+
+def test_the_data_folder_is_the_nearest_of_the_project_else_the_users(home: Path) -> None:
+    assert data_folder(Settings(), environ={"XDG_DATA_HOME": "/x"}) == Path("/x/mlfn")
+    assert home in data_folder(Settings()).parents
+    (home / "project" / ".mlfn").mkdir()
+    assert data_folder(Settings()) == home / "project" / ".mlfn"
+    assert data_folder(Settings(data="/data")) == Path("/data")
+
+
+def test_a_relative_xdg_folder_is_ignored() -> None:
+    assert config_folder({"HOME": "/h", "XDG_CONFIG_HOME": "conf"}) == Path("/h/.config/mlfn")
+    assert config_folder({"HOME": "/h", "XDG_CONFIG_HOME": "/conf"}) == Path("/conf/mlfn")
+    assert secrets_file({"HOME": "/h"}) == Path("/h/.config/mlfn/secrets.json")
+    assert secrets_file({"MLFN_SECRETS_FILE": "/s.json"}) == Path("/s.json")
+
+
+def test_a_folder_is_private_with_the_parents_it_lacked_under_any_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        ensure_folder(tmp_path / "a" / "b")
+    finally:
+        os.umask(before)
+
+    assert (mode(tmp_path / "a"), mode(tmp_path / "a" / "b")) == (0o700, 0o700)
+
+
+def test_a_folder_that_somebody_shares_keeps_its_mode(tmp_path: Path) -> None:
+    tmp_path.chmod(0o770)
+
+    assert mode(ensure_folder(tmp_path)) == 0o770
+
+
+def test_a_folder_that_cannot_be_used_says_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for path in (file, file / "below"):
+        with pytest.raises(StorageError, match=f"'{path}'.*MLFN_DATA=/"):
+            ensure_folder(path)
+
+    # A read-only home, which does not bind the tests where they run as root.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    with pytest.raises(StorageError, match=f"'{tmp_path}': it cannot be written. Set MLFN_DATA=/"):
+        ensure_folder(tmp_path)
+
+
+def test_the_key_is_made_once_and_private_under_any_umask(home: Path) -> None:
+    before = os.umask(0)
+    try:
+        key = signing_key()
+    finally:
+        os.umask(before)
+
+    assert len(key) == 32
+    assert signing_key() == key
+    assert [path.name for path in config_folder().iterdir()] == ["key"]
+    assert (mode(config_folder() / "key"), mode(config_folder())) == (0o600, 0o700)
+
+
+def test_processes_that_ask_at_the_same_time_agree_on_one_key(home: Path) -> None:
+    program = (
+        "import sys; sys.stdin.read(); from mlfn.settings import signing_key; print(signing_key().hex())"
+    )
+    environ = {**os.environ, "PYTHONPATH": str(Path(settings.__file__).parents[1])}
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ
+        )
+        for _ in range(6)
+    ]
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.close()  # the starting shot
+    keys = {process.stdout.read() for process in started if process.stdout}
+
+    assert [process.wait(30) for process in started] == [0] * 6
+    assert keys == {f"{signing_key().hex()}\n".encode()}
+
+
+def test_the_key_is_made_where_a_file_system_has_no_hard_links(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(source: str, target: Path) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)  # exFAT, which a test cannot mount
+
+    assert signing_key() == signing_key()
+    assert mode(config_folder() / "key") == 0o600
+
+
+def test_a_key_that_others_could_read_is_mended_with_a_warning(
+    home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    key = signing_key()
+    (config_folder() / "key").chmod(0o640)
+
+    with caplog.at_level(logging.WARNING):
+        assert signing_key() == key
+
+    assert mode(config_folder() / "key") == 0o600
+    assert "could be read by others" in caplog.text
+
+
+def test_a_damaged_key_is_refused(home: Path) -> None:
+    signing_key()
+    (config_folder() / "key").write_bytes(b"short")
+
+    with pytest.raises(StorageError, match="damaged: 5 bytes, not 32"):
+        signing_key()
+
+
+def test_the_key_never_lies_in_the_data_folder(home: Path) -> None:
+    settings.init(data=str(home))
+
+    with pytest.raises(SettingsError, match="within the data folder"):
+        signing_key()
+    assert not config_folder().exists()
+
+
+def test_cores_are_at_least_one_and_no_more_than_the_quota(tmp_path: Path) -> None:
+    (tmp_path / "cpu.max").write_text("150000 100000\n")
+    (tmp_path / "none").write_text("max 100000\n")
+
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+    assert settings._quota(tmp_path / "cpu.max") == 2
+    assert settings._quota(tmp_path / "none") is None
