@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,42 +17,40 @@ from mlfn.spec.record import Output
 class Codec:
     """How one run's values are packed: signed by `key`, kept under `artifacts`.
 
-    `by_reference` names modules whose classes go back to the caller by their names: the worker has them by value only.
+    `modules_of` says which modules' code must go with a value, since a worker cannot import them. `by_reference` names
+    those whose classes go back to the caller by their names, since the worker has them by value only.
     """
 
     key: bytes
     artifacts: ArtifactStore
-    by_value: tuple[str, ...] = ()
+    modules_of: Callable[[Any], tuple[str, ...]] | None = None
     by_reference: Collection[str] = field(default_factory=tuple)
 
     def encode(self, run: str, name: str, value: Any) -> dict[str, Any]:
         """Return the JSON form of a parameter."""
-        output = self.output(run, name, value, role="param")
-        if output.uri is None:
-            return {"packer": output.packer, "inline": output.inline}
-        return {"packer": output.packer, "uri": output.uri, "sha256": output.sha256, "type": output.type, "size": output.size}
+        return reference(self.output(run, name, value, role="param"))
 
     def decode(self, encoded: Mapping[str, Any]) -> Any:
         """Return the value of a parameter's JSON form, reading its file where it has one."""
         if "input" in encoded:
             return read_input(Path(encoded["input"]), encoded.get("as"))
-        uri = encoded.get("uri")
-        path = self.artifacts.path(uri, sha256=encoded.get("sha256")) if uri else None
-        return unpack(encoded["packer"], inline=encoded.get("inline"), path=path, unpickler=self._unpickle)
+        return unpack(
+            encoded["packer"], inline=encoded.get("inline"), path=self.path(encoded), unpickler=self._unpickle
+        )
+
+    def path(self, encoded: Mapping[str, Any]) -> Path | None:
+        """Return where the file of a parameter or output lies; None for one that has no file."""
+        if encoded.get("path") is None:
+            return None
+        return self.artifacts.path(Artifact("", encoded["sha256"], 0, "", encoded["path"], encoded["packer"], ""))
 
     def output(self, run: str, key: str, value: Any, *, role: str, file: bool = False) -> Output:
         """Pack one named value; `file` asks for an artifact even where it would fit inline."""
-        packed = pack(value, name=key, pickler=lambda obj: self._pickle(obj, key), inline=not file)
-        if packed.content is None:
+        packed = pack(value, name=key, pickler=lambda obj: self._pickle(obj, key))
+        if packed.content is None and not file:
             return Output(key, role, packed.packer, packed.type, inline=packed.inline, size=packed.size)
-        kept: Artifact = self.artifacts.put(run, f"params/{key}" if role == "param" else key, packed)
-        return Output(key, role, packed.packer, packed.type, uri=kept.uri, sha256=kept.sha256, size=kept.size)
-
-    def value(self, output: Output) -> Any:
-        """Return the value of a stored output."""
-        return self.decode(
-            {"packer": output.packer, "inline": output.inline, "uri": output.uri, "sha256": output.sha256}
-        )
+        kept = self.artifacts.put(run, f"param-{key}" if role == "param" else key, packed)
+        return Output(key, role, packed.packer, packed.type, path=kept.path, sha256=kept.sha256, size=kept.size)
 
     def pickle_failure(self, error: BaseException) -> bytes:
         """Return a signed pickle of an exception."""
@@ -60,10 +58,32 @@ class Codec:
             error, key=self.key, role="exception", qualname=type(error).__qualname__, by_reference=self.by_reference
         )
 
+    def unpickle_failure(self, data: bytes) -> Any:
+        """Return an exception that `pickle_failure` packed."""
+        return payload.unpack(data, key=self.key, role="exception")
+
     def _pickle(self, value: Any, name: str) -> bytes:
         return payload.pack(
-            value, key=self.key, role="value", qualname=name, by_value=self.by_value, by_reference=self.by_reference
+            value,
+            key=self.key,
+            role="value",
+            qualname=name,
+            by_value=self.modules_of(value) if self.modules_of is not None else (),
+            by_reference=self.by_reference,
         )
 
     def _unpickle(self, data: bytes) -> Any:
-        return payload.unpack(data, key=self.key)
+        return payload.unpack(data, key=self.key, role="value")
+
+
+def reference(output: Output) -> dict[str, Any]:
+    """Return the JSON form by which an output becomes a parameter."""
+    if output.path is None:
+        return {"packer": output.packer, "inline": output.inline}
+    return {
+        "packer": output.packer,
+        "path": output.path,
+        "sha256": output.sha256,
+        "type": output.type,
+        "size": output.size,
+    }

@@ -344,7 +344,7 @@ class Dispatcher:
         if key not in outputs:
             raise errors.NotFoundError(f"{parent.name} ({parent.id[:8]}) has no output {key!r}: {errors.nearest(key, outputs)}")
         output = outputs[key]
-        return {"packer": output.packer, "inline": output.inline, "uri": output.uri, "sha256": output.sha256}
+        return {"packer": output.packer, "inline": output.inline, "path": output.path, "sha256": output.sha256}
 
     def _queue(self, ticket: Ticket) -> None:
         if ticket.state is RunState.PENDING:

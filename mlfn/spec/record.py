@@ -87,7 +87,7 @@ class Output:
     packer: str
     type: str
     inline: Any = None
-    uri: str | None = None
+    path: str | None = None  # below the root of the artifacts
     sha256: str | None = None
     size: int = 0
 

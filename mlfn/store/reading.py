@@ -152,12 +152,12 @@ class Reading:
     def outputs(self, run: str, attempt: int) -> list[Output]:
         """Return the outputs of one attempt, in the order of their names."""
         rows = self.session.read(
-            "SELECT key, role, packer, type, inline, uri, sha256, size FROM outputs WHERE run = ? AND attempt = ? ORDER BY key",
+            "SELECT key, role, packer, type, inline, path, sha256, size FROM outputs WHERE run = ? AND attempt = ? ORDER BY key",
             (run, attempt),
         )
         return [
-            Output(key, role, packer, kind, _load(inline, run, key), uri, sha256, size)
-            for key, role, packer, kind, inline, uri, sha256, size in rows
+            Output(key, role, packer, kind, _load(inline, run, key), path, sha256, size)
+            for key, role, packer, kind, inline, path, sha256, size in rows
         ]
 
     def scores(self, run: str) -> dict[str, float]:
@@ -227,9 +227,9 @@ class Reading:
         """Return the runs of an owner that are not terminal, oldest first."""
         return self.list_runs(RunFilter(owner=owner, states=("pending", "running")), limit=10**9, newest=False)
 
-    def claimed_uris(self, uris: Iterable[str]) -> set[str]:
-        """Return those of `uris` that some output claims."""
-        return {uri for uri in uris if self.session.read("SELECT 1 FROM outputs WHERE uri = ? LIMIT 1", (uri,))}
+    def known_runs(self, runs: Iterable[str]) -> set[str]:
+        """Return those of the ids that are in the store."""
+        return set(self.states(list(runs)))
 
 
 def _record(row: tuple[Any, ...]) -> RunRecord:

@@ -289,11 +289,11 @@ def _adopted(engine: Engine, change: Adopted) -> int:
 
 
 def _store_output(engine: Engine, run: str, attempt: int, output: Output) -> None:
-    inline = None if output.uri is not None else json.dumps(output.inline)
+    inline = None if output.path is not None else json.dumps(output.inline)
     engine.execute(
-        "INSERT INTO outputs (run, attempt, key, role, packer, type, inline, uri, sha256, size) "
+        "INSERT INTO outputs (run, attempt, key, role, packer, type, inline, path, sha256, size) "
         "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (run, attempt, key) DO UPDATE SET role = excluded.role, "
-        "packer = excluded.packer, type = excluded.type, inline = excluded.inline, uri = excluded.uri, "
+        "packer = excluded.packer, type = excluded.type, inline = excluded.inline, path = excluded.path, "
         "sha256 = excluded.sha256, size = excluded.size",
         (
             run,
@@ -303,7 +303,7 @@ def _store_output(engine: Engine, run: str, attempt: int, output: Output) -> Non
             output.packer,
             output.type,
             inline,
-            output.uri,
+            output.path,
             output.sha256,
             output.size,
         ),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import faulthandler
-import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
-_MASKING = Path(__file__).with_name("masking.py")
+from mlfn.worker.masking import start_pump
+
+_TAIL_SECONDS = 5.0
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def captured_output(log: Path | None, secrets: Sequence[str]) -> Iterator[None]:
         return
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     target = os.open(log, os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
-    pump = _start_masking(target, secrets) if secrets else None
+    pump = start_pump(secrets, target) if secrets else None
     sink = pump.stdin.fileno() if pump is not None and pump.stdin is not None else target
     os.dup2(sink, 1)
     os.dup2(sink, 2)
@@ -35,7 +36,9 @@ def captured_output(log: Path | None, secrets: Sequence[str]) -> Iterator[None]:
         _to_null()
         if pump is not None and pump.stdin is not None:
             pump.stdin.close()
-            pump.wait()
+            # What the handler left running may hold the other end; the pump then goes on without us.
+            with suppress(subprocess.TimeoutExpired):
+                pump.wait(_TAIL_SECONDS)
         # An empty log is no file: a thousand silent runs leave nothing to clean up.
         if os.fstat(target).st_size == 0:
             log.unlink(missing_ok=True)
@@ -47,22 +50,6 @@ def prepare_streams() -> None:
     _to_null()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
-
-
-def _start_masking(target: int, secrets: Sequence[str]) -> subprocess.Popen[bytes]:
-    reading, writing = os.pipe()
-    # Values go through a pipe: an argument or a variable would show them in the process list.
-    pump = subprocess.Popen(
-        [sys.executable, "-I", "-S", str(_MASKING), str(reading)],
-        stdin=subprocess.PIPE,
-        stdout=target,
-        stderr=subprocess.DEVNULL,
-        pass_fds=(reading,),
-    )
-    os.close(reading)
-    with os.fdopen(writing, "wb") as pipe:
-        pipe.write(json.dumps(list(secrets)).encode())
-    return pump
 
 
 def _flush() -> None:

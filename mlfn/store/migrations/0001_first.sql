@@ -39,7 +39,7 @@ CREATE TABLE attempts (
 );
 CREATE TABLE outputs (
     run TEXT NOT NULL, attempt {integer} NOT NULL, key TEXT NOT NULL, role TEXT NOT NULL, packer TEXT NOT NULL,
-    type TEXT NOT NULL, inline TEXT, uri TEXT, sha256 TEXT, size {integer} NOT NULL,
+    type TEXT NOT NULL, inline TEXT, path TEXT, sha256 TEXT, size {integer} NOT NULL,
     PRIMARY KEY (run, attempt, key)
 );
 CREATE TABLE metrics (

@@ -1,0 +1,280 @@
+"""This process as a client of one store: its store, folders, key and dispatchers; what a dead client left is adopted."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from mlfn import settings as settings_module
+from mlfn.artifacts import ArtifactStore
+from mlfn.capture import own_modules_of
+from mlfn.codec import Codec
+from mlfn.dispatch import NOBODY, Dispatcher, Ticket
+from mlfn.errors import RunLostError, StorageError
+from mlfn.identity import ProcessIdentity, identify, new_id, now
+from mlfn.places.base import Surroundings
+from mlfn.registry import place_class
+from mlfn.settings import Settings
+from mlfn.spec.record import Reason, RunRecord, RunState
+from mlfn.store import open_store
+from mlfn.store.changes import Adopted, CancelRequested, Finished
+from mlfn.store.sql import SqlStore
+from mlfn.verdict import failed
+
+logger = logging.getLogger(__name__)
+_SAYS_SO_AFTER = 1.0  # seconds of waiting at exit before a line tells why
+_DEAD_ELSEWHERE = 120.0  # seconds without a heartbeat after which a client on another host counts as dead
+
+
+class Client:
+    """Everything that this process shares about one store."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.id = new_id()
+        self.folder = settings_module.data_folder(settings)
+        settings_module.ensure_folder(self.folder)
+        self.key = settings_module.signing_key()
+        self.artifacts = ArtifactStore(self.folder / "artifacts")
+        self.store: SqlStore = open_store(settings.store, self.folder)
+        self._dispatchers: dict[tuple[str, str], Dispatcher] = {}
+        self._known: set[str] = set()
+        self._lock = threading.RLock()
+        self._registered = False
+
+    def codec(self) -> Codec:
+        """Return how values are packed on this side."""
+        return Codec(self.key, self.artifacts, modules_of=own_modules_of)
+
+    def dispatcher(self, place: str, options: Mapping[str, Any]) -> Dispatcher:
+        """Return the dispatcher of a place, started at first use."""
+        name = (place, repr(sorted(options.items())))
+        with self._lock:
+            if name not in self._dispatchers:
+                surroundings = Surroundings(
+                    client=self.id,
+                    folder=self.folder,
+                    artifacts=str(self.folder / "artifacts"),
+                    key=self.key,
+                    secrets_file=settings_module.secrets_file(),
+                    max_workers=self.settings.max_workers or settings_module.usable_cores(),
+                    grace=self.settings.grace,
+                    heartbeat=self.settings.heartbeat,
+                )
+                member = place_class(place)(surroundings, **options)
+                self._dispatchers[name] = Dispatcher(self.store, member, client=self.id, logs=self.folder / "logs")
+            return self._dispatchers[name]
+
+    def register(self) -> None:
+        """Be known in the store before anything there names this client."""
+        if not self._registered:
+            self.store.register_client(self.id, identify(os.getpid()), time=now())
+            self._registered = True
+
+    def once(self, digest: str, keep: Callable[[], None]) -> None:
+        """Store what is the same for many runs, once."""
+        if digest not in self._known:
+            keep()
+            self._known.add(digest)
+
+    def keep_payload(self, digest: str, data: bytes) -> None:
+        """Keep a function's payload in a file named by its content."""
+        folder = self.folder / "payloads"
+        settings_module.ensure_folder(folder)
+        target = folder / digest
+        if target.exists():
+            return
+        temporary = folder / f".{digest}.{new_id()[:8]}"
+        try:
+            with open(temporary, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+                file.write(data)
+            temporary.replace(target)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise StorageError(
+                f"The payload of {len(data)} bytes cannot be written to {folder} ({error.strerror}); free space there, "
+                "or set MLFN_DATA elsewhere."
+            ) from error
+
+    def ticket(self, run: str) -> Ticket | None:
+        """Return the ticket of a run that this process sees through."""
+        for dispatcher in list(self._dispatchers.values()):
+            if (ticket := dispatcher.ticket(run)) is not None:
+                return ticket
+        return None
+
+    def dispatcher_of(self, run: str) -> Dispatcher | None:
+        """Return the dispatcher that sees a run through."""
+        return next((d for d in list(self._dispatchers.values()) if d.ticket(run) is not None), None)
+
+    def cancel(self, record: RunRecord) -> None:
+        """Ask for a run's end, whoever owns it; an orphan is adopted to be ended."""
+        dispatcher = self.dispatcher_of(record.id)
+        if dispatcher is None and not self.owner_lives(record.owner):
+            self.reconcile()
+            self.carry_on(self.store.get_run(record.id))
+            dispatcher = self.dispatcher_of(record.id)
+        if dispatcher is not None:
+            dispatcher.cancel(record.id)
+        else:
+            self.store.apply([CancelRequested(record.id, now())])
+
+    def owner_lives(self, owner: str | None) -> bool:
+        """Say whether the client that owns a run may still see it through."""
+        if owner == self.id:
+            return True
+        row = next((row for row in self.store.clients() if row[0] == owner), None)
+        return row is not None and _lives(row)
+
+    def reconcile(self) -> None:
+        """Take in what dead clients left: read their workers' journals, watch what still runs, mark what is lost.
+
+        Starts nothing: runs that were still pending wait for somebody to ask for their result.
+        """
+        for row in self.store.clients():
+            if row[0] != self.id and not _lives(row):
+                self._take_over(row[0])
+
+    def carry_on(self, record: RunRecord) -> Ticket | None:
+        """See a run through whose owner is dead; None when it needs nobody, or somebody else was quicker."""
+        if record.state.is_terminal or (ticket := self.ticket(record.id)) is not None:
+            return None if record.state.is_terminal else ticket
+        self.register()
+        if record.owner != self.id and not self._adopt(record):
+            return None
+        for parent in _parents(record):
+            self.carry_on(self.store.get_run(parent))
+        plan = self.store.plan(record.plan)
+        if record.state is RunState.RUNNING:
+            return self.ticket(record.id)
+        return self.dispatcher(plan["place"]["name"], plan["place"]["options"]).resume(record, plan)
+
+    def unfinished(self) -> list[Ticket]:
+        """Return the runs that this process started and that are not terminal."""
+        return [t for d in list(self._dispatchers.values()) for t in d.unfinished() if t.ours]
+
+    def close(self) -> None:
+        """Wait for nothing, end what is idle, and be forgotten if nothing here is still this client's."""
+        for dispatcher in list(self._dispatchers.values()):
+            dispatcher.close()
+        if self._registered and not self.store.unfinished(self.id) and not self.store.workers(self.id):
+            self.store.remove_client(self.id)
+        self.store.session.close()
+
+    def _take_over(self, dead: str) -> None:
+        self.register()
+        records = {record.worker: record for record in self.store.unfinished(dead) if record.state is RunState.RUNNING}
+        for row in self.store.workers(dead):
+            record = records.pop(row.id, None)
+            if not self.store.take_worker(row.id, client=self.id, former=dead):
+                continue
+            plan = None
+            if record is not None and self._adopt(record):
+                plan = self.store.plan(record.plan)
+            place = plan["place"] if plan else {"name": "local", "options": {}}
+            self.dispatcher(place["name"], place["options"]).adopt(row, record if plan else None, plan)
+        for record in records.values():
+            self._lose(record)
+        if not self.store.unfinished(dead) and not self.store.workers(dead):
+            self.store.remove_client(dead)
+
+    def _lose(self, record: RunRecord) -> None:
+        """End a run whose dead client was itself where it ran (inline), or whose worker was already buried."""
+        text = f"{record.name}: the process that ran it is gone without an outcome."
+        outcome = failed(Reason.LOST, RunLostError(text))
+        self.store.apply([Finished(record.id, record.attempt, outcome, now())])
+
+    def _adopt(self, record: RunRecord) -> bool:
+        return bool(self.store.apply([Adopted(record.id, self.id, record.owner or NOBODY, now())])[0])
+
+
+def _lives(row: tuple[str, str, int, str, float]) -> bool:
+    _, host, pid, started, beat = row
+    state = ProcessIdentity(host, pid, started).state()
+    return time.time() - beat < _DEAD_ELSEWHERE if state == "elsewhere" else state != "gone"
+
+
+def _parents(record: RunRecord) -> list[str]:
+    return [value["output"]["run"] for value in record.params.values() if "output" in value]
+
+
+_clients: dict[tuple[Any, ...], Client] = {}
+_clients_lock = threading.Lock()
+
+
+def current_client() -> Client:
+    """Return the client for the settings in force; one per store and data folder."""
+    chosen = settings_module.current()
+    folder = str(settings_module.data_folder(chosen))
+    name = (chosen.store, folder, chosen.max_workers, chosen.grace, chosen.heartbeat)
+    client = _clients.get(name)
+    if client is None:
+        with _clients_lock:
+            if (client := _clients.get(name)) is None:
+                client = _clients[name] = Client(replace(chosen, data=folder))
+    return client
+
+
+def _forget_after_fork() -> None:
+    """A forked child has no dispatcher's thread and owns none of its parent's runs."""
+    global _clients_lock
+    _clients_lock = threading.Lock()
+    _clients.clear()
+
+
+os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+@atexit.register
+def _leave() -> None:
+    """At a normal end wait for what was submitted; after ctrl-C cancel it."""
+    clients = list(_clients.values())
+    _clients.clear()
+    try:
+        if not _was_interrupted():
+            _wait_for_all(clients)
+        else:
+            _cancel_all(clients)
+    except KeyboardInterrupt:
+        _cancel_all(clients)
+    for client in clients:
+        try:
+            client.close()
+        except Exception:
+            logger.exception("leaving the store behind")
+
+
+def _wait_for_all(clients: list[Client]) -> None:
+    told = False
+    begun = time.monotonic()
+    while tickets := [ticket for client in clients for ticket in client.unfinished()]:
+        if not told and time.monotonic() - begun > _SAYS_SO_AFTER:
+            told = True
+            count = f"{len(tickets)} run{'s' * (len(tickets) > 1)}"
+            print(f"mlfn: waiting for {count} to end (ctrl-C cancels)", file=sys.stderr)
+        tickets[0].done.wait(0.2)
+
+
+def _cancel_all(clients: list[Client]) -> None:
+    for client in clients:
+        for ticket in client.unfinished():
+            dispatcher = client.dispatcher_of(ticket.run)
+            if dispatcher is not None:
+                dispatcher.cancel(ticket.run)
+    for client in clients:
+        limit = time.monotonic() + client.settings.grace + 5
+        for ticket in client.unfinished():
+            ticket.done.wait(max(0.0, limit - time.monotonic()))
+
+
+def _was_interrupted() -> bool:
+    # The interpreter leaves the exception that ended the main thread here.
+    kind = getattr(sys, "last_type", None)
+    return kind is not None and issubclass(kind, KeyboardInterrupt)

@@ -1,0 +1,156 @@
+"""Declared function + captured code + settings -> spec and plan. Pure: nothing is created, nothing stored."""
+
+from __future__ import annotations
+
+import hashlib
+import linecache
+import os
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from mlfn.capture import Capture
+from mlfn.errors import OptionError, nearest
+from mlfn.execution import CallShape
+from mlfn.registry import changed_options, kind_options, place_class
+from mlfn.settings import Settings
+from mlfn.spec.canonical import canonical, digest, spec_hash
+from mlfn.spec.options import Options
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What all runs of one function version at one place have in common."""
+
+    hash: str
+    function: str
+    spec: Mapping[str, Any]
+    body: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return str(self.spec["name"])
+
+    @property
+    def project(self) -> str:
+        """The project that the runs belong to."""
+        return str(self.spec["project"])
+
+
+def make_spec(options: Options, capture: Capture, *, outputs: tuple[str, ...], project: str) -> dict[str, Any]:
+    """Return the canonical spec of a declared function: what is set, and nothing else."""
+    kind, kind_values = kind_options(options.kind)
+    spec: dict[str, Any] = {
+        "name": options.name or capture.qualname.rpartition(".")[2],
+        "project": project,
+        "kind": _without_empty({"name": kind, "options": changed_options(kind_values)}),
+        "image": options.image,
+        "requirements": list(options.requirements),
+        "resources": _without_empty({"cpu": options.cpu, "mem": options.mem, "gpus": options.gpus}),
+        "env": dict(options.env),
+        "secrets": [_without_empty(vars(secret)) for secret in options.secrets],
+        "node": _without_empty(_plain(options.node)) if options.node else None,
+        "retry": _without_empty(_plain(options.retry)) if options.retry else None,
+        "timeout": options.timeout,
+        "source": options.source,
+        "outputs": list(outputs),
+        "code": {
+            "qualname": capture.qualname,
+            "digest": capture.digest.hexdigest,
+            "origin": capture.digest.origin,
+            "capture": capture.mode,
+        },
+        "labels": dict(options.labels),
+    }
+    return _without_empty(spec)
+
+
+def make_plan(
+    spec: Mapping[str, Any],
+    *,
+    payload: bytes,
+    capture: Capture,
+    shape: CallShape,
+    accepts: Iterable[str],
+    place: str,
+    place_options: Mapping[str, Any],
+) -> Plan:
+    """Return the plan of runs of this spec, from this process, at this place."""
+    check_place(place, place_options)
+    resources = spec.get("resources", {})
+    function = spec_hash(spec)
+    body = {
+        "function": function,
+        "name": spec["name"],
+        "project": spec["project"],
+        "kind": {"options": {}, **spec["kind"]},
+        "place": {"name": place, "options": dict(place_options)},
+        "payload": hashlib.sha256(payload).hexdigest(),
+        "outputs": spec.get("outputs", []),
+        "shape": asdict(shape),
+        "accepts": list(accepts),
+        "image": spec.get("image"),
+        "requirements": spec.get("requirements", []),
+        "cpu": resources.get("cpu"),
+        "mem": resources.get("mem"),
+        "gpus": resources.get("gpus"),
+        "env": spec.get("env", {}),
+        "secrets": spec.get("secrets", []),
+        "timeout": spec.get("timeout"),
+        "retry": spec.get("retry"),
+        "cwd": os.getcwd(),
+        "sys_path": own_path(),
+        "by_reference": list(capture.own_modules),
+        "sources": _unsaved_sources(capture.function),
+    }
+    return Plan(digest(body), function, spec, body)
+
+
+def check_place(place: str, options: Mapping[str, Any]) -> None:
+    """Refuse a place that is not registered, or an option that it does not have."""
+    allowed = place_class(place).OPTIONS
+    for name in options:
+        if name not in allowed:
+            raise OptionError(f"on({place!r}) has no option {name!r} (value {options[name]!r}): {nearest(name, allowed)}")
+
+
+def chosen_place(given: str | None, settings: Settings) -> str:
+    """Return where to run: what the function says, else the setting."""
+    return given or settings.on
+
+
+def own_path() -> list[str]:
+    """Return the caller's own folders on ``sys.path``: what is neither installed nor the standard library."""
+    own = [os.path.abspath(path or os.getcwd()) for path in sys.path if not path.endswith(("-packages", ".zip"))]
+    return [path for path in own if path not in _STDLIB and not path.endswith("lib-dynload")]
+
+
+_STDLIB = {os.path.dirname(os.__file__)}
+
+
+def _unsaved_sources(function: Callable[..., Any]) -> dict[str, str]:
+    """Return the text of a notebook cell or of a shell's input, so that tracebacks can show its lines."""
+    name = getattr(getattr(function, "__code__", None), "co_filename", "")
+    if not name or os.path.exists(name):
+        return {}
+    lines = linecache.getlines(name)
+    return {name: "".join(lines)} if lines else {}
+
+
+def _plain(value: Any) -> dict[str, Any]:
+    return {f.name: _listed(getattr(value, f.name)) for f in fields(value)}
+
+
+def _listed(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _without_empty(data: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in data.items() if value is not None and value != [] and value != {}}
+
+
+def as_text(plan: Plan) -> str:
+    """Return the canonical JSON of a plan's body, by which it is stored."""
+    return canonical(plan.body)
