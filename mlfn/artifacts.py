@@ -9,9 +9,11 @@ A root is a folder, or a URL of an object store; this is the only file that impo
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import shutil
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -183,7 +185,6 @@ class UrlRoot:
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
         self._url = url.rstrip("/")
         self._system, self._base = _open_url(self._url, options)
-        self._copies = tempfile.TemporaryDirectory(prefix="mlfn-artifacts-")
 
     def put_file(self, folder: str, source: bytes | Path, suffix: str) -> tuple[str, content.Summed]:
         """Hash first, as the name must be known; then upload what is not there yet."""
@@ -207,7 +208,7 @@ class UrlRoot:
 
     def local(self, path: str, sha256: str) -> Path:
         """Download once to the store's temporary folder, and check the hashes."""
-        target = Path(self._copies.name) / path
+        target = self._copies / path
         if target.exists():
             return target
         content.make_folders(target.parent)
@@ -219,12 +220,19 @@ class UrlRoot:
 
     def check(self, path: str, sha256: str) -> None:
         """Download it anew."""
-        _remove(Path(self._copies.name) / path)
+        _remove(self._copies / path)
         self.local(path, sha256)
 
     def uri(self, path: str) -> str:
         """Return the URL."""
         return f"{self._url}/{path}"
+
+    @functools.cached_property
+    def _copies(self) -> Path:
+        # A TemporaryDirectory would warn where the store is dropped without being closed.
+        made = Path(tempfile.mkdtemp(prefix="mlfn-artifacts-"))
+        weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
+        return made
 
     def _upload(self, path: str, source: bytes | Path, summed: content.Summed) -> None:
         where = f"{self._base}/{path}"
@@ -346,7 +354,7 @@ def _size(source: bytes | Path) -> int:
 
 def _settle(temporary: Path, target: Path) -> None:
     """Rename a whole folder into place. One that is there is kept where it is whole, else replaced."""
-    if target.exists() and content.sha256_of(target) == target.name:
+    if target.exists() and _is_whole(target):
         return
     _remove(target)
     try:
@@ -355,6 +363,13 @@ def _settle(temporary: Path, target: Path) -> None:
         # Another attempt may have put the same content meanwhile.
         if not target.exists():
             raise
+
+
+def _is_whole(tree: Path) -> bool:
+    try:
+        return content.sha256_of(tree) == tree.name
+    except OutputError:  # a link or device planted in it
+        return False
 
 
 def _remove(path: Path) -> None:
