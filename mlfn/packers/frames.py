@@ -72,14 +72,24 @@ class SeriesPacker:
 
 
 def _to_parquet(frame: Any) -> bytes:
-    if tagged.encode(frame.attrs) != frame.attrs:
-        raise UnfitError("its attrs are not plain JSON")
+    _refuse_inexact(frame)
     try:
         return _proven(frame)
     except (UnfitError, MemoryError):
         raise
     except Exception as error:  # pyarrow and pandas refuse a frame with a dozen unrelated exceptions
         raise UnfitError(f"parquet does not take it: {error}") from error
+
+
+def _refuse_inexact(frame: Any) -> None:
+    """Refuse early what is known not to come back: pandas and pyarrow would warn of some of it."""
+    if tagged.encode(frame.attrs) != frame.attrs:
+        raise UnfitError("its attrs are not plain JSON")
+    if any(type(label) is not str for label in frame.columns):
+        raise UnfitError("its columns have names other than text")
+    for column in _object_columns(frame):
+        if any(type(value) not in _EXACT_OBJECTS for value in column):
+            raise UnfitError("it has objects other than text, bytes and None")
 
 
 def _proven(frame: Any) -> bytes:
@@ -114,15 +124,10 @@ def _compare(frame: Any, again: Any) -> None:
     )
     if tagged.encode(again.attrs) != frame.attrs or not _same_zones(frame, again):
         raise UnfitError("attrs or time zones differ")
-    for column, twin in zip(_object_columns(frame), _object_columns(again), strict=True):
-        _compare_objects(column, twin)
-
-
-def _compare_objects(column: Any, twin: Any) -> None:
-    # pandas' own comparison takes None for nan, and 1 for True.
-    for one, other in zip(column, twin, strict=True):
-        if type(one) not in _EXACT_OBJECTS or type(one) is not type(other):
-            raise UnfitError("it has objects other than text, bytes and None")
+    pairs = zip(_object_columns(frame), _object_columns(again), strict=True)
+    # pandas' own comparison takes None for nan.
+    if any(type(one) is not type(other) for pair in pairs for one, other in zip(*pair, strict=True)):
+        raise UnfitError("None and nan differ")
 
 
 def _same_zones(frame: Any, again: Any) -> bool:
