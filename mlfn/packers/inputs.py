@@ -1,0 +1,219 @@
+"""Files that a caller names by a str: which annotations ask for that, and how each is read.
+
+Inputs are only ever opened for reading.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import types
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from mlfn.errors import InputNotFoundError, MlfnError, ParameterError
+from mlfn.packers.arrays import read_npy
+from mlfn.packers.base import load
+
+Reader = Callable[[Path], Any]
+
+# Where a class lies and where it is imported from differ, between versions too.
+_NAMES = {
+    "pandas.DataFrame": "pandas.DataFrame",
+    "pandas.core.frame.DataFrame": "pandas.DataFrame",
+    "pandas.Series": "pandas.Series",
+    "pandas.core.series.Series": "pandas.Series",
+    "numpy.ndarray": "numpy.ndarray",
+    "pathlib.Path": "pathlib.Path",
+    "pathlib._local.Path": "pathlib.Path",
+    "builtins.bytes": "bytes",
+    "builtins.str": "str",
+    "builtins.dict": "dict",
+    "builtins.list": "list",
+}
+_READ_FROM_STR = frozenset({"pandas.DataFrame", "pandas.Series", "numpy.ndarray", "pathlib.Path"})
+
+
+def annotation_name(annotation: Any) -> str | None:
+    """Return the name under which `read_input` knows an annotation, or None where it does not.
+
+    Optional, Annotated, a union with None and a generic alias count as what they hold; a union of two types
+    is neither.
+    """
+    kind = _reduced(annotation)
+    if not isinstance(kind, type):
+        return None
+    return _NAMES.get(f"{kind.__module__}.{kind.__qualname__}")
+
+
+def wants_input(annotation: Any) -> bool:
+    """Say whether a str given for this annotation means "read this".
+
+    True for a DataFrame, a Series, an array and a Path; False where a str could be the value itself.
+    """
+    return annotation_name(annotation) in _READ_FROM_STR
+
+
+def read_input(path: Path, annotation_name: str | None) -> Any:
+    """Read a file as the annotated type; without one, as its suffix says. A Path is returned unread.
+
+    Raises:
+        InputNotFoundError: nothing is there; names what lies near it.
+        ParameterError: a suffix that cannot be read as that type, or a file that cannot be read.
+        MissingExtraError: pandas, NumPy or pyarrow is needed and not installed.
+
+    """
+    path = Path(path)
+    if annotation_name == "pathlib.Path":
+        # It may be the place of something yet to be written.
+        return path
+    reader = _reader(path, annotation_name)
+    if not path.exists():
+        raise InputNotFoundError(_not_found(path))
+    try:
+        return reader(path)
+    except (MlfnError, MemoryError):
+        raise
+    except Exception as error:  # each format's library has errors of its own
+        raise ParameterError(
+            f"Cannot read {path} as {annotation_name or 'its suffix says'}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _reduced(annotation: Any) -> Any:
+    while True:
+        origin = get_origin(annotation)
+        if origin in (Union, types.UnionType):
+            members = [member for member in get_args(annotation) if member is not type(None)]
+            if len(members) != 1:
+                return None
+            annotation = members[0]
+        elif origin is Annotated:
+            annotation = get_args(annotation)[0]
+        elif origin is not None:
+            annotation = origin
+        elif hasattr(annotation, "__supertype__"):  # NewType
+            annotation = annotation.__supertype__
+        elif type(annotation).__name__ == "TypeAliasType":  # type X = ..., from Python 3.12
+            annotation = annotation.__value__
+        else:
+            return annotation
+
+
+def _reader(path: Path, name: str | None) -> Reader:
+    if name is not None and name in _ANY_SUFFIX:
+        return _ANY_SUFFIX[name]
+    readers = _BY_SUFFIX.get(name)
+    if readers is None:
+        known = ", ".join([*_ANY_SUFFIX, *(known for known in _BY_SUFFIX if known), "pathlib.Path"])
+        raise ParameterError(f"Cannot read {path} as {name}: a file can be read as {known}.")
+    reader = readers.get(path.suffix.lower())
+    if reader is None:
+        raise ParameterError(
+            f"Cannot read {path} as {name or 'a value'}: its suffix is {path.suffix or 'missing'}. "
+            f"Allowed: {', '.join(readers)}. Rename it, or read it yourself and pass the value."
+        )
+    return reader
+
+
+def _not_found(path: Path) -> str:
+    where = path.absolute()
+    if not where.parent.is_dir():
+        folder = next((parent for parent in where.parents if parent.is_dir()), where.parent)
+        missing = where.relative_to(folder).parts[0]
+        return f"There is no {where}: the folder {folder} has no {missing!r}. Check the path."
+    near = _near(where.name, (entry.name for entry in where.parent.iterdir()))
+    hint = f"Near it: {', '.join(near)}." if near else "Nothing there has a name like it."
+    return f"There is no {where}. {hint} Check the path; a relative one starts at {Path.cwd()}."
+
+
+def _near(name: str, names: Iterable[str]) -> list[str]:
+    return difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.5)
+
+
+def _read_csv(path: Path) -> Any:
+    return load("pandas").read_csv(path)
+
+
+def _read_tsv(path: Path) -> Any:
+    return load("pandas").read_csv(path, sep="\t")
+
+
+def _read_parquet(path: Path) -> Any:
+    load("pyarrow")
+    return load("pandas").read_parquet(path, engine="pyarrow")
+
+
+def _read_feather(path: Path) -> Any:
+    load("pyarrow")
+    return load("pandas").read_feather(path)
+
+
+def _read_json_frame(path: Path) -> Any:
+    return load("pandas").read_json(path)
+
+
+def _read_json_lines(path: Path) -> Any:
+    return load("pandas").read_json(path, lines=True)
+
+
+def _one_column(reader: Reader) -> Reader:
+    def read(path: Path) -> Any:
+        frame = reader(path)
+        if frame.shape[1] != 1:
+            raise ParameterError(
+                f"Cannot read {path} as pandas.Series: it has {frame.shape[1]} columns, not one."
+            )
+        return frame.iloc[:, 0]
+
+    return read
+
+
+def _read_array(path: Path) -> Any:
+    load("numpy")
+    return read_npy(path)
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_bytes())
+
+
+def _of_type(kind: type) -> Reader:
+    def read(path: Path) -> Any:
+        value = _read_json(path)
+        if type(value) is not kind:
+            raise ParameterError(f"{path} holds a {type(value).__name__}, not a {kind.__name__}.")
+        return value
+
+    return read
+
+
+def _read_text(path: Path) -> str:
+    # Path.read_text would turn \r\n into \n.
+    return path.read_bytes().decode("utf-8")
+
+
+_FRAME_READERS: dict[str, Reader] = {
+    ".csv": _read_csv,
+    ".tsv": _read_tsv,
+    ".parquet": _read_parquet,
+    ".json": _read_json_frame,
+    ".jsonl": _read_json_lines,
+    ".feather": _read_feather,
+}
+_ANY_SUFFIX: dict[str, Reader] = {"bytes": Path.read_bytes, "str": _read_text}
+_BY_SUFFIX: dict[str | None, dict[str, Reader]] = {
+    "pandas.DataFrame": _FRAME_READERS,
+    "pandas.Series": {suffix: _one_column(reader) for suffix, reader in _FRAME_READERS.items()},
+    "numpy.ndarray": {".npy": _read_array},
+    "dict": {".json": _of_type(dict)},
+    "list": {".json": _of_type(list)},
+    None: {
+        **_FRAME_READERS,
+        ".json": _read_json,
+        ".npy": _read_array,
+        ".txt": _read_text,
+        ".bin": Path.read_bytes,
+    },
+}
