@@ -20,8 +20,8 @@ nox.options.default_venv_backend = "uv|venv"
 nox.options.error_on_missing_interpreters = True
 nox.options.error_on_external_run = True
 nox.options.reuse_venv = "yes"
-# Two are left out, because there is nothing to run yet: `cluster` (tests/cluster is to talk to a real Kubernetes)
-# and `bench` (benchmarks/).
+# Two are left out, because there is nothing to run yet: `cluster` (tests/cluster is to talk to a real
+# Kubernetes) and `bench` (benchmarks/).
 nox.options.sessions = ["lint", "types", "tests", "minimums", "examples", "integration", "coverage"]
 
 
