@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+
 import psycopg
 import pytest
+
+from tests import postgres_server
 
 
 @pytest.mark.parametrize("_", range(2))
@@ -23,3 +27,11 @@ def test_the_server_listens_on_loopback_alone(postgres_url):
 def test_a_stranger_without_the_password_is_refused(postgres_url):
     with pytest.raises(psycopg.OperationalError, match="password"):
         psycopg.connect(postgres_url, password="guess")
+
+
+def test_a_machine_without_postgresql_is_told_what_to_install(monkeypatch):
+    monkeypatch.setattr(postgres_server, "INSTALLED_IN", ())
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+
+    with pytest.raises(RuntimeError, match="apt-get install postgresql"), postgres_server.postgres():
+        pass
