@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
 # Low to high. A module may import its own layer and those before it.
 LAYERS = (
-    ("_version", "clock", "errors", "failpoints", "identity", "secrets", "settings", "spec"),
-    ("artifacts", "capture", "codehash", "packers", "payload", "store"),
+    (
+        *("_version", "clock", "errors", "failpoints", "folders", "identity", "key_file", "masker"),
+        *("private_files", "secrets", "setting_layers", "setting_table", "settings", "spec"),
+    ),
+    (
+        *("artifacts", "capture", "classhash", "codec", "codehash", "content", "culprit", "ownership"),
+        *("packers", "parcel", "payload", "store", "syntax", "valuehash"),
+    ),
     ("execution", "user_context", "worker"),
     # The registry names classes by string and imports none of them, so that all from the kinds up may ask it.
     ("kinds", "registry"),

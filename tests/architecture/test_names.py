@@ -19,7 +19,8 @@ PUBLIC = {*getattr(mlfn, "__all__", ()), "context", "function", "handler", "hub"
 SAY_NOTHING = {"common", "helpers", "misc", "util", "utils"}
 # Raised to steer a run, not to say that it failed; the public API names them so.
 SIGNALS = {"Pruned"}
-# What is decided by a name belongs in the registry's tables, or in the member itself.
+# What is decided by one of these names belongs in the registry's tables, or in the member itself.
+MEMBERS = {"dask", "horovod", "inline", "job", "kubernetes", "local", "nuclio", "serving", "spark"}
 DISPATCHED = {"kind", "place"}
 
 
@@ -44,7 +45,9 @@ def misnamed_errors(package: Path) -> list[str]:
 
 
 def _is_exception(base: ast.expr) -> bool:
-    return ast.unparse(base).endswith(("Error", "Exception"))
+    # What derives from BaseException itself is a signal by nature, as KeyboardInterrupt is.
+    name = ast.unparse(base)
+    return name.endswith(("Error", "Exception")) and name != "BaseException"
 
 
 def dispatch_by_name(package: Path) -> list[str]:
@@ -60,10 +63,11 @@ def _comparisons(tree: ast.Module) -> Iterator[int]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Compare):
             sides = [node.left, *node.comparators]
-            if any(_is_dispatched(side) for side in sides) and any(_is_text(side) for side in sides):
+            if any(_is_dispatched(side) for side in sides) and any(_names_a_member(side) for side in sides):
                 yield node.lineno
         elif isinstance(node, ast.Match) and _is_dispatched(node.subject):
-            yield node.lineno
+            if any(_names_a_member(case.pattern) for case in node.cases):
+                yield node.lineno
 
 
 def _is_dispatched(node: ast.expr) -> bool:
@@ -73,10 +77,8 @@ def _is_dispatched(node: ast.expr) -> bool:
     return name in DISPATCHED
 
 
-def _is_text(node: ast.expr) -> bool:
-    if isinstance(node, ast.Tuple | ast.List | ast.Set):
-        return any(_is_text(item) for item in node.elts)
-    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+def _names_a_member(node: ast.AST) -> bool:
+    return any(isinstance(part, ast.Constant) and part.value in MEMBERS for part in ast.walk(node))
 
 
 def test_no_module_has_the_name_of_a_public_name():
@@ -114,7 +116,10 @@ def test_a_name_that_says_nothing_is_found(package, name):
 
 
 def test_an_error_under_another_name_is_found(package):
-    source = "class Oops(ValueError): ...\nclass Pruned(Exception): ...\nclass GoodError(Exception): ..."
+    source = (
+        "class Oops(ValueError): ...\nclass GoodError(Exception): ...\n"
+        "class Pruned(Exception): ...\nclass Cancelled(BaseException): ..."
+    )
 
     assert misnamed_errors(package("errors.py", source)) == ["mlfn.errors.Oops"]
 
@@ -133,6 +138,10 @@ def test_a_match_on_a_kind_is_found(package):
     assert dispatch_by_name(package("planner.py", "match spec.kind:\n    case 'job': ...")) == [
         "planner.py:1"
     ]
+
+
+def test_another_meaning_of_kind_is_free(package):
+    assert dispatch_by_name(package("packers/frames.py", "if array.dtype.kind in 'mM': ...")) == []
 
 
 def test_the_registry_may_compare_names(package):
