@@ -66,8 +66,7 @@ def _comparisons(tree: ast.Module) -> Iterator[int]:
             if any(_is_dispatched(side) for side in sides) and any(_names_a_member(side) for side in sides):
                 yield node.lineno
         elif isinstance(node, ast.Match) and _is_dispatched(node.subject):
-            if any(_names_a_member(case.pattern) for case in node.cases):
-                yield node.lineno
+            yield from (case.pattern.lineno for case in node.cases if _names_a_member(case.pattern))
 
 
 def _is_dispatched(node: ast.expr) -> bool:
@@ -136,7 +135,7 @@ def test_a_comparison_with_a_kinds_name_is_found_outside_the_registry(package, t
 
 def test_a_match_on_a_kind_is_found(package):
     assert dispatch_by_name(package("planner.py", "match spec.kind:\n    case 'job': ...")) == [
-        "planner.py:1"
+        "planner.py:2"
     ]
 
 
