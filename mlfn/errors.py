@@ -4,7 +4,7 @@
 
     MlfnError
     ├── DeclarationError (TypeError)          a function that cannot be declared
-    │   ├── OptionError (ValueError)          an option unknown, misfitting, or not honoured by a kind or place
+    │   ├── OptionError (ValueError)          an option unknown, misfitting, or that a kind or place refuses
     │   └── UnknownNameError (KeyError)       a kind, place or project that nobody registered
     ├── ParameterError (TypeError, ValueError)  an argument that the handler does not take
     ├── CaptureError                          code or a value that cannot travel
@@ -33,8 +33,8 @@
     │   └── ParentFailedError                 a run whose output this one waits for did not succeed
     └── ResultTimeoutError (TimeoutError)     ``result(timeout=)`` ran out; the run goes on
 
-A leaf also inherits the builtin that a caller would catch. A message says what failed, the value, what was allowed
-and what to type next.
+A leaf also inherits the builtin that a caller would catch. A message says what failed, the value, what was
+allowed and what to type next.
 """
 
 from __future__ import annotations

@@ -1,0 +1,63 @@
+"""What every test gets: a world of its own. And what a test can ask for: a real PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.postgres_server import postgres
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# Caches of other programs are no state of ours, and cost minutes to fill again.
+CACHES = {"MPLCONFIGDIR": "matplotlib", "PIP_CACHE_DIR": "pip", "UV_CACHE_DIR": "uv"}
+REAL_CACHE = Path.home() / ".cache"
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Give the test a home, data, config and working folder of its own, and no setting from outside."""
+    for name in list(os.environ):
+        # A developer's kubeconfig would let a test reach a real cluster.
+        if name.startswith("MLFN_") or name == "KUBECONFIG":
+            monkeypatch.delenv(name)
+    for name, folder in CACHES.items():
+        if name not in os.environ:
+            monkeypatch.setenv(name, str(REAL_CACHE / folder))
+    root = tmp_path_factory.mktemp("home")
+    for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME"):
+        monkeypatch.setenv(name, str(root / name.lower()))
+    work = root / "work"
+    work.mkdir()
+    monkeypatch.setenv("HOME", str(root))
+    monkeypatch.chdir(work)
+    return root
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """Start a PostgreSQL server for this test process; fail, not skip, where there is none to start."""
+    with postgres() as url:
+        yield url
+
+
+@pytest.fixture
+def postgres_store_url(postgres_url: str) -> Iterator[str]:
+    """Create an empty database for one test."""
+    # Here, so that tests without a database run where the driver is not installed.
+    import psycopg
+    from psycopg import sql
+
+    name = f"test_{secrets.token_hex(6)}"
+    identifier = sql.Identifier(name)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(identifier))
+        yield urlsplit(postgres_url)._replace(path=f"/{name}").geturl()
+        # A connection that the test left open would refuse a plain DROP.
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(identifier))
