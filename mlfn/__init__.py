@@ -1,1 +1,81 @@
-"""mlfn: submit Python functions as durable, tracked runs."""
+"""mlfn: submit Python functions as durable, tracked runs.
+
+``import mlfn as mlrun`` is how users of MLRun write it. Names are loaded when they are first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from mlfn._version import __version__
+
+if TYPE_CHECKING:
+    from mlfn import errors
+    from mlfn.declaration import Function, function, handler
+    from mlfn.errors import MlfnError
+    from mlfn.handle import Run, Runs, as_completed, run, runs, wait
+    from mlfn.inputs import DataItem, data
+    from mlfn.kinds.job import Job
+    from mlfn.library.differences import diff
+    from mlfn.secrets import Secret
+    from mlfn.settings import Settings, init
+    from mlfn.spec.values import UNSET, Node, Retry
+    from mlfn.user_context import Context, Pruned, context
+
+_HOMES = {
+    "mlfn.declaration": ("Function", "function", "handler"),
+    "mlfn.errors": ("MlfnError",),
+    "mlfn.handle": ("Run", "Runs", "as_completed", "run", "runs", "wait"),
+    "mlfn.inputs": ("DataItem", "data"),
+    "mlfn.kinds.job": ("Job",),
+    "mlfn.library.differences": ("diff",),
+    "mlfn.secrets": ("Secret",),
+    "mlfn.settings": ("Settings", "init"),
+    "mlfn.spec.values": ("UNSET", "Node", "Retry"),
+    "mlfn.user_context": ("Context", "Pruned", "context"),
+}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "UNSET",
+    "Context",
+    "DataItem",
+    "Function",
+    "Job",
+    "MlfnError",
+    "Node",
+    "Pruned",
+    "Retry",
+    "Run",
+    "Runs",
+    "Secret",
+    "Settings",
+    "__version__",
+    "as_completed",
+    "context",
+    "data",
+    "diff",
+    "errors",
+    "function",
+    "handler",
+    "init",
+    "run",
+    "runs",
+    "wait",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME_OF:
+        value = getattr(importlib.import_module(_HOME_OF[name]), name)
+    elif name == "errors":
+        value = importlib.import_module("mlfn.errors")
+    else:
+        raise AttributeError(f"module 'mlfn' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

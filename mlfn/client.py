@@ -72,6 +72,11 @@ class Client:
                 self._dispatchers[name] = Dispatcher(self.store, member, client=self.id, logs=self.folder / "logs")
             return self._dispatchers[name]
 
+    def warm(self, place: str, options: Mapping[str, Any]) -> None:
+        """Begin to start what a first run at this place will need."""
+        if not place_class(place).runs_in_caller:
+            self.dispatcher(place, options).warm()
+
     def register(self) -> None:
         """Be known in the store before anything there names this client."""
         if not self._registered:

@@ -14,9 +14,8 @@ from mlfn.capture import Capture
 from mlfn.errors import OptionError, nearest
 from mlfn.execution import CallShape
 from mlfn.registry import changed_options, kind_options, place_class
-from mlfn.settings import Settings
 from mlfn.spec.canonical import canonical, digest, spec_hash
-from mlfn.spec.options import Options
+from mlfn.spec.options import Options, check_name
 
 
 @dataclass(frozen=True)
@@ -39,11 +38,11 @@ class Plan:
         return str(self.spec["project"])
 
 
-def make_spec(options: Options, capture: Capture, *, outputs: tuple[str, ...], project: str) -> dict[str, Any]:
+def make_spec(options: Options, capture: Capture, *, outputs: tuple[str, ...], name: str, project: str) -> dict[str, Any]:
     """Return the canonical spec of a declared function: what is set, and nothing else."""
     kind, kind_values = kind_options(options.kind)
     spec: dict[str, Any] = {
-        "name": options.name or capture.qualname.rpartition(".")[2],
+        "name": check_name(name),
         "project": project,
         "kind": _without_empty({"name": kind, "options": changed_options(kind_values)}),
         "image": options.image,
@@ -114,11 +113,6 @@ def check_place(place: str, options: Mapping[str, Any]) -> None:
     for name in options:
         if name not in allowed:
             raise OptionError(f"on({place!r}) has no option {name!r} (value {options[name]!r}): {nearest(name, allowed)}")
-
-
-def chosen_place(given: str | None, settings: Settings) -> str:
-    """Return where to run: what the function says, else the setting."""
-    return given or settings.on
 
 
 def own_path() -> list[str]:

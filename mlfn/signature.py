@@ -7,15 +7,14 @@ import os
 import sys
 import typing
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlfn.errors import InputNotFoundError, ParameterError, nearest
 from mlfn.execution import CallShape
+from mlfn.hints import annotated, context_parameter, raw_annotations
 from mlfn.inputs import DataItem
 from mlfn.packers import annotation_name, wants_input
-from mlfn.user_context import Context
 
 _MISSING = inspect.Parameter.empty
 
@@ -49,6 +48,10 @@ class Signature:
             return self._python.bind(*args, **kwargs).arguments
         except TypeError as error:
             raise ParameterError(self._explain(args, kwargs, error)) from None
+
+    def bind_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
+        """Return the arguments as Python binds them, for a plain call; its TypeError is Python's own."""
+        return self._python.bind(*args, **kwargs)
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return `params` with texts that name inputs as DataItem; raise ParameterError for one that does not fit."""
@@ -95,41 +98,6 @@ class Signature:
         return f"{self.name}(): {error}."
 
 
-def context_parameter(function: Callable[..., Any]) -> str | None:
-    """Return the name of the parameter that a run fills with its Context, if the handler has one."""
-    annotations = _raw_annotations(_annotated(function))
-    for name, annotation in annotations.items():
-        if name != "return" and (annotation is Context or _says_context(annotation)):
-            return name
-    code = getattr(_annotated(function), "__code__", None)
-    if code is None:
-        return None
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    return "context" if "context" in names and "context" not in annotations else None
-
-
-def _says_context(annotation: Any) -> bool:
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__forward_arg__", "")
-    return text.strip("'\" ") in ("Context", "mlfn.Context", "mlrun.Context")
-
-
-def _annotated(function: Callable[..., Any]) -> Any:
-    """Return what carries the annotations of a function, partial or callable object."""
-    while isinstance(function, partial):
-        function = function.func
-    if inspect.isroutine(function) or isinstance(function, type):
-        return function.__init__ if isinstance(function, type) else function
-    return type(function).__call__
-
-
-def _raw_annotations(target: Any) -> dict[str, Any]:
-    if sys.version_info >= (3, 14):
-        import annotationlib
-
-        return dict(annotationlib.get_annotations(target, format=annotationlib.Format.FORWARDREF))
-    return dict(getattr(target, "__annotations__", {}))
-
-
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
     try:
         if sys.version_info >= (3, 14):
@@ -144,11 +112,11 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
 
 def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
     """Return resolved annotations; one that cannot be resolved here leaves its parameter unchecked."""
-    target = _annotated(function)
+    target = annotated(function)
     try:
         return typing.get_type_hints(target, include_extras=True)
     except Exception:  # noqa: BLE001 - a hint may name what only the worker has
-        return {name: hint for name, raw in _raw_annotations(target).items() if (hint := _resolved(target, raw)) is not _MISSING}
+        return {name: hint for name, raw in raw_annotations(target).items() if (hint := _resolved(target, raw)) is not _MISSING}
 
 
 def _resolved(target: Any, annotation: Any) -> Any:

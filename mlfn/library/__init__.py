@@ -1,0 +1,1 @@
+"""Versions of functions, and what differs between them."""

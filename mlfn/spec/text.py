@@ -1,0 +1,43 @@
+"""Specs and plans as YAML for people: block style, plain where YAML allows it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# What a YAML reader of any version takes for a text; everything else is quoted as JSON, which is YAML too.
+_PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.-]*")
+_WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
+
+
+def to_yaml(data: Any) -> str:
+    """Return plain data (mappings, lists, texts, numbers) as YAML."""
+    return "\n".join(_block(data, 0)) + "\n"
+
+
+def _block(data: Any, depth: int) -> list[str]:
+    pad = "  " * depth
+    if isinstance(data, Mapping) and data:
+        return [line for key, value in data.items() for line in _entry(f"{pad}{_scalar(key)}:", value, depth + 1)]
+    if isinstance(data, Sequence) and not isinstance(data, str) and data:
+        return [line for value in data for line in _item(pad, value, depth)]
+    return [f"{pad}{_scalar(data)}"]
+
+
+def _entry(head: str, value: Any, depth: int) -> list[str]:
+    if isinstance(value, (Mapping, Sequence)) and not isinstance(value, str) and value:
+        return [head, *_block(value, depth)]
+    return [f"{head} {_scalar(value)}"]
+
+
+def _item(pad: str, value: Any, depth: int) -> list[str]:
+    lines = _block(value, depth + 1)
+    return [f"{pad}- {lines[0].lstrip()}", *lines[1:]]
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
+        return value
+    return json.dumps(value, ensure_ascii=False)
