@@ -28,7 +28,7 @@ from mlfn.valuehash import atom_digest, is_frozen
 LARGE = 1024 * 1024
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Capture:
     """A function's code at one moment: how it travels, what with, and whether it is still so."""
 
@@ -43,8 +43,8 @@ class Capture:
     attributes: Mapping[str, tuple[str, ...]] = field(repr=False)
     #: own modules that travel as text, because the code imports them while it runs
     sources: Mapping[str, ModuleSource] = field(repr=False)
-    _watch: Watch = field(repr=False, compare=False)
-    _payloads: dict[bytes, bytes] = field(default_factory=dict, repr=False, compare=False)
+    _watch: Watch = field(repr=False)
+    _payloads: dict[bytes, bytes] = field(default_factory=dict, repr=False)
 
     def payload(self, key: bytes) -> bytes:
         """Return the function as a signed payload; packed once per key.
@@ -111,7 +111,10 @@ def _installed_module(raw: Any) -> str | None:
     found: Any = module
     for part in path.split("."):
         found = getattr(found, part, None)
-    return name if raw_function(found) is raw else None
+    found = raw_function(found)
+    # Every look at a class method makes another object of it.
+    same = found == raw if isinstance(raw, types.MethodType) else found is raw
+    return name if same else None
 
 
 def _attributes(seen: Walk) -> dict[str, tuple[str, ...]]:

@@ -151,12 +151,13 @@ class _Walker:
         encode = _CODE.get(type(value))
         if encode is not None:
             return encode(self, value)
+        # Before classes: in Python 3.10 list[int] passes for one.
+        if typing.get_origin(value) is not None:
+            return self._generic(value)
         if isinstance(value, type):
             return self._class(value)
         if isinstance(value, types.ModuleType):
             return self._module(value)
-        if typing.get_origin(value) is not None:
-            return self._generic(value)
         for known in (plain_digest, array_digest):
             found = known(value, self.value)
             if found is not None:
@@ -298,7 +299,7 @@ class _Walker:
 
     def _class(self, cls: type) -> bytes:
         if not is_own_module(cls.__module__):
-            return combine("installed", text(f"{cls.__module__}:{cls.__qualname__}"))
+            return combine("installed", text(f"{_public(cls.__module__)}:{cls.__qualname__}"))
         self._note_own(cls.__module__)
         self._note_part(cls.__module__, cls.__qualname__)
         facts = class_facts(cls, self._has_source)
@@ -310,7 +311,8 @@ class _Walker:
             "class",
             text(cls.__name__),
             *(self.value(base) for base in cls.__bases__),
-            self.value(type(cls)),
+            # An installed metaclass comes with the bases, and has had two names (EnumMeta, EnumType).
+            *((self.value(type(cls)),) if is_own_module(type(cls).__module__) else ()),
             *(combine(name, self.value(value)) for name, value in sorted(facts.members.items())),
             *self._annotations(facts.annotations, namespace),
         )
@@ -411,6 +413,11 @@ _CODE: dict[type, Callable[[_Walker, Any], bytes]] = {
     classmethod: _Walker._bound_later,
     typing.TypeVar: _Walker._type_variable,
 }
+
+
+def _public(module: str) -> str:
+    """Return a module's name without private parts: Python 3.13 moved pathlib.Path to pathlib._local."""
+    return ".".join(part for part in module.split(".") if not part.startswith("_")) or module
 
 
 # -- the text of imported modules --------------------------------------------------------------------------------------

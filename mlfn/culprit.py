@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import functools
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
+
+from mlfn.codenames import global_names
+from mlfn.parcel import Parcel
 
 Edge = tuple[str, Any]
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, bytearray)
@@ -14,8 +17,13 @@ _TRIES = 2000
 _ITEMS = 500
 
 
-def find_culprit(obj: object, dump: Callable[[object], bytes]) -> tuple[tuple[Edge, ...], object] | None:
-    """Return the edges to the innermost value refused, and that value."""
+def find_culprit(
+    obj: object, dump: Callable[[object], bytes], attributes: Mapping[str, Collection[str]]
+) -> tuple[tuple[Edge, ...], object] | None:
+    """Return the edges to the innermost value that `dump` refuses, and that value.
+
+    `attributes` are those with which a module object travels.
+    """
     seen: dict[int, object] = {}
 
     def visit(value: object, edges: tuple[Edge, ...]) -> tuple[tuple[Edge, ...], object] | None:
@@ -24,7 +32,7 @@ def find_culprit(obj: object, dump: Callable[[object], bytes]) -> tuple[tuple[Ed
         seen[id(value)] = value
         if _dumps(value, dump):
             return None
-        for edge, child in _children(value):
+        for edge, child in _children(value, attributes):
             found = visit(child, (*edges, edge))
             if found is not None:
                 return found
@@ -41,7 +49,15 @@ def _dumps(value: object, dump: Callable[[object], bytes]) -> bool:
     return True
 
 
-def _children(value: Any) -> Iterator[tuple[Edge, object]]:
+def _children(value: Any, attributes: Mapping[str, Collection[str]]) -> Iterator[tuple[Edge, object]]:
+    if isinstance(value, Parcel):
+        yield ("through", ""), value.function
+        yield from ((("name", name), item) for name, item in value.names.items())
+        return
+    if isinstance(value, types.ModuleType):
+        names = attributes.get(value.__name__, vars(value).keys())
+        yield from ((("attr", name), vars(value)[name]) for name in sorted(names) if name in vars(value))
+        return
     if isinstance(value, types.FunctionType):
         yield from _function_children(value)
     elif isinstance(value, types.MethodType):
@@ -66,7 +82,7 @@ def _function_children(function: types.FunctionType) -> Iterator[tuple[Edge, obj
             yield ("name", name), cell.cell_contents
         except ValueError:  # not assigned yet
             continue
-    for name in sorted(referenced_names(function.__code__)):
+    for name in sorted(set(global_names(function.__code__))):
         if name in function.__globals__:
             yield ("name", name), function.__globals__[name]
     for i, item in enumerate(function.__defaults__ or ()):
@@ -75,18 +91,9 @@ def _function_children(function: types.FunctionType) -> Iterator[tuple[Edge, obj
     yield from ((("name", name), item) for name, item in (function.__kwdefaults__ or {}).items())
 
 
-def referenced_names(code: types.CodeType) -> set[str]:
-    """Return the global and attribute names that a code object and those nested in it mention."""
-    names = set(code.co_names)
-    for const in code.co_consts:
-        if isinstance(const, types.CodeType):
-            names |= referenced_names(const)
-    return names
-
-
 def _attribute_children(value: object) -> Iterator[tuple[Edge, object]]:
     namespace = getattr(value, "__dict__", None)
-    if isinstance(namespace, Mapping) and not isinstance(value, types.ModuleType):
+    if isinstance(namespace, Mapping):
         yield from ((("attr", name), item) for name, item in list(namespace.items())[:_ITEMS])
     if isinstance(value, type):
         return
@@ -111,6 +118,8 @@ def render_path(name: str, edges: Sequence[Edge]) -> str:
     """Write edges as ``train -> config.logger -> lock``: an arrow into each function's names and before the culprit."""
     text = name
     for i, (kind, label) in enumerate(edges):
+        if kind == "through":
+            continue
         if kind == "item":
             text += f"[{label!r}]"
         elif kind == "name" or i == len(edges) - 1:

@@ -102,6 +102,8 @@ class SourceFinder:
         # Where the same text can be imported anyway (the caller's own process) the usual machinery goes on doing it,
         # so that a later edit of the file is seen there.
         wanted = {name: s for name, s in sources.items() if _importable_source(name) != s.source}
+        for name in wanted:
+            _forget_other_text(name)
         cls._sources.update(wanted)
         if wanted and cls not in sys.meta_path:
             sys.meta_path.insert(0, cls)
@@ -144,6 +146,13 @@ class SourceLoader:
     def is_package(self, fullname: str) -> bool:
         """Return whether the text is a package's ``__init__``."""
         return self._text.is_package
+
+
+def _forget_other_text(name: str) -> None:
+    """Drop a module that was loaded from the text of an earlier function version."""
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    if spec is not None and isinstance(spec.loader, SourceLoader):
+        del sys.modules[name]
 
 
 def _importable_source(name: str) -> str | None:

@@ -23,7 +23,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from mlfn.culprit import find_culprit, render_path
+from mlfn.culprit import Edge, find_culprit, render_path
 from mlfn.errors import PayloadError, SignatureError, SkewError, UnpicklableError
 from mlfn.parcel import find_global
 
@@ -79,7 +79,8 @@ def pack(
     try:
         body = dump(obj)
     except Exception as error:
-        raise _unpicklable(obj, qualname, dump, error) from error
+        found = find_culprit(obj, dump, attributes or {})
+        raise _unpicklable(qualname, found or ((), obj), error) from error
     return _sign(_header(body, role, qualname), body, key)
 
 
@@ -109,7 +110,7 @@ def unpack(data: bytes, *, key: bytes, role: str | None = None) -> Any:
 
 def find_unpicklable(obj: object, name: str, *, by_value: Sequence[str] = ()) -> str | None:
     """Return the path from `name` to the innermost value that pickle refuses, or None when it takes `obj`."""
-    edges = find_culprit(obj, _dumper(by_value, (), {}))
+    edges = find_culprit(obj, _dumper(by_value, (), {}), {})
     return None if edges is None else render_path(name, edges[0])
 
 
@@ -310,9 +311,8 @@ def _travelling_by_value(names: Sequence[str]) -> Iterator[None]:
                 cloudpickle.unregister_pickle_by_value(module)
 
 
-def _unpicklable(obj: object, name: str, dump: Dump, cause: Exception) -> UnpicklableError:
-    found = find_culprit(obj, dump)
-    edges, culprit = found if found is not None else ((), obj)
+def _unpicklable(name: str, found: tuple[Sequence[Edge], object], cause: Exception) -> UnpicklableError:
+    edges, culprit = found
     return UnpicklableError(
         f"{render_path(name, edges)} cannot travel to a worker: pickle refuses this {type(culprit).__qualname__} "
         f"({type(cause).__name__}: {cause}). Make it inside the function, or pass what it is made from."

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from types import CodeType
 from typing import Any
 
+from mlfn.codenames import GLOBAL_LOADS, global_names, nested_codes
+
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 Chain = tuple[str, ...]
 
@@ -77,7 +79,7 @@ def bytecode_references(code: CodeType) -> tuple[tuple[Chain, ...], tuple[Import
     for nested in nested_codes(code):
         instructions = list(dis.get_instructions(nested))
         for i, instruction in enumerate(instructions):
-            if instruction.opname in _GLOBAL_LOADS or instruction.opname in _CELL_LOADS:
+            if instruction.opname in GLOBAL_LOADS or instruction.opname in _CELL_LOADS:
                 chains.add(_bytecode_chain(instructions, i))
             elif instruction.opname == "IMPORT_NAME":
                 level, names = instructions[i - 2].argval, instructions[i - 1].argval
@@ -86,7 +88,6 @@ def bytecode_references(code: CodeType) -> tuple[tuple[Chain, ...], tuple[Import
     return _sorted(chain for chain in chains if chain[0] in reachable), tuple(imports)
 
 
-_GLOBAL_LOADS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 _CELL_LOADS = {"LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"}
 
 
@@ -97,22 +98,6 @@ def _bytecode_chain(instructions: list[dis.Instruction], start: int) -> Chain:
             break
         chain.append(instruction.argval)
     return tuple(chain)
-
-
-def global_names(code: CodeType) -> Iterator[str]:
-    """Yield the names that a code object and those nested in it read from globals."""
-    for nested in nested_codes(code):
-        for instruction in dis.get_instructions(nested):
-            if instruction.opname in _GLOBAL_LOADS:
-                yield instruction.argval
-
-
-def nested_codes(code: CodeType) -> Iterator[CodeType]:
-    """Yield a code object and all those within it."""
-    yield code
-    for const in code.co_consts:
-        if isinstance(const, CodeType):
-            yield from nested_codes(const)
 
 
 def module_imports(source: str) -> tuple[Import, ...]:
@@ -284,6 +269,9 @@ def _field_tokens(node: ast.AST, name: str) -> Iterator[str]:
         return
     if name == "body" and isinstance(value, list):
         value = _without_docstring(node, value)
+    if isinstance(node, ast.JoinedStr):
+        # Python 3.12 ends a format spec with an empty string.
+        value = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
     yield f"{name}="
     yield from _tokens(value)
     yield ";"

@@ -13,6 +13,7 @@ import datetime
 import enum
 import functools
 import hashlib
+import logging
 import pathlib
 import sys
 from collections.abc import Callable, Iterable
@@ -63,9 +64,13 @@ def atom_digest(value: object) -> bytes | None:
     return None if encode is None else combine(type(value).__name__, encode(value))
 
 
+# A logger is known by its name.
+_FROZEN = (enum.Enum, pathlib.PurePath, datetime.date, datetime.timedelta, logging.Logger)
+
+
 def is_frozen(value: object) -> bool:
     """Return whether a value can never change, so that its identity stands for it."""
-    if type(value) in _ATOMS or isinstance(value, (enum.Enum, pathlib.PurePath, datetime.date, datetime.timedelta)):
+    if type(value) in _ATOMS or isinstance(value, _FROZEN):
         return True
     return type(value) in (tuple, frozenset) and all(is_frozen(item) for item in value)  # type: ignore[attr-defined]
 
@@ -220,6 +225,7 @@ def _reduced(cls: type, parts: tuple[Any, ...], recurse: Recurse) -> Iterable[by
     make, arguments, state, items, pairs = (*parts, None, None, None)[:5]
     yield recurse(make)
     yield recurse(arguments)
-    yield recurse(_without_caches(cls, state) if isinstance(state, dict) else state)
+    # Without its caches a state may be empty, which is what copy says of an object that never had one: None.
+    yield recurse((_without_caches(cls, state) or None) if isinstance(state, dict) else state)
     yield recurse(list(items) if items is not None else None)
     yield recurse(dict(pairs) if pairs is not None else None)

@@ -312,6 +312,17 @@ def test_packing_in_many_threads_gives_whole_payloads(user_modules: Any) -> None
     assert "own_threads" not in cloudpickle.list_registry_pickle_by_value()
 
 
+def test_what_a_worker_imports_is_the_standard_library_alone(run_python: Callable[..., bytes]) -> None:
+    script = """
+        import sys
+        before = set(sys.modules)
+        import mlfn.payload
+        loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
+        print(sorted(loaded - sys.stdlib_module_names))
+    """
+    assert run_python(script).strip() == b"['mlfn']"
+
+
 # -- what pickle refuses -------------------------------------------------------------------------------------
 
 
