@@ -1,0 +1,231 @@
+"""Values as digests that are the same in every process, on every machine.
+
+Nothing here pickles, and nothing uses ``id``, ``hash`` or a ``repr`` that could hold an address. Dicts and sets are
+hashed without regard to order; an OrderedDict keeps its own.
+"""
+
+from __future__ import annotations
+
+import collections
+import copyreg
+import dataclasses
+import datetime
+import enum
+import functools
+import hashlib
+import logging
+import pathlib
+import sys
+from collections.abc import Callable, Iterable
+from typing import Any
+
+Recurse = Callable[[object], bytes]
+
+
+def combine(tag: str, *parts: bytes) -> bytes:
+    """Return one digest for a tag and its parts; no two lists of parts run together."""
+    digest = hashlib.sha256(tag.encode())
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
+
+
+def text(value: str) -> bytes:
+    """Return a string's bytes; lone surrogates too."""
+    return value.encode("utf-8", "surrogatepass")
+
+
+# -- atoms -------------------------------------------------------------------------------------------------------------
+
+
+def _float(value: float) -> bytes:
+    # hex tells -0.0 from 0.0; every nan is the same "nan".
+    return value.hex().encode()
+
+
+_ATOMS: dict[type, Callable[[Any], bytes]] = {
+    type(None): lambda value: b"",
+    type(Ellipsis): lambda value: b"",
+    type(NotImplemented): lambda value: b"",
+    bool: lambda value: b"1" if value else b"0",
+    # hex, because decimal digits are limited to 4300
+    int: lambda value: hex(value).encode(),
+    float: _float,
+    complex: lambda value: _float(value.real) + b"," + _float(value.imag),
+    str: text,
+    bytes: bytes,
+}
+
+
+def atom_digest(value: object) -> bytes | None:
+    """Return the digest of an immutable builtin, or None for anything else."""
+    encode = _ATOMS.get(type(value))
+    return None if encode is None else combine(type(value).__name__, encode(value))
+
+
+# A logger is known by its name.
+_FROZEN = (enum.Enum, pathlib.PurePath, datetime.date, datetime.timedelta, logging.Logger)
+
+
+def is_frozen(value: object) -> bool:
+    """Return whether a value can never change, so that its identity stands for it."""
+    if type(value) in _ATOMS or isinstance(value, _FROZEN):
+        return True
+    return type(value) in (tuple, frozenset) and all(is_frozen(item) for item in value)  # type: ignore[attr-defined]
+
+
+# -- plain data --------------------------------------------------------------------------------------------------------
+
+
+def plain_digest(value: Any, recurse: Recurse) -> bytes | None:
+    """Return the digest of a container or of a standard library value, or None for another type."""
+    encode = _PLAIN.get(type(value))
+    if encode is not None:
+        return combine(type(value).__name__, *encode(value, recurse))
+    if isinstance(value, enum.Enum):
+        return combine("enum", recurse(type(value)), text(value.name or ""), recurse(value.value))
+    if isinstance(value, pathlib.PurePath):
+        return combine("path", text(value.as_posix()))
+    if isinstance(value, (datetime.date, datetime.time)):
+        fold = getattr(value, "fold", 0)
+        return combine("time", text(type(value).__name__), text(value.isoformat()), text(str(fold)))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return combine("dataclass", recurse(type(value)), *_dataclass_parts(value, recurse))
+    return None
+
+
+def _in_order(value: Iterable[object], recurse: Recurse) -> Iterable[bytes]:
+    return (recurse(item) for item in value)
+
+
+def _unordered(value: Iterable[object], recurse: Recurse) -> Iterable[bytes]:
+    # Functions first come in the order of their names: the first to be visited decides how a cycle is cut.
+    return sorted(recurse(item) for item in sorted(value, key=lambda item: getattr(item, "__qualname__", "")))
+
+
+def _mapping(value: dict[Any, Any], recurse: Recurse) -> Iterable[bytes]:
+    keyed = sorted(((recurse(key), item) for key, item in value.items()), key=lambda pair: pair[0])
+    return (part for key, item in keyed for part in (key, recurse(item)))
+
+
+def _ordered_mapping(value: dict[Any, Any], recurse: Recurse) -> Iterable[bytes]:
+    return (recurse(part) for pair in value.items() for part in pair)
+
+
+def _dataclass_parts(value: Any, recurse: Recurse) -> Iterable[bytes]:
+    for field in dataclasses.fields(value):
+        yield text(field.name)
+        yield recurse(getattr(value, field.name, None))
+    declared = {field.name for field in dataclasses.fields(value)}
+    extra = {name: item for name, item in getattr(value, "__dict__", {}).items() if name not in declared}
+    yield from _mapping(_without_caches(type(value), extra), recurse)
+
+
+def _without_caches(cls: type, state: dict[str, Any]) -> dict[str, Any]:
+    """Return an instance's state without cached properties: whether they were read yet must not matter."""
+    cached = {n for base in cls.__mro__ for n, v in vars(base).items() if isinstance(v, functools.cached_property)}
+    return {name: item for name, item in state.items() if name not in cached} if cached else state
+
+
+_PLAIN: dict[type, Callable[[Any, Recurse], Iterable[bytes]]] = {
+    tuple: _in_order,
+    list: _in_order,
+    collections.deque: _in_order,
+    set: _unordered,
+    frozenset: _unordered,
+    dict: _mapping,
+    collections.OrderedDict: _ordered_mapping,
+    bytearray: lambda value, recurse: (bytes(value),),
+    memoryview: lambda value, recurse: (value.tobytes(),),
+    datetime.timedelta: lambda value, recurse: (text(f"{value.days},{value.seconds},{value.microseconds}"),),
+}
+
+
+# -- arrays and frames: only of libraries that are loaded already ------------------------------------------------------
+
+
+def array_digest(value: Any, recurse: Recurse) -> bytes | None:
+    """Return the digest of a numpy, pandas or torch object, or None; imports none of them."""
+    library = type(value).__module__.partition(".")[0]
+    encode = _LIBRARIES.get(library)
+    return encode(value, recurse) if encode is not None and library in sys.modules else None
+
+
+def _numpy_digest(value: Any, recurse: Recurse) -> bytes | None:
+    numpy = sys.modules["numpy"]
+    if isinstance(value, numpy.dtype):
+        return combine("dtype", recurse(value.descr if value.names else value.str))
+    if not isinstance(value, (numpy.ndarray, numpy.generic)):
+        return None
+    content = recurse(value.tolist()) if value.dtype.hasobject else hashlib.sha256(value.tobytes()).digest()
+    kind = "array" if isinstance(value, numpy.ndarray) else "scalar"
+    return combine(kind, recurse(value.dtype), recurse(tuple(value.shape)), content)
+
+
+def _pandas_digest(value: Any, recurse: Recurse) -> bytes | None:
+    pandas = sys.modules["pandas"]
+    if isinstance(value, pandas.DataFrame):
+        columns = [recurse(value.iloc[:, i]) for i in range(value.shape[1])]
+        return combine("frame", recurse(value.columns), recurse(value.index), *columns)
+    if isinstance(value, pandas.Series):
+        return combine("series", recurse(value.name), recurse(value.index), _pandas_values(value, recurse))
+    if isinstance(value, pandas.Index):
+        return combine("index", recurse(list(value.names)), _pandas_values(value, recurse))
+    if value is pandas.NaT or value is pandas.NA:
+        return combine("missing", text(str(value)))
+    return None
+
+
+def _pandas_values(value: Any, recurse: Recurse) -> bytes:
+    values = value.to_numpy()
+    content = recurse(value.tolist()) if values.dtype.hasobject else recurse(values)
+    return combine("values", text(str(value.dtype)), content)
+
+
+def _torch_digest(value: Any, recurse: Recurse) -> bytes | None:
+    if not isinstance(value, sys.modules["torch"].Tensor):
+        return None
+    try:
+        return combine("tensor", recurse(value.detach().cpu().numpy()))
+    except (TypeError, RuntimeError):  # bfloat16, sparse: numpy has no such thing
+        return combine("tensor", text(str(value.dtype)), recurse(value.detach().cpu().tolist()))
+
+
+_LIBRARIES: dict[str, Callable[[Any, Recurse], bytes | None]] = {
+    "numpy": _numpy_digest,
+    "pandas": _pandas_digest,
+    "torch": _torch_digest,
+}
+
+
+# -- any other object --------------------------------------------------------------------------------------------------
+
+
+def object_digest(value: Any, recurse: Recurse) -> bytes:
+    """Return the digest of an instance from its class and the parts that ``copy`` would rebuild it from.
+
+    An object that offers none (a lock, a generator, a socket) is known by its class alone.
+    """
+    cls = recurse(type(value))
+    # What a weak container holds depends on what else is alive.
+    if type(value).__module__ in ("weakref", "_weakref", "_weakrefset"):
+        return combine("opaque", cls)
+    try:
+        reduce = copyreg.dispatch_table.get(type(value))
+        parts = reduce(value) if reduce else value.__reduce_ex__(2)
+    except Exception:  # noqa: BLE001 - a user's __reduce__ may raise anything
+        return combine("opaque", cls)
+    if isinstance(parts, str):
+        return combine("named", cls, text(parts))
+    return combine("object", cls, *_reduced(type(value), parts, recurse))
+
+
+def _reduced(cls: type, parts: tuple[Any, ...], recurse: Recurse) -> Iterable[bytes]:
+    make, arguments, state, items, pairs = (*parts, None, None, None)[:5]
+    yield recurse(make)
+    yield recurse(arguments)
+    # Without its caches a state may be empty, which is what copy says of an object that never had one: None.
+    yield recurse((_without_caches(cls, state) or None) if isinstance(state, dict) else state)
+    yield recurse(list(items) if items is not None else None)
+    yield recurse(dict(pairs) if pairs is not None else None)
