@@ -52,6 +52,10 @@ class Codec:
         kept = self.artifacts.put(run, f"param-{key}" if role == "param" else key, packed)
         return Output(key, role, packed.packer, packed.type, path=kept.path, sha256=kept.sha256, size=kept.size)
 
+    def value(self, output: Output) -> Any:
+        """Return the value of a stored output."""
+        return self.decode(reference(output))
+
     def pickle_failure(self, error: BaseException) -> bytes:
         """Return a signed pickle of an exception."""
         return payload.pack(
