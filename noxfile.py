@@ -28,9 +28,7 @@ nox.options.sessions = ["lint", "types", "tests", "minimums", "examples", "integ
 def _expose_pyenv() -> None:
     """Put pyenv's own interpreters before its shims, which refuse any version that is not the chosen one."""
     root = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
-    found = [
-        str(folder) for minor in (NEWEST, OLDEST) for folder in sorted(root.glob(f"versions/{minor}.*/bin"))
-    ]
+    found = [str(folder) for minor in (NEWEST, OLDEST) for folder in sorted(root.glob(f"versions/{minor}.*/bin"))]
     os.environ["PATH"] = os.pathsep.join([*found, os.environ["PATH"]])
 
 

@@ -139,7 +139,7 @@ class FolderRoot:
             _settle(temporary, target / sha256)
         return f"{folder}/{sha256}", content.Summed(sha256, sum(entry.size for entry in index))
 
-    def local(self, path: str, sha256: str) -> Path:  # noqa: ARG002  (here `check` reads it, on demand)
+    def local(self, path: str, sha256: str) -> Path:
         """Return where it lies."""
         found = self._inside(path)
         if not found.exists():
@@ -293,9 +293,7 @@ def _open_url(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
     package = _PACKAGES.get(scheme)
     if package is None:
         known = ", ".join(sorted([*_PACKAGES, "file"]))
-        raise SettingsError(
-            f"Artifacts cannot lie at {url}: its scheme is not known. Allowed: {known}, or a path."
-        )
+        raise SettingsError(f"Artifacts cannot lie at {url}: its scheme is not known. Allowed: {known}, or a path.")
     try:
         import fsspec
 
@@ -309,9 +307,7 @@ def _open_url(url: str, options: Mapping[str, Any]) -> tuple[Any, str]:
 
 def _source(packed: Packed) -> tuple[bytes | Path, str]:
     if _SUFFIX.fullmatch(packed.suffix) is None:
-        raise OutputError(
-            f"{packed.suffix!r} is no suffix of an artifact. Allowed: a dot and letters or digits."
-        )
+        raise OutputError(f"{packed.suffix!r} is no suffix of an artifact. Allowed: a dot and letters or digits.")
     if packed.content is None:
         return tagged.dumps(packed.inline).encode("ascii"), ".json"
     return packed.content, packed.suffix
@@ -330,14 +326,8 @@ def _checked_path(artifact: Artifact) -> str:
     run_id, _, rest = artifact.path.partition("/")
     key, _, name = rest.partition("/")
     suffix = name.removeprefix(artifact.sha256)
-    if (
-        re.fullmatch(r"[0-9a-f]{64}", artifact.sha256) is None
-        or suffix == name
-        or not _SUFFIX.fullmatch(suffix)
-    ):
-        raise StoreCorruptError(
-            f"{artifact.path!r} is no path of an artifact with sha256 {artifact.sha256!r}."
-        )
+    if re.fullmatch(r"[0-9a-f]{64}", artifact.sha256) is None or suffix == name or not _SUFFIX.fullmatch(suffix):
+        raise StoreCorruptError(f"{artifact.path!r} is no path of an artifact with sha256 {artifact.sha256!r}.")
     return f"{_name('run id', run_id)}/{_name('artifact key', key)}/{name}"
 
 
@@ -412,9 +402,7 @@ def _loading(uri: str) -> Iterator[None]:
     try:
         yield
     except FileNotFoundError as error:
-        raise NotFoundError(
-            f"There is no artifact at {uri}: it was deleted, or the root has moved."
-        ) from error
+        raise NotFoundError(f"There is no artifact at {uri}: it was deleted, or the root has moved.") from error
     except (MlfnError, MemoryError):
         raise
     except Exception as error:  # each object store's client has errors of its own

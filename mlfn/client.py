@@ -29,6 +29,7 @@ from mlfn.store.sql import SqlStore
 from mlfn.verdict import failed
 
 logger = logging.getLogger(__name__)
+_FOLDERS = ("artifacts", "logs", "payloads", "workers")
 _SAYS_SO_AFTER = 1.0  # seconds of waiting at exit before a line tells why
 _DEAD_ELSEWHERE = 120.0  # seconds without a heartbeat after which a client on another host counts as dead
 
@@ -40,7 +41,8 @@ class Client:
         self.settings = settings
         self.id = new_id()
         self.folder = settings_module.data_folder(settings)
-        settings_module.ensure_folder(self.folder)
+        for folder in (self.folder, *(self.folder / name for name in _FOLDERS)):
+            settings_module.ensure_folder(folder)
         self.key = settings_module.signing_key()
         self.artifacts = ArtifactStore(self.folder / "artifacts")
         self.store: SqlStore = open_store(settings.store, self.folder)
@@ -92,7 +94,6 @@ class Client:
     def keep_payload(self, digest: str, data: bytes) -> None:
         """Keep a function's payload in a file named by its content."""
         folder = self.folder / "payloads"
-        settings_module.ensure_folder(folder)
         target = folder / digest
         if target.exists():
             return
@@ -183,7 +184,7 @@ class Client:
             plan = None
             if record is not None and self._adopt(record):
                 plan = self.store.plan(record.plan)
-            place = plan["place"] if plan else {"name": "local", "options": {}}
+            place: Mapping[str, Any] = plan["place"] if plan else {"name": "local", "options": {}}
             self.dispatcher(place["name"], place["options"]).adopt(row, record if plan else None, plan)
         for record in records.values():
             self._lose(record)

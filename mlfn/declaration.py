@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from mlfn import user_context
 from mlfn.errors import DeclarationError, OptionError
@@ -276,7 +276,7 @@ class DeclareHandler:
         self._outputs = outputs
 
     def __call__(self, function: C, /) -> C:
-        return _with_outputs(function, self._outputs)
+        return cast("C", _with_outputs(function, self._outputs))
 
 
 @overload
@@ -322,9 +322,13 @@ def _declare(function: Any, options: Mapping[str, Any]) -> Function[..., Any, An
         function = _instance(function)
     name = options.get("name") or getattr(_innermost(function), "__name__", type(function).__name__)
     if name == "<lambda>":
-        raise DeclarationError("A lambda has no name to be found by: give it one, as in mlfn.function(name='score')(lambda x: x).")
+        raise DeclarationError(
+            "A lambda has no name to be found by: give it one, as in mlfn.function(name='score')(lambda x: x)."
+        )
     if function is not None and "source" in options:
-        raise OptionError(f"source={options['source']!r}: on a function that is here already it would be a second one; leave it out.")
+        raise OptionError(
+            f"source={options['source']!r}: on a function that is here already it would be a second one; leave it out."
+        )
     _check(options)
     return Function(function, {"name": name, **options}, getattr(function, _OUTPUTS, ()))
 
@@ -332,7 +336,9 @@ def _declare(function: Any, options: Mapping[str, Any]) -> Function[..., Any, An
 def _instance(cls: type) -> Any:
     """Return the object that a class with ``__call__`` is run as."""
     if "__call__" not in vars(cls) and all("__call__" not in vars(base) for base in cls.__mro__[1:-1]):
-        raise DeclarationError(f"@function got the class {cls.__qualname__}, which has no __call__: define one, or decorate a function.")
+        raise DeclarationError(
+            f"@function got the class {cls.__qualname__}, which has no __call__: define one, or decorate a function."
+        )
     try:
         made = cls()
     except TypeError as error:
@@ -367,7 +373,9 @@ def _with_outputs(function: Any, outputs: tuple[str, ...]) -> Any:
     try:
         setattr(function, _OUTPUTS, outputs)
     except AttributeError as error:
-        raise DeclarationError(f"@handler cannot mark {function!r}: use it on a function, or above @function.") from error
+        raise DeclarationError(
+            f"@handler cannot mark {function!r}: use it on a function, or above @function."
+        ) from error
     return function
 
 
@@ -377,7 +385,7 @@ def _output_names(outputs: Any) -> tuple[str, ...]:
     names = tuple(check_name(name, what="outputs") for name in outputs)
     twice = {name for name in names if names.count(name) > 1}
     if twice:
-        raise OptionError(f"outputs={list(names)!r} has {sorted(twice)[0]!r} twice: each name once.")
+        raise OptionError(f"outputs={list(names)!r} has {min(twice)!r} twice: each name once.")
     return names
 
 

@@ -74,7 +74,7 @@ class Ticket:
     cause: Outcome | None = None  # why it is being stopped: how it ends unless the handler was quicker
     reported: tuple[Outcome, float] | None = None  # what its worker said, held until the worker is gone
     done: threading.Event = field(default_factory=threading.Event)
-    callbacks: list[Callable[[], None]] = field(default_factory=list)
+    callbacks: list[Callable[[], object]] = field(default_factory=list)
 
     def parents(self) -> list[str]:
         """Return the runs whose outputs are parameters of this one."""
@@ -155,7 +155,7 @@ class Dispatcher:
         with self._lock:
             return list(self._tickets.values())
 
-    def on_done(self, ticket: Ticket, callback: Callable[[], None]) -> None:
+    def on_done(self, ticket: Ticket, callback: Callable[[], object]) -> None:
         """Call back from the dispatcher's thread when the run is terminal; at once if it is."""
         with self._lock:
             if not ticket.done.is_set():
@@ -193,7 +193,7 @@ class Dispatcher:
             try:
                 self._turn()
             except StorageError as error:
-                logger.error("the store cannot be written; trying again in a second: %s", error)
+                logger.warning("the store cannot be written; trying again in a second: %s", error)
                 time.sleep(1.0)
             except Exception:
                 logger.exception("dispatch goes on after an error of its own")
@@ -270,7 +270,9 @@ class Dispatcher:
         retry = retry_of(self._plans[ticket.plan])
         wait = waits_before_retry(outcome, retry, used=ticket.retries, free=ticket.free)
         if wait is None:
-            self._record(Finished(ticket.run, ticket.attempt, outcome, time_), lambda _: self._finish(ticket, outcome.state))
+            self._record(
+                Finished(ticket.run, ticket.attempt, outcome, time_), lambda _: self._finish(ticket, outcome.state)
+            )
             return
         reason = outcome.reason or Reason.ERROR
         counts = reason not in (Reason.PREEMPTED, Reason.NEVER_STARTED)
@@ -278,7 +280,9 @@ class Dispatcher:
         again = Requeued(ticket.run, ticket.attempt, reason, outcome.failure, now() + wait, time_, counts)
         self._record(again, lambda _: self._delay(ticket, again.not_before))
         if not ticket.ours:
-            self._record(Adopted(ticket.run, NOBODY, self._client, time_), lambda _: self._finish(ticket, RunState.PENDING))
+            self._record(
+                Adopted(ticket.run, NOBODY, self._client, time_), lambda _: self._finish(ticket, RunState.PENDING)
+            )
 
     def _finish(self, ticket: Ticket, state: RunState) -> None:
         with self._lock:
@@ -342,7 +346,9 @@ class Dispatcher:
         parent, key = self._store.get_run(value["output"]["run"]), value["output"]["key"]
         outputs = {output.key: output for output in self._store.outputs(parent.id, parent.attempt)}
         if key not in outputs:
-            raise errors.NotFoundError(f"{parent.name} ({parent.id[:8]}) has no output {key!r}: {errors.nearest(key, outputs)}")
+            raise errors.NotFoundError(
+                f"{parent.name} ({parent.id[:8]}) has no output {key!r}: {errors.nearest(key, outputs)}"
+            )
         output = outputs[key]
         return {"packer": output.packer, "inline": output.inline, "path": output.path, "sha256": output.sha256}
 

@@ -100,10 +100,14 @@ class RunReporter(Reporter):
 
     def send(self, what: str, **facts: Any) -> None:
         """Send one event of this attempt."""
-        self._channel.send({"event": what, "run": self._task.run, "attempt": self._task.attempt, "time": time.time(), **facts})
+        self._channel.send(
+            {"event": what, "run": self._task.run, "attempt": self._task.attempt, "time": time.time(), **facts}
+        )
 
 
-def execute(task: Task, load: Callable[[], Callable[..., Any]], codec: Codec, channel: Channel, secrets: Mapping[str, str]) -> Outcome:
+def execute(
+    task: Task, load: Callable[[], Callable[..., Any]], codec: Codec, channel: Channel, secrets: Mapping[str, str]
+) -> Outcome:
     """Run one attempt and report it: started, what the handler logs, finished. Never raises for what user code does."""
     reporter = RunReporter(task, codec, channel, secrets)
     reporter.send("started")
@@ -228,7 +232,9 @@ def user_traceback(error: BaseException) -> str:
     while pending:
         item = pending.pop()
         if not isinstance(error, MlfnError):
-            item.stack = traceback.StackSummary.from_list([f for f in item.stack if not f.filename.startswith(_PACKAGE)])
+            item.stack = traceback.StackSummary.from_list(
+                [f for f in item.stack if not f.filename.startswith(_PACKAGE)]
+            )
         pending += [linked for linked in (item.__cause__, item.__context__) if linked is not None]
     text = "".join(described.format())
     if len(text) > _MAX_TRACEBACK:

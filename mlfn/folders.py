@@ -41,8 +41,7 @@ def _home(environ: Mapping[str, str]) -> Path:
         return Path.home()
     except RuntimeError as error:  # a container's user without HOME and without an entry in passwd
         raise StorageError(
-            "This user has no home folder. Set HOME, or MLFN_DATA and XDG_CONFIG_HOME, to folders "
-            "that it can write."
+            "This user has no home folder. Set HOME, or MLFN_DATA and XDG_CONFIG_HOME, to folders that it can write."
         ) from error
 
 
@@ -70,6 +69,4 @@ def _trusted(path: Path) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def _warn_once(path: Path) -> None:
-    logger.warning(
-        "ignored what another user put into a folder that everyone can write", extra={"path": str(path)}
-    )
+    logger.warning("ignored what another user put into a folder that everyone can write", extra={"path": str(path)})

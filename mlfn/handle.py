@@ -24,7 +24,7 @@ _FIRST_LOOK = 0.005  # seconds between looks at another process's run; grows to 
 _LAST_LOOK = 0.25
 
 
-class RemoteTraceback(Exception):
+class RemoteTraceback(Exception):  # noqa: N818 - what users read, like that of concurrent.futures
     """The traceback of the run, as text, under the exception that it ended with."""
 
     def __str__(self) -> str:
@@ -158,7 +158,7 @@ class Run(Generic[R]):
         failure = self._exception()
         if failure is not None:
             raise failure
-        return cast(R, self._returned())
+        return cast("R", self._returned())
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return the exception that `result` would raise, or None."""
@@ -184,8 +184,12 @@ class Run(Generic[R]):
         loop = asyncio.get_running_loop()
         over = loop.create_future()
 
+        def settle() -> None:
+            if not over.done():
+                over.set_result(None)
+
         def tell(_: object) -> None:
-            loop.call_soon_threadsafe(lambda: over.done() or over.set_result(None))
+            loop.call_soon_threadsafe(settle)
 
         self.add_done_callback(tell)
         await over
@@ -335,7 +339,9 @@ class OutputReference:
         if found is None:
             self.run.result()  # a run that failed says so itself
             have = [output.key for output in self.run._outputs()]
-            raise NotFoundError(f"{self.run.name} ({self.run.id[:8]}) has no output {self.key!r}: {nearest(self.key, have)}")
+            raise NotFoundError(
+                f"{self.run.name} ({self.run.id[:8]}) has no output {self.key!r}: {nearest(self.key, have)}"
+            )
         return found
 
     def _find(self) -> Output | None:
@@ -384,7 +390,9 @@ class Metrics(Mapping[str, float]):
         record = self._run.record
         points = self._run._client.store.series(record.id, record.attempt, name)
         if not points:
-            raise NotFoundError(f"{self._run.name} ({self._run.id[:8]}) logged no metric {name!r}: {nearest(name, list(self))}")
+            raise NotFoundError(
+                f"{self._run.name} ({self._run.id[:8]}) logged no metric {name!r}: {nearest(name, list(self))}"
+            )
         return [(step, value) for step, value, _ in points]
 
     def __iter__(self) -> Iterator[str]:
@@ -412,11 +420,18 @@ class Runs(Sequence[Run[Any]]):
 
     def __repr__(self) -> str:
         return "\n".join(
-            [f"{len(self)} runs", *(f"{r.id[:8]}  {r._record.state.value:<10} {r.name:<24} {_when(r._record.created)}" for r in self)]
+            [
+                f"{len(self)} runs",
+                *(f"{r.id[:8]}  {r._record.state.value:<10} {r.name:<24} {_when(r._record.created)}" for r in self),
+            ]
         )
 
 
-def run(id: str, *, client: Client | None = None) -> Run[Any]:
+def run(
+    id: str,  # noqa: A002 - the word that users know
+    *,
+    client: Client | None = None,
+) -> Run[Any]:
     """Return the run whose id begins with `id`, from any process that sees the store."""
     client = client or current_client()
     client.reconcile()
@@ -489,7 +504,9 @@ def as_completed(runs: Iterable[Run[R]], timeout: float | None = None) -> Iterat
         yield from over
         if pending and not over:
             if limit is not None and time.monotonic() >= limit:
-                raise ResultTimeoutError(f"{len(pending)} runs had not ended after {timeout:g} s, {pending[0]!r} among them.")
+                raise ResultTimeoutError(
+                    f"{len(pending)} runs had not ended after {timeout:g} s, {pending[0]!r} among them."
+                )
             news.wait(0.5 if limit is None else min(0.5, max(0.0, limit - time.monotonic())))
 
 
@@ -497,7 +514,9 @@ def rebuild(failure: RemoteFailure, client: Client, *, where: str) -> BaseExcept
     """Return a run's failure as an exception: the user's own type where it can be, with the run's traceback under it."""
     error = _unpickled(failure, client) or _own_error(failure)
     if error is None or isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):
-        what = f"exit code {failure.exit_code}" if failure.exit_code is not None else f"{failure.type}: {failure.message}"
+        what = (
+            f"exit code {failure.exit_code}" if failure.exit_code is not None else f"{failure.type}: {failure.message}"
+        )
         ended = errors.WorkerDiedError if isinstance(error, SystemExit) else errors.RemoteError
         error = ended(f"{where} ended with {what}.")
     if failure.traceback:
@@ -532,5 +551,3 @@ def _states(state: str | Sequence[str] | None) -> tuple[str, ...]:
 
 def _when(moment: float) -> str:
     return datetime.fromtimestamp(moment, tz=timezone.utc).astimezone().strftime("%Y-%m-%d %H:%M:%S")
-
-

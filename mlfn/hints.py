@@ -34,7 +34,7 @@ def annotated(function: Callable[..., Any]) -> Any:
     while isinstance(function, partial):
         function = function.func
     if inspect.isroutine(function) or isinstance(function, type):
-        return function.__init__ if isinstance(function, type) else function
+        return vars(function).get("__init__", function) if isinstance(function, type) else function
     return type(function).__call__
 
 

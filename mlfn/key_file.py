@@ -25,9 +25,7 @@ def obtain_key(folder: Path) -> bytes:
     except StorageError:
         raise
     except OSError as error:
-        raise StorageError(
-            f"Cannot keep the signing key in {str(path)!r}: {error.strerror or error}."
-        ) from error
+        raise StorageError(f"Cannot keep the signing key in {str(path)!r}: {error.strerror or error}.") from error
     if len(key) != KEY_SIZE:
         raise StorageError(
             f"The signing key {str(path)!r} is damaged: {len(key)} bytes, not {KEY_SIZE}. "

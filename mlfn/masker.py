@@ -166,9 +166,7 @@ def _parts(value: str) -> set[str]:
     """Return the value, the value without the newline that `echo` added, and its lines."""
     lines = value.splitlines()
     whole = {part for part in (value, value.strip()) if len(part) >= MIN_LENGTH}
-    return (
-        whole | {line.strip() for line in lines if len(line.strip()) >= MIN_LINE} | set(_short_lines(lines))
-    )
+    return whole | {line.strip() for line in lines if len(line.strip()) >= MIN_LINE} | set(_short_lines(lines))
 
 
 def _short_lines(lines: list[str]) -> Iterator[str]:

@@ -188,7 +188,7 @@ def _check_python(header: Header) -> None:
 
 def _load(header: Header, body: memoryview) -> Any:
     try:
-        return pickle.loads(body)
+        return pickle.loads(body)  # noqa: S301 - its signature was checked
     except (ImportError, MemoryError):
         # The worker has words of its own for a missing module and for memory.
         raise

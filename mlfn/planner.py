@@ -38,7 +38,9 @@ class Plan:
         return str(self.spec["project"])
 
 
-def make_spec(options: Options, capture: Capture, *, outputs: tuple[str, ...], name: str, project: str) -> dict[str, Any]:
+def make_spec(
+    options: Options, capture: Capture, *, outputs: tuple[str, ...], name: str, project: str
+) -> dict[str, Any]:
     """Return the canonical spec of a declared function: what is set, and nothing else."""
     kind, kind_values = kind_options(options.kind)
     spec: dict[str, Any] = {
@@ -112,7 +114,9 @@ def check_place(place: str, options: Mapping[str, Any]) -> None:
     allowed = place_class(place).OPTIONS
     for name in options:
         if name not in allowed:
-            raise OptionError(f"on({place!r}) has no option {name!r} (value {options[name]!r}): {nearest(name, allowed)}")
+            raise OptionError(
+                f"on({place!r}) has no option {name!r} (value {options[name]!r}): {nearest(name, allowed)}"
+            )
 
 
 def own_path() -> list[str]:
@@ -142,7 +146,7 @@ def _listed(value: Any) -> Any:
 
 
 def _without_empty(data: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in data.items() if value is not None and value != [] and value != {}}
+    return {key: value for key, value in data.items() if value is not None and value not in ([], {})}
 
 
 def as_text(plan: Plan) -> str:

@@ -21,13 +21,17 @@ def kind_options(kind: Any) -> tuple[str, Any]:
     for name in _KINDS:
         if isinstance(kind, _load(_KINDS, name, "kind")):
             return name, kind
-    raise OptionError(f"kind={kind!r} is no kind: a name ({', '.join(_KINDS)}) or its options, as in mlfn.Job(fresh=True), is allowed.")
+    raise OptionError(
+        f"kind={kind!r} is no kind: a name ({', '.join(_KINDS)}) or its options, as in mlfn.Job(fresh=True), is allowed."
+    )
 
 
 def changed_options(options: Any) -> dict[str, Any]:
     """Return the options of a kind that differ from its defaults: a new option then changes no old hash."""
     plain = type(options)()
-    return {f.name: getattr(options, f.name) for f in fields(options) if getattr(options, f.name) != getattr(plain, f.name)}
+    return {
+        f.name: getattr(options, f.name) for f in fields(options) if getattr(options, f.name) != getattr(plain, f.name)
+    }
 
 
 def place_class(name: str) -> Any:

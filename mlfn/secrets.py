@@ -134,9 +134,7 @@ def write_secret(name: str, value: str, file: Path, *, key: str | None = None) -
     _prepare(file)
     with locked(file):
         secrets = _load(file)
-        _save(
-            {**secrets, name: value if key is None else _with_key(name, secrets.get(name), key, value)}, file
-        )
+        _save({**secrets, name: value if key is None else _with_key(name, secrets.get(name), key, value)}, file)
 
 
 def _check_value(name: str, value: object) -> None:
@@ -148,16 +146,13 @@ def _check_value(name: str, value: object) -> None:
             f"{MIN_LENGTH} it could not be masked in logs. Use a longer one."
         )
     if len(value) > MAX_LENGTH or "\0" in value:
-        raise OptionError(
-            f"The value of secret {name!r} must have at most {MAX_LENGTH} characters, none of them NUL."
-        )
+        raise OptionError(f"The value of secret {name!r} must have at most {MAX_LENGTH} characters, none of them NUL.")
 
 
 def _with_key(name: str, present: Value | None, key: str, value: str) -> dict[str, str]:
     if isinstance(present, str):
         raise OptionError(
-            f"Secret {name!r} holds one value without a key. "
-            f"Type: mlfn secret remove {name}, then set its keys."
+            f"Secret {name!r} holds one value without a key. Type: mlfn secret remove {name}, then set its keys."
         )
     return {**(present or {}), key: value}
 
@@ -211,6 +206,4 @@ def _save(secrets: Mapping[str, Value], file: Path) -> None:
     try:
         replace(file, json.dumps(secrets, indent=1, sort_keys=True).encode() + b"\n")
     except OSError as error:
-        raise StorageError(
-            f"Cannot write the secrets in {str(file)!r}: {error.strerror or error}."
-        ) from error
+        raise StorageError(f"Cannot write the secrets in {str(file)!r}: {error.strerror or error}.") from error

@@ -95,6 +95,7 @@ def _layers(
 
 
 def current_folder() -> Path | None:
+    """Return the working folder; None where it was deleted."""
     try:
         return Path.cwd()
     except FileNotFoundError:  # somebody removed it under us
@@ -148,14 +149,8 @@ def _read_file(path: Path) -> Layer:
 def _checked(layer: Layer) -> dict[str, object]:
     for name in layer.values:
         if name not in SETTINGS:
-            raise SettingsError(
-                f"Unknown setting {name!r} in {layer.origin(name)}: {nearest(name, SETTINGS)}"
-            )
-    return {
-        name: _value(SETTINGS[name], value, layer)
-        for name, value in layer.values.items()
-        if value is not None
-    }
+            raise SettingsError(f"Unknown setting {name!r} in {layer.origin(name)}: {nearest(name, SETTINGS)}")
+    return {name: _value(SETTINGS[name], value, layer) for name, value in layer.values.items() if value is not None}
 
 
 def _value(setting: Setting, given: object, layer: Layer) -> object:
@@ -193,6 +188,5 @@ def _parsed(kind: type, given: object) -> object | None:
 def _refuse(setting: Setting, given: object, layer: Layer) -> NoReturn:
     shown = PASSWORD.sub(r"\1***@", repr(given))
     raise SettingsError(
-        f"{setting.name} = {shown} (from {layer.origin(setting.name)}) does not fit: "
-        f"it must be {setting.allowed}."
+        f"{setting.name} = {shown} (from {layer.origin(setting.name)}) does not fit: it must be {setting.allowed}."
     )

@@ -111,9 +111,7 @@ class Settings:
 def _table() -> Iterator[Setting]:
     for field in dataclasses.fields(Settings):
         flag = "--" + field.name.replace("_", "-")
-        yield Setting(
-            name=field.name, type=type(field.default), default=field.default, flag=flag, **field.metadata
-        )
+        yield Setting(name=field.name, type=type(field.default), default=field.default, flag=flag, **field.metadata)
 
 
 SETTINGS: Mapping[str, Setting] = {setting.name: setting for setting in _table()}

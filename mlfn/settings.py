@@ -165,9 +165,7 @@ def _file_stamp(path: Path) -> tuple[object, ...]:
 # ------------------------------------------------------------------------------------------
 
 
-def data_folder(
-    settings: Settings, *, environ: Mapping[str, str] = os.environ, cwd: Path | None = None
-) -> Path:
+def data_folder(settings: Settings, *, environ: Mapping[str, str] = os.environ, cwd: Path | None = None) -> Path:
     """Return the folder of the SQLite file, logs and artifacts; ``ensure_folder`` creates it."""
     if settings.data:
         return Path(os.path.expanduser(settings.data)).absolute()

@@ -85,9 +85,15 @@ class Signature:
             if name not in self.parameters and self.shape.varkw is None:
                 if name == self.context:
                     return f"{self.name}({name}=...) is filled in by the run: leave it out."
-                return f"{self.name}() has no parameter {name!r} (value {_short(value)}): {nearest(name, self.parameters)}"
+                return (
+                    f"{self.name}() has no parameter {name!r} (value {_short(value)}): {nearest(name, self.parameters)}"
+                )
         given = list(self.parameters)[: len(args)]
-        required = [p for p in self.parameters.values() if p.default is _MISSING and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        required = [
+            p
+            for p in self.parameters.values()
+            if p.default is _MISSING and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+        ]
         lacking = [p.name for p in required if p.name not in given and p.name not in kwargs]
         if lacking:
             first = lacking[0]
@@ -116,7 +122,11 @@ def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(target, include_extras=True)
     except Exception:  # noqa: BLE001 - a hint may name what only the worker has
-        return {name: hint for name, raw in raw_annotations(target).items() if (hint := _resolved(target, raw)) is not _MISSING}
+        return {
+            name: hint
+            for name, raw in raw_annotations(target).items()
+            if (hint := _resolved(target, raw)) is not _MISSING
+        }
 
 
 def _resolved(target: Any, annotation: Any) -> Any:
@@ -186,7 +196,9 @@ def _existing(item: DataItem, kind: str | None, where: str) -> DataItem:
     if os.path.exists(path):
         return DataItem(path, kind)
     folder = os.path.dirname(path)
-    near = nearest(os.path.basename(path), os.listdir(folder)[:50]) if os.path.isdir(folder) else f"{folder} is no folder."
+    near = (
+        nearest(os.path.basename(path), os.listdir(folder)[:50]) if os.path.isdir(folder) else f"{folder} is no folder."
+    )
     raise InputNotFoundError(f"{where} names an input that is not there: {path}. {near}")
 
 
@@ -197,5 +209,9 @@ def _short(value: Any) -> str:
 
 def _shown(annotation: Any) -> str:
     if isinstance(annotation, type) and not typing.get_args(annotation):
-        return annotation.__qualname__ if annotation.__module__ == "builtins" else f"{annotation.__module__}.{annotation.__qualname__}"
+        return (
+            annotation.__qualname__
+            if annotation.__module__ == "builtins"
+            else f"{annotation.__module__}.{annotation.__qualname__}"
+        )
     return str(annotation).replace("typing.", "")

@@ -39,7 +39,9 @@ logger = logging.getLogger("mlfn")
 _told: set[str] = set()
 
 
-def submit(client: Client, plan: Plan, payload: bytes, function: Callable[..., Any], params: Mapping[str, Any]) -> Run[Any]:
+def submit(
+    client: Client, plan: Plan, payload: bytes, function: Callable[..., Any], params: Mapping[str, Any]
+) -> Run[Any]:
     """Store a new run of `plan` and start it; inline, return when it is over."""
     client.register()
     client.once(plan.hash, lambda: _keep(client, plan, payload))
@@ -63,7 +65,9 @@ def tell_limits(plan: Plan) -> None:
     place, name = plan.body["place"]["name"], plan.name
     if plan.body["image"] and f"image {name}" not in _told:
         _told.add(f"image {name}")
-        logger.warning("%s asks for the image %s: on=%r runs it without, in this Python", name, plan.body["image"], place)
+        logger.warning(
+            "%s asks for the image %s: on=%r runs it without, in this Python", name, plan.body["image"], place
+        )
     if plan.spec.get("node") and f"node {name}" not in _told:
         _told.add(f"node {name}")
         logger.warning("%s asks for a node: on=%r has one machine only", name, place)
@@ -111,7 +115,9 @@ def _encoded(codec: Codec, run: str, name: str, value: Any) -> dict[str, Any]:
     return codec.encode(run, name, value)
 
 
-def _start(client: Client, submitted: Submitted, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]) -> Run[Any]:
+def _start(
+    client: Client, submitted: Submitted, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]
+) -> Run[Any]:
     place = body["place"]
     if place_class(place["name"]).runs_in_caller:
         _run_here(client, submitted, body, load)
@@ -172,13 +178,15 @@ class StoreChannel:
         self._first = []
 
 
-def _run_here(client: Client, submitted: Submitted, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]) -> None:
+def _run_here(
+    client: Client, submitted: Submitted, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]
+) -> None:
     client.register()
     claim = Claimed(submitted.run, client.id, None, None, now())
     attempt = client.store.apply([submitted, claim])[1]
     retries = 0
     while True:
-        change, wait = _attempt_here(client, submitted, body, load, attempt, retries)
+        wait = _attempt_here(client, submitted, body, load, attempt, retries)
         if wait is None:
             return
         retries += 1
@@ -195,7 +203,7 @@ def _attempt_here(
     load: Callable[[], Callable[..., Any]],
     attempt: int,
     retries: int,
-) -> tuple[Change, float | None]:
+) -> float | None:
     secrets = tuple(Secret(**item) for item in body["secrets"])
     shape = body["shape"]
     task = Task(
@@ -222,8 +230,8 @@ def _attempt_here(
     moment = now()
     change: Change = Finished(submitted.run, attempt, outcome, moment)
     if wait is not None:
-        change = Requeued(submitted.run, attempt, outcome.reason or Reason.ERROR, outcome.failure, moment + wait, moment)
+        change = Requeued(
+            submitted.run, attempt, outcome.reason or Reason.ERROR, outcome.failure, moment + wait, moment
+        )
     channel.finish(change)
-    return change, wait
-
-
+    return wait

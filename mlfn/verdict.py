@@ -38,7 +38,9 @@ def of_exit(name: str, gone: Gone, *, started: bool, mem: int | None) -> Outcome
         text = f"{name}: its worker could not write its journal; is the disk of the data folder full?"
         return failed(Reason.STORAGE, errors.StorageError(text), exit_code=gone.exit_code)
     if not started:
-        text = f"{name}: its worker ended ({_how(gone)}) before it could begin; `mlfn doctor` checks that one can start."
+        text = (
+            f"{name}: its worker ended ({_how(gone)}) before it could begin; `mlfn doctor` checks that one can start."
+        )
         return failed(Reason.NEVER_STARTED, errors.WorkerDiedError(text), exit_code=gone.exit_code, signal=gone.signal)
     if gone.memory_killed:
         text = f"{name}: the system killed its worker for want of memory; ask for less, or run it where there is more."

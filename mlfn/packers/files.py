@@ -53,9 +53,7 @@ class PathPacker:
             raise UnfitError("neither a file nor a folder is there")
         if source == source.parent:
             raise ValueError(f"{source} is the root of a file system; return the folder that is meant")
-        return Packed(
-            "path", type_name(value), content=source, size=sum(entry.size for entry in walk(source))
-        )
+        return Packed("path", type_name(value), content=source, size=sum(entry.size for entry in walk(source)))
 
     def unpack(self, stored: Stored, /) -> Any:
         """Return the path of the stored copy."""
@@ -91,9 +89,7 @@ def _entry(root: Path, path: Path) -> TreeEntry:
 def _linked(root: Path, link: Path) -> tuple[Path, os.stat_result]:
     target = Path(os.path.realpath(link))
     if not target.is_relative_to(root) or not target.is_file():
-        raise ValueError(
-            f"{link.name!r} in {root} is a link that leads out of it, to a folder or to nothing; copy it"
-        )
+        raise ValueError(f"{link.name!r} in {root} is a link that leads out of it, to a folder or to nothing; copy it")
     return target, target.stat()
 
 

@@ -162,9 +162,7 @@ def _one_column(reader: Reader) -> Reader:
     def read(path: Path) -> Any:
         frame = reader(path)
         if frame.shape[1] != 1:
-            raise ParameterError(
-                f"Cannot read {path} as pandas.Series: it has {frame.shape[1]} columns, not one."
-            )
+            raise ParameterError(f"Cannot read {path} as pandas.Series: it has {frame.shape[1]} columns, not one.")
         return frame.iloc[:, 0]
 
     return read

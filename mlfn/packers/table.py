@@ -60,9 +60,7 @@ def unpack(packer: str, *, inline: Any, path: Path | None, unpickler: Unpickler)
     """
     member = PicklePacker(unpickler=unpickler) if packer == PicklePacker.name else _BY_NAME.get(packer)
     if member is None:
-        raise OutputError(
-            f"No packer is called {packer!r}: {nearest(packer, [*_BY_NAME, PicklePacker.name])}"
-        )
+        raise OutputError(f"No packer is called {packer!r}: {nearest(packer, [*_BY_NAME, PicklePacker.name])}")
     try:
         return member.unpack(Stored(inline, path))
     except (MemoryError, PayloadError, MissingExtraError):

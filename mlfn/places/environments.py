@@ -47,7 +47,9 @@ class Environments:
         except MlfnError as error:
             self._failed[name] = error
         except Exception as error:  # noqa: BLE001 - a builder's thread has nobody else to tell
-            self._failed[name] = EnvironmentBuildError(f"The environment for {', '.join(requirements)} failed: {error!r}.")
+            self._failed[name] = EnvironmentBuildError(
+                f"The environment for {', '.join(requirements)} failed: {error!r}."
+            )
         finally:
             del self._building[name]
             self._ready()
@@ -62,7 +64,9 @@ def build(target: Path, requirements: tuple[str, ...]) -> None:
     make = [uv, "venv", "--quiet", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
     _run([*make, str(target)], requirements)
     python = str(target / "bin" / "python")
-    install = [uv, "pip", "install", "--quiet", "--python", python] if uv else [python, "-m", "pip", "install", "--quiet"]
+    install = (
+        [uv, "pip", "install", "--quiet", "--python", python] if uv else [python, "-m", "pip", "install", "--quiet"]
+    )
     _run([*install, *requirements], requirements)
     _fall_back_to_caller(target)
     (target / "complete").write_text("\n".join(requirements))
@@ -78,9 +82,13 @@ def _fall_back_to_caller(target: Path) -> None:
 
 def _run(command: list[str], requirements: tuple[str, ...]) -> None:
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=_BUILD_SECONDS, check=False, stdin=subprocess.DEVNULL
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
-        raise EnvironmentBuildError(f"requirements={list(requirements)}: {' '.join(command[:3])} failed: {error}.") from error
+        raise EnvironmentBuildError(
+            f"requirements={list(requirements)}: {' '.join(command[:3])} failed: {error}."
+        ) from error
     if done.returncode:
         said = (done.stderr or done.stdout).strip()[-1500:]
         raise EnvironmentBuildError(
@@ -102,5 +110,3 @@ def _satisfied(requirement: str) -> bool:
     except (importlib.metadata.PackageNotFoundError, ValueError):
         return False
     return not version or have == version.strip()
-
-

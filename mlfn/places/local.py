@@ -66,7 +66,9 @@ class LocalPlace:
     runs_in_caller = False
 
     def __init__(self, surroundings: Surroundings, *, max_workers: int | None = None) -> None:
-        if max_workers is not None and (not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1):
+        if max_workers is not None and (
+            not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1
+        ):
             raise OptionError(f"on('local', max_workers={max_workers!r}): a whole number, 1 or more, is allowed.")
         self._around = surroundings
         self._slots = max_workers or surroundings.max_workers
@@ -194,7 +196,11 @@ class LocalPlace:
     def _unbound(self, python: str, environ: int, slots: int) -> _Process | None:
         for process in self._processes.values():
             if process.plan is None and not process.retired:
-                if process.python == python and process.environ == environ and self._used() + slots - process.slots <= self._slots:
+                if (
+                    process.python == python
+                    and process.environ == environ
+                    and self._used() + slots - process.slots <= self._slots
+                ):
                     return process
                 self._retire(process)
         return None
@@ -289,7 +295,9 @@ class LocalPlace:
         self._free_gpus += process.gpus
         del self._processes[process.id]
         killed = code == -signal.SIGKILL and process.kill_at is None and _memory_kills() > process.memory_kills
-        gone = Gone(process.id, exit_code=code if code >= 0 else None, signal=-code if code < 0 else None, memory_killed=killed)
+        gone = Gone(
+            process.id, exit_code=code if code >= 0 else None, signal=-code if code < 0 else None, memory_killed=killed
+        )
         return [*reports, gone]
 
     def _poll(self) -> list[Report]:
@@ -298,9 +306,9 @@ class LocalPlace:
         self._next_poll = now + _POLL_SECONDS
         reports: list[Report] = []
         for process in list(self._processes.values()):
-            if process.kill_at is not None and now >= process.kill_at:
-                _kill_group(process)
-            elif process.busy and process.kill_at is None and self._is_frozen(process):
+            if (process.kill_at is not None and now >= process.kill_at) or (
+                process.busy and process.kill_at is None and self._is_frozen(process)
+            ):
                 _kill_group(process)
             if (code := process.popen.poll()) is not None:
                 reports += self._bury(process, code)

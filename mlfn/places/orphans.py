@@ -35,9 +35,7 @@ class Orphan:
         if state == "gone" and (self._kill_at is not None or self._lapsed()):
             self.is_gone = True
             return [*reports, Gone(self.id, lost=True)]
-        if self._kill_at is not None and time.monotonic() >= self._kill_at:
-            self._signal_group(signal.SIGKILL)
-        elif state == "stopped" and self._lapsed():
+        if (self._kill_at is not None and time.monotonic() >= self._kill_at) or (state == "stopped" and self._lapsed()):
             self._signal_group(signal.SIGKILL)
         return reports
 

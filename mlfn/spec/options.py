@@ -49,7 +49,9 @@ def check_name(value: Any, *, what: str = "name") -> str:
 def check_options(given: Mapping[str, Any]) -> Options:
     """Return the checked options, or raise OptionError that names the option, its value and what is allowed."""
     refuse_unknown(given, _CHECKS, where="@function")
-    return Options(**{name: _CHECKS[name](value) for name, value in given.items() if value is not None and value is not UNSET})
+    return Options(
+        **{name: _CHECKS[name](value) for name, value in given.items() if value is not None and value is not UNSET}
+    )
 
 
 def merge_options(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -84,7 +86,9 @@ def _text(option: str) -> Callable[[Any], str]:
 
 def _requirements(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise OptionError(f"requirements={value!r}: a list of texts is allowed, as in requirements=['scikit-learn==1.5'].")
+        raise OptionError(
+            f"requirements={value!r}: a list of texts is allowed, as in requirements=['scikit-learn==1.5']."
+        )
     for item in value:
         # A leading dash would be an option of the installer, not a requirement.
         if not isinstance(item, str) or not item.strip() or item.lstrip().startswith("-") or "\n" in item:

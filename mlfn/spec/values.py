@@ -32,14 +32,14 @@ def option_values(cls: type[T]) -> type[T]:
     allowed = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     plain_init = cls.__init__
 
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        for name in kwargs:
+    def init(self: Any, *args: Any, **kwargs: Any) -> None:
+        for name, value in kwargs.items():
             if name not in allowed:
-                raise OptionError(f"{cls.__name__} has no option {name!r} (value {kwargs[name]!r}): {nearest(name, allowed)}")
+                raise OptionError(f"{cls.__name__} has no option {name!r} (value {value!r}): {nearest(name, allowed)}")
         plain_init(self, *args, **kwargs)
 
-    __init__.__wrapped__ = plain_init  # type: ignore[attr-defined]
-    cls.__init__ = __init__  # type: ignore[assignment]
+    init.__wrapped__ = plain_init  # type: ignore[attr-defined]
+    cls.__init__ = init  # type: ignore[method-assign]
     return cls
 
 
@@ -105,7 +105,9 @@ def parse_bytes(value: int | str, *, option: str = "mem") -> int:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(Ki|Mi|Gi|Ti|k|M|G|T|)", value.strip()) if isinstance(value, str) else None
     size = int(float(match[1]) * _SIZES[match[2]]) if match else 0
     if size <= 0:
-        raise OptionError(f"{option}={value!r} is no size: a number of bytes or a text such as '512Mi', '4Gi', '2G' is allowed.")
+        raise OptionError(
+            f"{option}={value!r} is no size: a number of bytes or a text such as '512Mi', '4Gi', '2G' is allowed."
+        )
     return size
 
 
@@ -127,5 +129,7 @@ def parse_seconds(value: float | str, *, option: str = "timeout") -> float:
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhd]?)", value.strip()) if isinstance(value, str) else None
     seconds = float(match[1]) * _SECONDS[match[2]] if match else 0.0
     if seconds <= 0:
-        raise OptionError(f"{option}={value!r} is no duration: seconds, or a text such as '90s', '15m', '2h', is allowed.")
+        raise OptionError(
+            f"{option}={value!r} is no duration: seconds, or a text such as '90s', '15m', '2h', is allowed."
+        )
     return seconds

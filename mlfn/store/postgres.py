@@ -78,7 +78,9 @@ class PostgresEngine:
             try:
                 import psycopg
             except ImportError as error:
-                raise MissingExtraError("A store at postgresql:// needs psycopg: pip install 'mlfn[postgres]'") from error
+                raise MissingExtraError(
+                    "A store at postgresql:// needs psycopg: pip install 'mlfn[postgres]'"
+                ) from error
             self._connection = psycopg.connect(self.url, autocommit=True, connect_timeout=20)
         return self._connection
 
@@ -98,7 +100,9 @@ class PostgresEngine:
         if isinstance(error, psycopg.errors.DataCorrupted):
             return StoreCorruptError(f"The store {self.label} is damaged ({text}); restore it from its backup.")
         if isinstance(error, psycopg.OperationalError):
-            return StorageError(f"The store {self.label} cannot be reached or written ({text}); is the server up, is there space?")
+            return StorageError(
+                f"The store {self.label} cannot be reached or written ({text}); is the server up, is there space?"
+            )
         if isinstance(error, psycopg.Error):
             return StoreError(f"The store {self.label} refused: {text}.")
         return error

@@ -76,9 +76,11 @@ class Reading:
 
     def get_run(self, run: str) -> RunRecord:
         """Return one run by its whole id, or raise NotFoundError."""
-        rows = self.session.read(f"SELECT {_COLUMNS} FROM runs WHERE id = ?", (run,))  # noqa: S608
+        rows = self.session.read(f"SELECT {_COLUMNS} FROM runs WHERE id = ?", (run,))
         if not rows:
-            raise NotFoundError(f"No run {run!r} in the store {self.session.engine.label}; `mlfn runs` lists those there.")
+            raise NotFoundError(
+                f"No run {run!r} in the store {self.session.engine.label}; `mlfn runs` lists those there."
+            )
         return _record(rows[0])
 
     def find_run(self, prefix: str) -> RunRecord:
@@ -87,7 +89,7 @@ class Reading:
         if not wanted or set(wanted) - set("0123456789abcdef"):
             raise NotFoundError(f"{prefix!r} is no run id: hexadecimal digits are allowed; `mlfn runs` lists the runs.")
         rows = self.session.read(
-            f"SELECT {_COLUMNS} FROM runs WHERE id >= ? AND id <= ? ORDER BY seq DESC LIMIT 5",  # noqa: S608
+            f"SELECT {_COLUMNS} FROM runs WHERE id >= ? AND id <= ? ORDER BY seq DESC LIMIT 5",
             (wanted, wanted + "g"),
         )
         if not rows:
@@ -102,7 +104,7 @@ class Reading:
         where, args = wanted.where()
         order = "DESC" if newest else "ASC"
         rows = self.session.read(
-            f"SELECT {_COLUMNS} FROM runs WHERE {where} ORDER BY seq {order} LIMIT ?",  # noqa: S608
+            f"SELECT {_COLUMNS} FROM runs WHERE {where} ORDER BY seq {order} LIMIT ?",
             (*args, limit),
         )
         return [_record(row) for row in rows]
@@ -113,7 +115,7 @@ class Reading:
         order = "DESC" if highest else "ASC"
         columns = ", ".join(f"runs.{column.strip()}" for column in _COLUMNS.split(","))
         rows = self.session.read(
-            f"SELECT {columns} FROM scores JOIN runs ON runs.id = scores.run WHERE scores.name = ? "  # noqa: S608
+            f"SELECT {columns} FROM scores JOIN runs ON runs.id = scores.run WHERE scores.name = ? "
             f"AND abs(scores.value) < ? AND {where} ORDER BY scores.value {order}, runs.seq LIMIT ?",
             (metric, math.inf, *args, limit),
         )
@@ -122,7 +124,7 @@ class Reading:
     def count_runs(self, wanted: RunFilter) -> int:
         """Return how many runs match."""
         where, args = wanted.where()
-        return int(self.session.read(f"SELECT count(*) FROM runs WHERE {where}", args)[0][0])  # noqa: S608
+        return int(self.session.read(f"SELECT count(*) FROM runs WHERE {where}", args)[0][0])
 
     def states(self, runs: Sequence[str]) -> dict[str, tuple[RunState, str | None]]:
         """Return (state, owner) of each of the runs that exist."""
@@ -131,7 +133,7 @@ class Reading:
             some = runs[start : start + 500]
             marks = ", ".join("?" * len(some))
             for run, state, owner in self.session.read(
-                f"SELECT id, state, owner FROM runs WHERE id IN ({marks})",  # noqa: S608
+                f"SELECT id, state, owner FROM runs WHERE id IN ({marks})",
                 some,
             ):
                 found[run] = (RunState(state), owner)
@@ -166,7 +168,9 @@ class Reading:
 
     def metric_names(self, run: str, attempt: int) -> list[str]:
         """Return the names of the metrics that the attempt logged."""
-        rows = self.session.read("SELECT DISTINCT name FROM metrics WHERE run = ? AND attempt = ? ORDER BY name", (run, attempt))
+        rows = self.session.read(
+            "SELECT DISTINCT name FROM metrics WHERE run = ? AND attempt = ? ORDER BY name", (run, attempt)
+        )
         return [row[0] for row in rows]
 
     def series(self, run: str, attempt: int, name: str) -> list[tuple[int | None, float, float]]:
@@ -180,7 +184,8 @@ class Reading:
     def attempts(self, run: str) -> list[Attempt]:
         """Return every try at the run, first one first."""
         rows = self.session.read(
-            "SELECT run, attempt, worker, started, ended, state, reason, log FROM attempts WHERE run = ? ORDER BY attempt", (run,)
+            "SELECT run, attempt, worker, started, ended, state, reason, log FROM attempts WHERE run = ? ORDER BY attempt",
+            (run,),
         )
         return [Attempt(*row) for row in rows]
 
@@ -193,7 +198,9 @@ class Reading:
         """Return what runs under this plan have in common."""
         rows = self.session.read("SELECT body FROM plans WHERE hash = ?", (digest,))
         if not rows:
-            raise StoreCorruptError(f"The store {self.session.engine.label} lacks the plan {digest}; was it restored in part?")
+            raise StoreCorruptError(
+                f"The store {self.session.engine.label} lacks the plan {digest}; was it restored in part?"
+            )
         body: dict[str, Any] = _load(rows[0][0], digest, "plan")
         return body
 
@@ -218,7 +225,7 @@ class Reading:
         """Return the known workers, of one client or of all."""
         where, args = ("WHERE client = ?", (client,)) if client else ("", ())
         rows = self.session.read(
-            f"SELECT id, client, host, pid, started, folder, consumed FROM workers {where}",  # noqa: S608
+            f"SELECT id, client, host, pid, started, folder, consumed FROM workers {where}",
             args,
         )
         return [WorkerRow(*row) for row in rows]

@@ -95,7 +95,9 @@ class SqlStore(Reading):
     def take_worker(self, worker: str, *, client: str, former: str) -> bool:
         """Become the one who reads a worker's journal; False if somebody else was quicker."""
         with self.session.writing() as engine:
-            taken = engine.execute("UPDATE workers SET client = ? WHERE id = ? AND client = ?", (client, worker, former))
+            taken = engine.execute(
+                "UPDATE workers SET client = ? WHERE id = ? AND client = ?", (client, worker, former)
+            )
             return bool(taken.rowcount)
 
     def remove_worker(self, worker: str) -> None:
@@ -106,10 +108,12 @@ class SqlStore(Reading):
         """Delete terminal runs with all that hangs on them."""
         with self.session.writing() as engine:
             for run in runs:
-                deleted = engine.execute("DELETE FROM runs WHERE id = ? AND state NOT IN ('pending', 'running')", (run,))
+                deleted = engine.execute(
+                    "DELETE FROM runs WHERE id = ? AND state NOT IN ('pending', 'running')", (run,)
+                )
                 if deleted.rowcount:
                     for table in ("attempts", "outputs", "metrics", "scores", "events", "labels"):
-                        engine.execute(f"DELETE FROM {table} WHERE run = ?", (run,))  # noqa: S608 - names from above
+                        engine.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
 
     def _insert(self, sql: str, args: Sequence[Any]) -> None:
         with self.session.writing() as engine:
@@ -180,7 +184,7 @@ _HELD = "EXISTS (SELECT 1 FROM runs WHERE id = ? AND attempt = ? AND state = 'ru
 def _metric(engine: Engine, change: MetricLogged) -> int:
     value = None if math.isnan(change.value) else change.value
     added = engine.execute(
-        f"INSERT INTO metrics (run, attempt, name, step, value, time) SELECT ?, ?, ?, ?, ?, ? WHERE {_HELD}",  # noqa: S608
+        f"INSERT INTO metrics (run, attempt, name, step, value, time) SELECT ?, ?, ?, ?, ?, ? WHERE {_HELD}",
         (change.run, change.attempt, change.name, change.step, value, change.time, change.run, change.attempt),
     ).rowcount
     if added:
@@ -189,7 +193,7 @@ def _metric(engine: Engine, change: MetricLogged) -> int:
 
 
 def _output(engine: Engine, change: OutputLogged) -> int:
-    held = engine.execute(f"SELECT 1 WHERE {_HELD}", (change.run, change.attempt)).fetchone()  # noqa: S608
+    held = engine.execute(f"SELECT 1 WHERE {_HELD}", (change.run, change.attempt)).fetchone()
     if held is None:
         return 0
     _store_output(engine, change.run, change.attempt, change.output)
@@ -226,7 +230,9 @@ def _finished(engine: Engine, change: Finished) -> int:
     for output in outcome.outputs:
         _store_output(engine, change.run, change.attempt, output)
     _close_attempt(engine, change.run, change.attempt, outcome.state.value, outcome.reason, change.time)
-    _event(engine, change.run, change.attempt, change.time, outcome.state.value, outcome.reason and outcome.reason.value)
+    _event(
+        engine, change.run, change.attempt, change.time, outcome.state.value, outcome.reason and outcome.reason.value
+    )
     return 1
 
 
@@ -314,7 +320,7 @@ def _store_output(engine: Engine, run: str, attempt: int, output: Output) -> Non
 
 
 def _score(engine: Engine, run: str, name: str, value: float) -> None:
-    if math.isnan(value) or abs(value) > 1.7e308 and not math.isinf(value):
+    if math.isnan(value) or (abs(value) > 1.7e308 and not math.isinf(value)):
         return
     engine.execute(
         "INSERT INTO scores (run, name, value) VALUES (?, ?, ?) ON CONFLICT (run, name) DO UPDATE SET value = excluded.value",
@@ -331,7 +337,8 @@ def _close_attempt(engine: Engine, run: str, attempt: int, state: str, reason: A
 
 def _event(engine: Engine, run: str, attempt: int, time: float, what: str, detail: str | None = None) -> None:
     engine.execute(
-        "INSERT INTO events (run, attempt, time, what, detail) VALUES (?, ?, ?, ?, ?)", (run, attempt, time, what, detail)
+        "INSERT INTO events (run, attempt, time, what, detail) VALUES (?, ?, ?, ?, ?)",
+        (run, attempt, time, what, detail),
     )
 
 

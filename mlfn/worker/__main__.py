@@ -19,7 +19,6 @@ from mlfn import payload, user_context
 from mlfn.artifacts import ArtifactStore
 from mlfn.codec import Codec
 from mlfn.execution import Task, execute, resolve_secrets
-from mlfn.secrets import Masker
 from mlfn.worker.frames import receive_frame
 from mlfn.worker.journal import Journal
 from mlfn.worker.output import captured_output, prepare_streams

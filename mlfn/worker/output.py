@@ -54,10 +54,8 @@ def prepare_streams() -> None:
 
 def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
-        try:
+        with suppress(OSError, ValueError):  # the disk is full, or the handler closed it
             stream.flush()
-        except (OSError, ValueError):
-            pass  # the disk is full, or the handler closed it: what could be written is
 
 
 def _to_null() -> None:

@@ -57,8 +57,7 @@ def strays(package: Path, homes: dict[str, str]) -> list[str]:
         f"{module.path.relative_to(package).as_posix()}:{item.line} imports {item.target}"
         for module in modules(package)
         for item in imports(module)
-        if (home := homes.get(top(item.target)))
-        and not module.path.relative_to(package).as_posix().startswith(home)
+        if (home := homes.get(top(item.target))) and not module.path.relative_to(package).as_posix().startswith(home)
     ]
 
 
@@ -77,9 +76,7 @@ def loaded_by(code: str) -> set[str]:
     report = "\nimport json, sys\nprint(json.dumps(sorted(sys.modules)))"
     # Coverage would import modules of its own.
     clean = {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}
-    done = subprocess.run(
-        [sys.executable, "-c", code + report], capture_output=True, text=True, check=True, env=clean
-    )
+    done = subprocess.run([sys.executable, "-c", code + report], capture_output=True, text=True, check=True, env=clean)
     return set(json.loads(done.stdout))
 
 
@@ -118,8 +115,6 @@ def test_a_library_is_at_home_in_a_folder(package):
     assert strays(package("store/sql.py", "def late():\n    import psycopg"), HOMES) == []
 
 
-@pytest.mark.parametrize(
-    "source", ["import numpy as np", "try:\n    from numpy import array\nexcept ImportError: ..."]
-)
+@pytest.mark.parametrize("source", ["import numpy as np", "try:\n    from numpy import array\nexcept ImportError: ..."])
 def test_an_import_at_the_top_is_found(package, source):
     assert len(eager(package("packers/numpy.py", source))) == 1

@@ -20,14 +20,14 @@ LAYERS = (
         *("private_files", "secrets", "setting_layers", "setting_table", "settings", "spec"),
     ),
     (
-        *("artifacts", "capture", "classhash", "codec", "codehash", "content", "culprit", "ownership"),
+        *("artifacts", "capture", "classhash", "codec", "codehash", "codenames", "content", "culprit", "ownership"),
         *("packers", "parcel", "payload", "store", "syntax", "valuehash"),
     ),
-    ("execution", "user_context", "worker"),
+    ("execution", "hints", "inputs", "user_context", "worker"),
     # The registry names classes by string and imports none of them, so that all from the kinds up may ask it.
     ("kinds", "registry"),
     ("places",),
-    ("dispatch", "handle", "planner", "sweep"),
+    ("client", "dispatch", "handle", "planner", "signature", "submission", "sweep", "verdict"),
     ("declaration",),
     ("library", "mlrun_names", "serving"),
     ("__main__", "cli", "notebook", "service"),
@@ -132,9 +132,7 @@ def test_an_import_for_types_alone_is_free(package):
 
 
 def test_a_cycle_hidden_in_a_function_is_found(package):
-    root = package(
-        {"handle.py": "import mlfn.planner", "planner.py": "def late():\n    from mlfn.handle import Run"}
-    )
+    root = package({"handle.py": "import mlfn.planner", "planner.py": "def late():\n    from mlfn.handle import Run"})
 
     assert set(module_cycle(root)) == {"mlfn.handle", "mlfn.planner"}
 

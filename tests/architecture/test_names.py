@@ -134,9 +134,7 @@ def test_a_comparison_with_a_kinds_name_is_found_outside_the_registry(package, t
 
 
 def test_a_match_on_a_kind_is_found(package):
-    assert dispatch_by_name(package("planner.py", "match spec.kind:\n    case 'job': ...")) == [
-        "planner.py:2"
-    ]
+    assert dispatch_by_name(package("planner.py", "match spec.kind:\n    case 'job': ...")) == ["planner.py:2"]
 
 
 def test_another_meaning_of_kind_is_free(package):

@@ -28,9 +28,7 @@ def _name(node: ast.AST) -> str:
 def test_no_test_is_left_out():
     files = [path for folder in ("tests", "benchmarks") for path in sorted((ROOT / folder).rglob("*.py"))]
 
-    found = [
-        f"{path.relative_to(ROOT)}:{line}" for path in files for line in left_out(Path(path).read_text())
-    ]
+    found = [f"{path.relative_to(ROOT)}:{line}" for path in files for line in left_out(Path(path).read_text())]
 
     assert found == []
 

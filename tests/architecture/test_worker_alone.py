@@ -29,11 +29,7 @@ assert double(21) == 42
 
 
 def travelling() -> list[str]:
-    return [
-        module.name
-        for module in modules()
-        if module.room in TRAVELS and not module.name.endswith(".__main__")
-    ]
+    return [module.name for module in modules() if module.room in TRAVELS and not module.name.endswith(".__main__")]
 
 
 @pytest.fixture(scope="module")

@@ -28,9 +28,7 @@ def equal(one: Any, other: Any) -> bool:
 
 
 def equal_frames(one: Any, other: Any) -> bool:
-    assert_equal = (
-        pd.testing.assert_frame_equal if isinstance(one, pd.DataFrame) else pd.testing.assert_series_equal
-    )
+    assert_equal = pd.testing.assert_frame_equal if isinstance(one, pd.DataFrame) else pd.testing.assert_series_equal
     assert_equal(one, other, check_exact=True, check_freq=True, check_flags=True, check_index_type="exact")
     return bool(one.attrs == other.attrs)
 
@@ -110,15 +108,11 @@ FAMILIES = [
     ),
     Family(
         packer("series"),
-        fit=tuple(
-            lambda name=name: pd.Series([1, 2], index=[3, 3], name=name) for name in (None, "a", 3, "3")
-        ),
+        fit=tuple(lambda name=name: pd.Series([1, 2], index=[3, 3], name=name) for name in (None, "a", 3, "3")),
         unfit=(lambda: pd.Series([1], name=("a", 1)), lambda: pd.Series([{}])),
         same=equal_frames,
     ),
-    Family(
-        PicklePacker(pickler=pickle.dumps, unpickler=pickle.loads), fit=(lambda: OrderedDict(a=1), lambda: 1j)
-    ),
+    Family(PicklePacker(pickler=pickle.dumps, unpickler=pickle.loads), fit=(lambda: OrderedDict(a=1), lambda: 1j)),
 ]
 
 
@@ -165,9 +159,7 @@ def test_every_registered_packer_is_under_contract() -> None:
 
 
 @every_fit
-def test_a_value_comes_back_exactly_by_way_of_the_store(
-    family: Family, make: Any, artifacts: ArtifactStore
-) -> None:
+def test_a_value_comes_back_exactly_by_way_of_the_store(family: Family, make: Any, artifacts: ArtifactStore) -> None:
     value = make()
 
     packed = family.packer.pack(value)
@@ -178,9 +170,7 @@ def test_a_value_comes_back_exactly_by_way_of_the_store(
 
 
 @every_fit
-def test_an_inline_value_comes_back_from_its_artifact_too(
-    family: Family, make: Any, artifacts: ArtifactStore
-) -> None:
+def test_an_inline_value_comes_back_from_its_artifact_too(family: Family, make: Any, artifacts: ArtifactStore) -> None:
     value = make()
     packed = family.packer.pack(value)
 
@@ -244,9 +234,7 @@ def test_content_that_is_gone_is_an_output_error(family: Family, folder: Path) -
 
 
 @every_fit
-def test_the_first_fit_of_the_table_gives_the_value_back(
-    family: Family, make: Any, artifacts: ArtifactStore
-) -> None:
+def test_the_first_fit_of_the_table_gives_the_value_back(family: Family, make: Any, artifacts: ArtifactStore) -> None:
     value = make()
 
     packed: Packed = pack(value, name="out", pickler=pickle.dumps)

@@ -145,9 +145,7 @@ def test_two_runs_and_two_contents_never_overwrite_each_other(store: ArtifactSto
     assert [store.path(artifact).read_bytes() for artifact in made] == [b"1", b"2", b"1", b"2"]
 
 
-def test_many_threads_putting_the_same_end_with_one_whole_copy(
-    here: ArtifactStore, root: Path, folder: Path
-) -> None:
+def test_many_threads_putting_the_same_end_with_one_whole_copy(here: ArtifactStore, root: Path, folder: Path) -> None:
     made: list[Artifact] = []
 
     def put() -> None:
@@ -345,22 +343,16 @@ def test_a_folder_whose_copy_fails_half_way_leaves_nothing(
 def test_a_root_that_cannot_be_made_says_which(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
 
-    with pytest.raises(
-        StorageError, match=r"Cannot write 7 bytes to .*file/artifacts/run/key: Not a directory"
-    ):
+    with pytest.raises(StorageError, match=r"Cannot write 7 bytes to .*file/artifacts/run/key: Not a directory"):
         ArtifactStore(tmp_path / "file" / "artifacts").put("run", "key", packed(b"content"))
 
 
-def test_a_source_that_is_gone_is_an_output_error_and_leaves_nothing(
-    store: ArtifactStore, tmp_path: Path
-) -> None:
+def test_a_source_that_is_gone_is_an_output_error_and_leaves_nothing(store: ArtifactStore, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"Cannot read .*gone"):
         store.put("run", "key", packed(tmp_path / "gone"))
 
 
-def test_a_pipe_put_in_the_place_of_a_file_does_not_block(
-    here: ArtifactStore, root: Path, tmp_path: Path
-) -> None:
+def test_a_pipe_put_in_the_place_of_a_file_does_not_block(here: ArtifactStore, root: Path, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
 
     with pytest.raises(OutputError, match="not a regular file"):
@@ -369,9 +361,7 @@ def test_a_pipe_put_in_the_place_of_a_file_does_not_block(
     assert files(root) == []
 
 
-def test_a_large_file_is_copied_in_pieces(
-    here: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_file_is_copied_in_pieces(here: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = tmp_path / "large"
     with source.open("wb") as file:
         file.truncate(5 * 1024 * 1024 + 1)
@@ -412,9 +402,7 @@ def test_an_object_that_is_there_is_not_uploaded_again(remote: ArtifactStore, fo
     assert list(objects(remote)) == [artifact.path]
 
 
-def test_another_store_on_the_same_url_reads_it_and_finds_a_change(
-    remote: ArtifactStore, folder: Path
-) -> None:
+def test_another_store_on_the_same_url_reads_it_and_finds_a_change(remote: ArtifactStore, folder: Path) -> None:
     import fsspec
 
     file, tree = remote.put("run", "file", packed(b"content")), remote.put("run", "tree", packed(folder, ""))
@@ -442,9 +430,7 @@ def test_an_index_that_leads_out_of_its_folder_is_refused(remote: ArtifactStore)
         remote.path(artifact)
 
 
-def test_an_upload_that_fails_half_way_leaves_nothing(
-    remote: ArtifactStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_upload_that_fails_half_way_leaves_nothing(remote: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
     # A failing network cannot be had in memory: the copy itself fails after its first block.
     def broken(source: Any, write: Any) -> Any:
         write(b"cont")
@@ -470,9 +456,7 @@ def test_a_source_that_changes_while_it_is_uploaded_leaves_nothing(
     assert objects(remote) == {}
 
 
-@pytest.mark.parametrize(
-    "url", ["ftp://host/x", "http://host/x", "simplecache::s3://x", "S4://x", "reference://x"]
-)
+@pytest.mark.parametrize("url", ["ftp://host/x", "http://host/x", "simplecache::s3://x", "S4://x", "reference://x"])
 def test_an_unknown_scheme_names_those_known(url: str) -> None:
     with pytest.raises(SettingsError, match=r"Allowed: abfs, az, file, gcs, gs, memory, s3, or a path"):
         ArtifactStore(url)

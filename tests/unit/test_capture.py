@@ -38,7 +38,7 @@ class Notebook:
         self.space: dict[str, Any] = {"__name__": "__main__"}
 
     def run(self, source: str) -> None:
-        exec(compile(textwrap.dedent(source), "<cell>", "exec", dont_inherit=True), self.space)  # noqa: S102
+        exec(compile(textwrap.dedent(source), "<cell>", "exec", dont_inherit=True), self.space)
 
     def __getitem__(self, name: str) -> Any:
         return self.space[name]
@@ -82,8 +82,10 @@ SOURCES = [
     "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\np = P(42)\ndef f():\n    return p.x",
     "import enum\nclass E(enum.Enum):\n    X = 42\ndef f():\n    return E.X.value",
     "import json\ndef f():\n    return json.loads('42')",
-    ("import functools\ndef deco(fn):\n    @functools.wraps(fn)\n    def w():\n        return fn() + 1\n    return w\n"
-    "@deco\ndef f():\n    return 41"),
+    (
+        "import functools\ndef deco(fn):\n    @functools.wraps(fn)\n    def w():\n        return fn() + 1\n    return w\n"
+        "@deco\ndef f():\n    return 41"
+    ),
 ]
 
 
@@ -175,15 +177,21 @@ def test_what_cannot_travel_is_named_by_its_path_when_packed() -> None:
 
 
 def test_what_cannot_travel_is_named_through_annotations_and_own_modules(user_modules: Any) -> None:
-    user_modules("cap_locked", "import threading\nlock = threading.Lock()\nother = threading.Lock()\nclass Never: pass\n")
-    job = user_modules("cap_locking", "import cap_locked\ndef f(x: cap_locked.Never = None):\n    return cap_locked.lock\n")
+    user_modules(
+        "cap_locked", "import threading\nlock = threading.Lock()\nother = threading.Lock()\nclass Never: pass\n"
+    )
+    job = user_modules(
+        "cap_locking", "import cap_locked\ndef f(x: cap_locked.Never = None):\n    return cap_locked.lock\n"
+    )
     with pytest.raises(UnpicklableError, match=r"^f -> cap_locked -> lock cannot travel"):
         capture(job.f).payload(KEY)
 
 
 def test_large_values_are_named_with_their_size() -> None:
     notebook = Notebook()
-    notebook.run("import numpy as np\nrows = np.zeros(2**18)\nsmall = [1]\nclass C: pass\nbox = C()\nbox.t = bytes(2**21)")
+    notebook.run(
+        "import numpy as np\nrows = np.zeros(2**18)\nsmall = [1]\nclass C: pass\nbox = C()\nbox.t = bytes(2**21)"
+    )
     notebook.run("def f(x=rows, *, k='a' * 2**21):\n    return rows, small, box")
     named = dict(capture(notebook["f"]).large)
     assert set(named) == {"f -> x", "f -> k", "f -> rows", "f -> box"}
@@ -273,7 +281,16 @@ def test_a_change_of_anything_it_reaches_is_noticed(change: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["pass", "OTHER = 1", "RATE = 1", "def unrelated():\n    return 1", "helper(3)", "cached()", "inner()", "change(1)"],
+    [
+        "pass",
+        "OTHER = 1",
+        "RATE = 1",
+        "def unrelated():\n    return 1",
+        "helper(3)",
+        "cached()",
+        "inner()",
+        "change(1)",
+    ],
 )
 def test_anything_else_is_not(change: str) -> None:
     notebook = Notebook()
@@ -295,7 +312,10 @@ def test_calling_it_leaves_the_capture_current() -> None:
 @pytest.mark.parametrize(
     ("source", "change"),
     [
-        ("class F:\n    def __init__(self):\n        self.x = 1\n    def __call__(self):\n        return 1\nf = F()", "f.x = 2"),
+        (
+            "class F:\n    def __init__(self):\n        self.x = 1\n    def __call__(self):\n        return 1\nf = F()",
+            "f.x = 2",
+        ),
         ("import functools\nitems = [1]\nf = functools.partial(len, items)", "items.append(2)"),
         ("class F:\n    x = 1\n    def run(self):\n        return 1\no = F()\nf = o.run", "o.x = 2"),
     ],

@@ -39,7 +39,7 @@ def define(source: str, name: str = "f", **namespace: Any) -> Any:
     filename = f"<cell {next(_numbers)}>"
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     space = {"__name__": "__main__", **namespace}
-    exec(compile(text, filename, "exec", dont_inherit=True), space)  # noqa: S102
+    exec(compile(text, filename, "exec", dont_inherit=True), space)
     return space[name]
 
 
@@ -130,14 +130,20 @@ def test_the_parts_name_what_went_in() -> None:
         "class A:\n    __slots__ = ('x',)\n    def __init__(self):\n        self.x = VALUE\nA_ = A()\ndef f():\n    return A_",
         "class M(type):\n    z = VALUE\nclass A(metaclass=M):\n    pass\ndef f():\n    return A",
         "import functools\n@functools.lru_cache\ndef g():\n    return VALUE\ndef f():\n    return g()",
-        ("import functools\n@functools.singledispatch\ndef g(x):\n    return 1\n@g.register\ndef _(x: int):\n"
-        "    return VALUE\ndef f():\n    return g(1)"),
-        ("import functools\nclass A:\n    @functools.cached_property\n    def g(self):\n        return VALUE\n"
-        "def f():\n    return A()"),
+        (
+            "import functools\n@functools.singledispatch\ndef g(x):\n    return 1\n@g.register\ndef _(x: int):\n"
+            "    return VALUE\ndef f():\n    return g(1)"
+        ),
+        (
+            "import functools\nclass A:\n    @functools.cached_property\n    def g(self):\n        return VALUE\n"
+            "def f():\n    return A()"
+        ),
         "import contextlib\n@contextlib.contextmanager\ndef g():\n    yield VALUE\ndef f():\n    return g()",
         "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int = VALUE\ndef f():\n    return A()",
-        ("from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int = 1\n    def m(self):\n        return VALUE\n"
-        "def f(a: A):\n    return a.x"),
+        (
+            "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int = 1\n    def m(self):\n        return VALUE\n"
+            "def f(a: A):\n    return a.x"
+        ),
         "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\na = A(VALUE)\ndef f():\n    return a",
         "import enum\nclass A(enum.Enum):\n    X = VALUE\ndef f():\n    return A.X",
         "from typing import NamedTuple\nclass A(NamedTuple):\n    x: int = VALUE\ndef f():\n    return A()",
@@ -146,11 +152,15 @@ def test_the_parts_name_what_went_in() -> None:
         "TABLE = {'a': [1, {2: (VALUE,)}]}\ndef f():\n    return TABLE['a']",
         "async def g():\n    return VALUE\nasync def f():\n    return await g()",
         "def f(*, k={'a': VALUE}):\n    return k",
-        ("def outer():\n    n = VALUE\n    def deco(fn):\n        def wrapper(*a):\n            return fn(*a) + n\n"
-        "        wrapper.__wrapped__ = fn\n        return wrapper\n    return deco\n@outer()\ndef f(x):\n    return x"),
+        (
+            "def outer():\n    n = VALUE\n    def deco(fn):\n        def wrapper(*a):\n            return fn(*a) + n\n"
+            "        wrapper.__wrapped__ = fn\n        return wrapper\n    return deco\n@outer()\ndef f(x):\n    return x"
+        ),
         "def deco(fn):\n    def wrapper(*a):\n        return fn(*a)\n    return wrapper\n@deco\ndef f(x):\n    return VALUE",
-        ("class Function:\n    def __init__(self, raw):\n        self.__mlfn_function__ = raw\n"
-        "@Function\ndef f(x):\n    return f, VALUE"),
+        (
+            "class Function:\n    def __init__(self, raw):\n        self.__mlfn_function__ = raw\n"
+            "@Function\ndef f(x):\n    return f, VALUE"
+        ),
     ],
 )
 def test_a_value_is_found_wherever_it_is_reached(source: str) -> None:
@@ -238,7 +248,7 @@ def test_an_installed_function_asked_about_is_read_as_code() -> None:
 
 def test_without_source_the_code_object_counts_and_the_digest_says_so() -> None:
     space: dict[str, Any] = {"__name__": "__main__"}
-    exec("K = 1\ndef f(x):\n    return x + K\ndef g(x):\n    return x - K", space)  # noqa: S102
+    exec("K = 1\ndef f(x):\n    return x + K\ndef g(x):\n    return x - K", space)
     first = digest(space["f"])
     assert first.origin == "bytecode"
     assert first.hexdigest != digest(space["g"]).hexdigest
@@ -249,7 +259,7 @@ def test_without_source_the_code_object_counts_and_the_digest_says_so() -> None:
 def test_bytecode_follows_attributes_and_imports_too(user_modules: Any) -> None:
     lib = user_modules("hash_bare", "def a():\n    return 1\n")
     space: dict[str, Any] = {"__name__": "__main__", "hash_bare": lib}
-    exec("def f():\n    return hash_bare.a()\ndef g():\n    import hash_bare as h\n    return h.a()", space)  # noqa: S102
+    exec("def f():\n    return hash_bare.a()\ndef g():\n    import hash_bare as h\n    return h.a()", space)
     assert "hash_bare:a" in digest(space["f"]).parts
     assert "hash_bare" in digest(space["g"]).parts
 
@@ -562,10 +572,12 @@ names = st.sampled_from(["a", "b", "c", "total"])
 atoms = st.integers(-9, 9).map(str) | st.floats(0, 9, allow_nan=False).map(repr) | st.text("xy'", max_size=3).map(repr)
 expressions = st.recursive(
     names | atoms,
-    lambda e: st.tuples(e, st.sampled_from(["+", "*", "==", "and"]), e).map(lambda t: f"({t[0]} {t[1]} {t[2]})")
-    | e.map(lambda x: f"[{x} for a in b]")
-    | e.map(lambda x: f"(lambda c: {x})")
-    | st.tuples(e, e).map(lambda t: f"{{{t[0]}: {t[1]}}}"),
+    lambda e: (
+        st.tuples(e, st.sampled_from(["+", "*", "==", "and"]), e).map(lambda t: f"({t[0]} {t[1]} {t[2]})")
+        | e.map(lambda x: f"[{x} for a in b]")
+        | e.map(lambda x: f"(lambda c: {x})")
+        | st.tuples(e, e).map(lambda t: f"{{{t[0]}: {t[1]}}}")
+    ),
     max_leaves=6,
 )
 statements = st.lists(st.tuples(names, expressions), min_size=1, max_size=4)
@@ -625,7 +637,9 @@ def test_plain_values_share_a_digest_only_when_equal_in_value_and_type(one: Any,
 # -- whose module --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["os", "json.decoder", "builtins", "sys", "numpy", "pandas.core", "mlfn", "mlfn.payload"])
+@pytest.mark.parametrize(
+    "name", ["os", "json.decoder", "builtins", "sys", "numpy", "pandas.core", "mlfn", "mlfn.payload"]
+)
 def test_installed_modules_are_not_own(name: str) -> None:
     assert not is_own_module(name)
 

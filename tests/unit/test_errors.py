@@ -59,10 +59,7 @@ def test_a_caller_can_catch_the_builtin(error, builtin):
 
 
 def test_a_near_miss_is_suggested():
-    assert (
-        errors.nearest("replica", {"replicas", "slots"})
-        == "did you mean 'replicas'? Allowed: replicas, slots."
-    )
+    assert errors.nearest("replica", {"replicas", "slots"}) == "did you mean 'replicas'? Allowed: replicas, slots."
 
 
 def test_a_far_miss_lists_what_is_allowed():

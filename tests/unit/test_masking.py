@@ -116,9 +116,7 @@ logs = st.lists(words | st.text("ab/\n", max_size=5), max_size=12).map("".join)
 @given(values=st.lists(words, max_size=4), log=logs, cuts=st.lists(st.integers(0, 80), max_size=8))
 @example(values=["aaab", "abba"], log="aaabba", cuts=[4, 5])
 @example(values=["aaaa"], log="aaaaaaaaaa", cuts=[3, 4, 7])
-def test_a_stream_is_masked_as_its_whole_is_wherever_it_is_cut(
-    values: list[str], log: str, cuts: list[int]
-) -> None:
+def test_a_stream_is_masked_as_its_whole_is_wherever_it_is_cut(values: list[str], log: str, cuts: list[int]) -> None:
     masker, data = Masker(values), log.encode()
     edges = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
     pieces = [data[start:end] for start, end in pairwise(edges)]
@@ -169,7 +167,7 @@ def test_a_stream_needs_no_more_memory_than_a_piece_and_two_patterns() -> None:
 def log(tmp_path: Path) -> Iterator[Path]:
     path = tmp_path / "log"
     path.touch()
-    yield path
+    return path
 
 
 def open_log(path: Path) -> int:

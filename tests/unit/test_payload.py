@@ -56,7 +56,7 @@ def pack(obj: object, **more: Any) -> bytes:
 def main_module() -> types.ModuleType:
     """A module whose code cloudpickle takes by value because nothing can import it, as it does with __main__."""
     module = types.ModuleType("__main__")
-    exec(  # noqa: S102
+    exec(
         "class Broken(Exception):\n    pass\n"
         "def fail(text):\n    raise Broken(text)\n"
         "class Point:\n    def __init__(self, x):\n        self.x = x\n"
@@ -263,9 +263,7 @@ def test_dataclasses_of_own_modules_round_trip_as_the_callers_own(
     assert items[0].color is module.Color.BLUE
 
 
-def test_a_class_made_inside_a_function_comes_back_by_code(
-    run_python: Callable[..., bytes], user_modules: Any
-) -> None:
+def test_a_class_made_inside_a_function_comes_back_by_code(run_python: Callable[..., bytes], user_modules: Any) -> None:
     module = user_modules("own_local", "def f():\n    class Local:\n        x = 4\n    return Local()")
     assert round_trip(run_python, module.f, (), ["own_local"]).x == 4
 

@@ -134,9 +134,7 @@ def test_file_and_folder_are_private_under_any_umask(file: Path) -> None:
     assert mode(file.parent) == 0o700
 
 
-def test_a_file_that_others_could_read_is_mended_with_a_warning(
-    file: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_file_that_others_could_read_is_mended_with_a_warning(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_secret("s3", "value", file)
     file.chmod(0o644)
 

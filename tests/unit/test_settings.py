@@ -290,9 +290,7 @@ def test_current_is_the_same_object_while_nothing_changes(home: Path) -> None:
     assert current() is current()
 
 
-def test_current_follows_the_environment_and_the_working_directory(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_current_follows_the_environment_and_the_working_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "mlfn.toml").write_text('on = "inline"\n')
     (home / "project" / "mlfn.toml").write_text('on = "kubernetes"\n')
 
@@ -378,9 +376,7 @@ def test_a_folder_that_somebody_shares_keeps_its_mode(tmp_path: Path) -> None:
     assert mode(ensure_folder(tmp_path)) == 0o770
 
 
-def test_a_folder_that_cannot_be_used_says_what_to_set(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_used_says_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "file"
     file.touch()
     for path in (file, file / "below"):
@@ -407,14 +403,10 @@ def test_the_key_is_made_once_and_private_under_any_umask(home: Path) -> None:
 
 
 def test_processes_that_ask_at_the_same_time_agree_on_one_key(home: Path) -> None:
-    program = (
-        "import sys; sys.stdin.read(); from mlfn.settings import signing_key; print(signing_key().hex())"
-    )
+    program = "import sys; sys.stdin.read(); from mlfn.settings import signing_key; print(signing_key().hex())"
     environ = {**os.environ, "PYTHONPATH": str(Path(settings.__file__).parents[1])}
     started = [
-        subprocess.Popen(
-            [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ
-        )
+        subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ)
         for _ in range(6)
     ]
     for process in started:
@@ -426,9 +418,7 @@ def test_processes_that_ask_at_the_same_time_agree_on_one_key(home: Path) -> Non
     assert keys == {f"{signing_key().hex()}\n".encode()}
 
 
-def test_the_key_is_made_where_a_file_system_has_no_hard_links(
-    home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_key_is_made_where_a_file_system_has_no_hard_links(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(source: str, target: Path) -> None:
         raise PermissionError(1, "Operation not permitted")
 
@@ -438,9 +428,7 @@ def test_the_key_is_made_where_a_file_system_has_no_hard_links(
     assert mode(config_folder() / "key") == 0o600
 
 
-def test_a_key_that_others_could_read_is_mended_with_a_warning(
-    home: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_key_that_others_could_read_is_mended_with_a_warning(home: Path, caplog: pytest.LogCaptureFixture) -> None:
     key = signing_key()
     (config_folder() / "key").chmod(0o640)
 

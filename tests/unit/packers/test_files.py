@@ -54,9 +54,7 @@ def test_a_folder_is_measured_with_what_lies_below_it(folder: Path) -> None:
     assert [entry.relative for entry in walk(folder)] == ["a.txt", "empty", "inner", "inner/b.txt"]
 
 
-def test_a_relative_path_and_a_link_lead_to_the_same_file(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_path_and_a_link_lead_to_the_same_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     (folder / "link").symlink_to("a.txt")
 
@@ -64,9 +62,7 @@ def test_a_relative_path_and_a_link_lead_to_the_same_file(
     assert packed(Path("link")).content == folder / "a.txt"
 
 
-@pytest.mark.parametrize(
-    "path", [Path("nothing-here"), Path("null\0"), Path("x" * 5000), Path(os.devnull)], ids=str
-)
+@pytest.mark.parametrize("path", [Path("nothing-here"), Path("null\0"), Path("x" * 5000), Path(os.devnull)], ids=str)
 def test_a_path_where_no_file_is_is_a_value(path: Path) -> None:
     made = packed(path)
 
@@ -91,9 +87,7 @@ def test_another_link_inside_a_folder_is_refused_by_name(folder: Path, target: s
         packed(folder)
 
 
-def test_a_pipe_and_a_socket_inside_a_folder_are_refused_by_name(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_pipe_and_a_socket_inside_a_folder_are_refused_by_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     os.mkfifo(folder / "pipe")
     with pytest.raises(OutputError, match=r"'pipe' in .* is a device, socket or pipe"):
         packed(folder)

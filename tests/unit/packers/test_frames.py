@@ -48,9 +48,9 @@ def assert_same(one: Any, other: Any) -> None:
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=5)
 columns = st.lists(
     st.one_of(
-        st.sampled_from(
-            ["int8", "uint64", "float16", "float32", "float64", "bool", "M8[ns]", "m8[ns]", "c16"]
-        ).map(lambda dtype: frames.column(dtype=np.dtype(dtype))),
+        st.sampled_from(["int8", "uint64", "float16", "float32", "float64", "bool", "M8[ns]", "m8[ns]", "c16"]).map(
+            lambda dtype: frames.column(dtype=np.dtype(dtype))
+        ),
         st.sampled_from(
             [
                 frames.column(dtype=object, elements=texts | st.none()),
@@ -86,9 +86,7 @@ def test_any_frame_comes_back_exactly(tmp_path: Path, data: st.DataObject) -> No
     elif names == "same":
         frame.columns = ["same"] * len(chosen)
     elif names == "mixed":
-        frame.columns = pd.Index(
-            [position if position % 2 else str(position) for position in range(len(chosen))]
-        )
+        frame.columns = pd.Index([position if position % 2 else str(position) for position in range(len(chosen))])
 
     assert_same(frame, again(frame, tmp_path))
 
@@ -170,15 +168,11 @@ def test_without_pyarrow_a_frame_is_pickled(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_of_a_large_frame_only_a_sample_is_read_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    frame = pd.DataFrame(
-        {"a": np.arange(5_000), "b": np.arange(5_000) / 3, "c": pd.array(["x"] * 5_000, "string")}
-    )
+    frame = pd.DataFrame({"a": np.arange(5_000), "b": np.arange(5_000) / 3, "c": pd.array(["x"] * 5_000, "string")})
     compared = []
     compare = frames_module._compare
     monkeypatch.setattr(frames_module, "_LARGE", 1_000)
-    monkeypatch.setattr(
-        frames_module, "_compare", lambda one, two: (compared.append(len(one)), compare(one, two))
-    )
+    monkeypatch.setattr(frames_module, "_compare", lambda one, two: (compared.append(len(one)), compare(one, two)))
 
     assert_same(frame, again(frame, tmp_path))
     assert compared == [1_000]

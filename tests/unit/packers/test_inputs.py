@@ -162,10 +162,7 @@ def test_a_missing_folder_is_named(files: Path) -> None:
 def test_reading_changes_nothing(files: Path) -> None:
     def state() -> str:
         return json.dumps(
-            [
-                [entry.name, entry.stat().st_mtime_ns, entry.stat().st_size]
-                for entry in sorted(files.iterdir())
-            ]
+            [[entry.name, entry.stat().st_mtime_ns, entry.stat().st_size] for entry in sorted(files.iterdir())]
         )
 
     before = state()

@@ -67,9 +67,7 @@ def test_the_type_is_named_for_people() -> None:
 
 
 def test_a_value_that_nothing_packs_is_named_with_its_output_and_the_reason() -> None:
-    with pytest.raises(
-        OutputError, match=r"'out' \(_thread\.lock\) cannot be packed: TypeError: cannot pickle"
-    ):
+    with pytest.raises(OutputError, match=r"'out' \(_thread\.lock\) cannot be packed: TypeError: cannot pickle"):
         packed(threading.Lock())
 
 

@@ -92,7 +92,7 @@ EXACT = [
     set(),
     {1, "a", (2,)},
     frozenset({frozenset({1})}),
-    datetime(2024, 1, 2, 3, 4, 5, 6),  # noqa: DTZ001
+    datetime(2024, 1, 2, 3, 4, 5, 6),
     datetime(2024, 10, 27, 2, 30, tzinfo=ZoneInfo("Europe/Berlin"), fold=1),
     datetime(2024, 1, 2, tzinfo=timezone.utc),
     datetime(2024, 1, 2, tzinfo=timezone(timedelta(hours=-3, seconds=1))),
@@ -191,9 +191,7 @@ def test_equal_sets_have_equal_json() -> None:
     ],
     ids=lambda value: repr(value)[:30],
 )
-@pytest.mark.parametrize(
-    "wrap", [lambda value: value, lambda value: {"deep": [value]}], ids=["bare", "nested"]
-)
+@pytest.mark.parametrize("wrap", [lambda value: value, lambda value: {"deep": [value]}], ids=["bare", "nested"])
 def test_what_json_would_flatten_is_unfit(value: Any, wrap: Any) -> None:
     with pytest.raises(UnfitError):
         encode(wrap(value))
