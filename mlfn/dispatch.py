@@ -20,10 +20,9 @@ from typing import Any
 
 from mlfn import errors
 from mlfn.errors import StorageError
-from mlfn.execution import CallShape, Task, outcome_from_json
+from mlfn.execution import Task, outcome_from_json
 from mlfn.identity import ProcessIdentity, identify, now
 from mlfn.places.base import Gone, Place, Reported, Room, WorkerStarted
-from mlfn.secrets import Secret
 from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
 from mlfn.store.changes import (
     Adopted,
@@ -392,20 +391,7 @@ class Dispatcher:
             self._not_claimed(ticket, worker)
             return
         ticket.attempt = attempt
-        plan = self._plans[ticket.plan]
-        task = Task(
-            run=ticket.run,
-            attempt=attempt,
-            name=ticket.name,
-            project=ticket.project,
-            params=ticket.params,
-            outputs=tuple(plan["outputs"]),
-            shape=CallShape(**{**plan["shape"], "positional": tuple(plan["shape"]["positional"])}),
-            labels=ticket.labels,
-            secrets=tuple(Secret(**item) for item in plan["secrets"]),
-            log=log,
-        )
-        self._place.start(worker, task)
+        self._place.start(worker, Task(ticket.run, attempt, ticket.params, ticket.labels, log))
 
     def _not_claimed(self, ticket: Ticket, worker: str) -> None:
         """Somebody else asked for its end, or took it over, between queue and claim."""

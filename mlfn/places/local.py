@@ -257,6 +257,7 @@ class LocalPlace:
             "by_reference": plan["by_reference"],
             "sources": plan["sources"],
             "heartbeat": self._around.heartbeat,
+            "calling": {name: plan[name] for name in ("name", "project", "outputs", "shape", "secrets")},
         }
         with contextlib.suppress(OSError):
             send_frame(process.sock, message)
@@ -363,7 +364,8 @@ def _remove_folder(folder: Path) -> None:
 
 
 def _environ_mark() -> int:
-    return hash(tuple(os.environ.items()))
+    # Its items are decoded one by one in Python, 50 us for what takes 2 us on the bytes below.
+    return hash(tuple(getattr(os.environ, "_data", os.environ).items()))
 
 
 def _memory_kills() -> int:
