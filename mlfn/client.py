@@ -153,13 +153,13 @@ class Client:
         if record.state.is_terminal or (ticket := self.ticket(record.id)) is not None:
             return None if record.state.is_terminal else ticket
         self.register()
+        if record.state is RunState.RUNNING:
+            return self.ticket(record.id)  # `reconcile` took it over, or somebody else did
         if record.owner != self.id and not self._adopt(record):
             return None
         for parent in _parents(record):
             self.carry_on(self.store.get_run(parent))
         plan = self.store.plan(record.plan)
-        if record.state is RunState.RUNNING:
-            return self.ticket(record.id)
         return self.dispatcher(plan["place"]["name"], plan["place"]["options"]).resume(record, plan)
 
     def unfinished(self) -> list[Ticket]:
@@ -179,15 +179,18 @@ class Client:
         records = {record.worker: record for record in self.store.unfinished(dead) if record.state is RunState.RUNNING}
         for row in self.store.workers(dead):
             record = records.pop(row.id, None)
-            if not self.store.take_worker(row.id, client=self.id, former=dead):
+            if record is None:
+                taken = self.store.take_worker(row.id, client=self.id, former=dead)
+            else:
+                taken = self._adopt(record, worker=row.id)
+            if not taken:
                 continue
-            plan = None
-            if record is not None and self._adopt(record):
-                plan = self.store.plan(record.plan)
+            plan = self.store.plan(record.plan) if record is not None else None
             place: Mapping[str, Any] = plan["place"] if plan else {"name": "local", "options": {}}
-            self.dispatcher(place["name"], place["options"]).adopt(row, record if plan else None, plan)
+            self.dispatcher(place["name"], place["options"]).adopt(row, record, plan)
         for record in records.values():
-            self._lose(record)
+            if self._adopt(record):  # else another client has it, with its worker
+                self._lose(record)
         if not self.store.unfinished(dead) and not self.store.workers(dead):
             self.store.remove_client(dead)
 
@@ -197,8 +200,8 @@ class Client:
         outcome = failed(Reason.LOST, RunLostError(text))
         self.store.apply([Finished(record.id, record.attempt, outcome, now())])
 
-    def _adopt(self, record: RunRecord) -> bool:
-        return bool(self.store.apply([Adopted(record.id, self.id, record.owner or NOBODY, now())])[0])
+    def _adopt(self, record: RunRecord, *, worker: str | None = None) -> bool:
+        return bool(self.store.apply([Adopted(record.id, self.id, record.owner or NOBODY, now(), worker)])[0])
 
 
 def _lives(row: tuple[str, str, int, str, float]) -> bool:

@@ -29,6 +29,7 @@ from mlfn.store.changes import (
     CancelRequested,
     Change,
     Claimed,
+    Engaged,
     Finished,
     MetricLogged,
     OutputLogged,
@@ -39,8 +40,8 @@ from mlfn.store.changes import (
     Withdrawn,
 )
 from mlfn.store.reading import WorkerRow
-from mlfn.store.sql import SqlStore
-from mlfn.verdict import failed, of_exit, retry_of, waits_before_retry
+from mlfn.store.sql import SqlStore, UsurpedError
+from mlfn.verdict import failed, of_exit, retry_of, terminated, waits_before_retry
 
 logger = logging.getLogger(__name__)
 _TICK = 0.25  # seconds between looks at cancel requests and at other processes' runs
@@ -98,6 +99,7 @@ class Dispatcher:
         self._held: dict[str, Ticket] = {}  # worker -> the run it holds
         self._outbox: list[tuple[Change, Callable[[int], None] | None]] = []
         self._consumed: dict[str, int] = {}
+        self._usurped: set[str] = set()  # workers that another client reads now
         self._departed: list[str] = []
         self._order = itertools.count()
         self._next_tick = 0.0
@@ -125,7 +127,10 @@ class Dispatcher:
     def resume(self, record: RunRecord, plan: Mapping[str, Any]) -> Ticket:
         """See a pending run through that this process has adopted."""
         ticket = _ticket_of(record, retries=self._store.retries(record.id))
-        self._enter(ticket, plan, lambda: self._admit(ticket))
+        wait_until = record.not_before or 0.0
+        self._enter(
+            ticket, plan, lambda: self._admit(ticket) if wait_until <= now() else self._delay(ticket, wait_until)
+        )
         return ticket
 
     def adopt(self, row: WorkerRow, record: RunRecord | None, plan: Mapping[str, Any] | None) -> None:
@@ -139,6 +144,9 @@ class Dispatcher:
             self._enter(ticket, plan, lambda: self._set_deadline(ticket))
         process = ProcessIdentity(row.host, row.pid, row.started)
         self._call(lambda: self._place.adopt(row.id, process, row.folder, row.consumed))
+        if record is not None and record.cancel_requested:
+            # Before its journal is read: the dead client may have told the worker to end.
+            self._call(lambda: self._stop(record.id, Outcome(RunState.CANCELLED)))
 
     def cancel(self, run: str) -> None:
         """Ask for a run's end; its ticket tells when that is confirmed."""
@@ -187,12 +195,12 @@ class Dispatcher:
     # From here on everything happens in the dispatcher's own thread.
 
     def _serve(self) -> None:
-        self._place.warm()
+        self._calls.appendleft(self._place.warm)
         while not self._closing:
             try:
                 self._turn()
             except StorageError as error:
-                logger.warning("the store cannot be written; trying again in a second: %s", error)
+                logger.warning("what a run needs cannot be written; trying again in a second: %s", error)
                 time.sleep(1.0)
             except Exception:
                 logger.exception("dispatch goes on after an error of its own")
@@ -204,22 +212,41 @@ class Dispatcher:
         if not self._outbox:
             self._listen()
             self._tick()
-            while self._calls:
-                self._calls.popleft()()
+            self._act()
             self._undelay()
             self._claim()
         self._flush()
+
+    def _act(self) -> None:
+        while self._calls:
+            try:
+                self._calls[0]()
+            except StorageError:
+                raise  # it stays, and is done when the store can be read again
+            except BaseException:
+                self._calls.popleft()
+                raise
+            self._calls.popleft()
 
     def _listen(self) -> None:
         reports = self._place.collect(self._patience())
         self._roused = False
         for report in reports:
-            if isinstance(report, Reported):
-                self._consumed[report.worker] = report.consumed
-                for event in report.events:
-                    self._hear(report.worker, event)
-            elif isinstance(report, Gone):
+            if isinstance(report, Gone):
                 self._bury(report)
+            elif isinstance(report, Reported) and report.worker not in self._usurped:
+                for event in report.events:
+                    try:
+                        self._hear(report.worker, event)
+                    except Exception:
+                        logger.exception("a report of worker %s makes no sense: %r", report.worker, event)
+                if not self._holds_back(report.worker):
+                    self._consumed[report.worker] = report.consumed
+
+    def _holds_back(self, worker: str) -> bool:
+        """Say whether the end that a worker reported is not recorded yet: whoever reads on must then find it again."""
+        ticket = self._held.get(worker)
+        return ticket is not None and ticket.reported is not None
 
     def _patience(self) -> float:
         if self._calls:
@@ -249,6 +276,8 @@ class Dispatcher:
             if ticket.cause is not None:
                 ticket.reported = (outcome, time_)  # its worker was told to end: the end counts once that is gone
                 return
+            if outcome.state is RunState.CANCELLED:
+                outcome = terminated(ticket.name)  # not by us: `cause` would say so
             del self._held[worker]
             self._place.finished(worker)
             self._conclude(ticket, outcome, time_)
@@ -308,6 +337,8 @@ class Dispatcher:
 
     def _admit(self, ticket: Ticket) -> None:
         """Queue a run whose inputs are there; hold one whose parents still run; fail one whose parent failed."""
+        if ticket.state is not RunState.PENDING:
+            return  # cancelled while it waited
         parents = ticket.parents()
         if not parents:
             self._queue(ticket)
@@ -375,16 +406,15 @@ class Dispatcher:
 
     def _hand_over(self, ticket: Ticket, room: Room) -> None:
         if room.report is not None:
-            self._register(room.report)
+            self._record(self._engaged(room.report))
         ticket.state, ticket.worker = RunState.RUNNING, room.worker
         self._held[room.worker] = ticket
         log = str(self._logs / ticket.run[:2] / f"{ticket.run}-{ticket.attempt + 1}.log")
         claim = Claimed(ticket.run, self._client, room.worker, log, now())
         self._record(claim, lambda attempt: self._launch(ticket, room.worker, attempt, log))
 
-    def _register(self, started: WorkerStarted) -> None:
-        process = identify(started.pid)
-        self._store.register_worker(started.worker, process, client=self._client, folder=started.folder)
+    def _engaged(self, started: WorkerStarted) -> Engaged:
+        return Engaged(started.worker, self._client, identify(started.pid), started.folder)
 
     def _launch(self, ticket: Ticket, worker: str, attempt: int, log: str) -> None:
         if not attempt:
@@ -451,9 +481,18 @@ class Dispatcher:
     def _flush(self) -> None:
         """Make this turn's changes last, then act on them; what a full disk refuses is kept and tried again."""
         if self._outbox or self._consumed:
-            answers = self._store.apply(
-                [change for change, _ in self._outbox], consumed=self._consumed, client=self._client
-            )
+            changes = [change for change, _ in self._outbox]
+            try:
+                answers = self._store.apply(changes, consumed=self._consumed, client=self._client)
+            except StorageError:
+                raise
+            except UsurpedError as error:
+                self._yield_workers(error)
+                return
+            except Exception:
+                if not self._replace_refused(changes):
+                    raise
+                return
             done, self._outbox, self._consumed = self._outbox, [], {}
             for (_, then), answer in zip(done, answers, strict=True):
                 if then is not None:
@@ -461,6 +500,41 @@ class Dispatcher:
         while self._departed:
             self._store.remove_worker(self._departed[-1])
             self._place.forget(self._departed.pop())
+
+    def _replace_refused(self, changes: list[Change]) -> bool:
+        """Take out what no store would ever take, so that one value that does not fit does not hold up all others."""
+        refused = self._store.refusals(changes)
+        for index, error in sorted(refused.items(), reverse=True):
+            change, then = self._outbox[index]
+            logger.error("the store cannot take %r: %s", change, error)
+            if isinstance(change, Finished) and (ticket := self._tickets.get(change.run)) is not None:
+                text = f"{ticket.name} ended, but the store cannot keep its outcome: {type(error).__name__}: {error}."
+                outcome = failed(Reason.STORAGE, errors.StoreError(text))
+                self._outbox[index] = (
+                    Finished(change.run, change.attempt, outcome, change.time),
+                    lambda _, ticket=ticket: self._finish(ticket, RunState.FAILED),  # type: ignore[misc]
+                )
+            elif then is None:
+                del self._outbox[index]
+            else:
+                refused.pop(index)
+        return bool(refused)
+
+    def _yield_workers(self, error: UsurpedError) -> None:
+        """Let go of workers, and of the runs they hold, that another client has taken over: it records their ends."""
+        mine = {row.id for row in self._store.workers(self._client)}
+        engaged = {change.worker for change, _ in self._outbox if isinstance(change, Engaged)}
+        gone = {worker for worker in (*self._consumed, *self._held) if worker not in mine | engaged}
+        if not gone:
+            raise error
+        logger.warning("this client was taken for dead: another one sees %d of its runs through now", len(gone))
+        self._usurped |= gone
+        self._consumed = {worker: offset for worker, offset in self._consumed.items() if worker not in gone}
+        runs = {ticket.run for worker in gone if (ticket := self._held.pop(worker, None)) is not None}
+        concerned = [ticket for run in runs if (ticket := self._tickets.get(run)) is not None]
+        self._outbox = [(change, then) for change, then in self._outbox if getattr(change, "run", None) not in runs]
+        for ticket in concerned:
+            self._finish(ticket, self._store.get_run(ticket.run).state)
 
 
 def _ticket_of(record: RunRecord, *, retries: int) -> Ticket:

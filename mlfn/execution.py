@@ -112,7 +112,11 @@ class RunReporter(Reporter):
 
 def execute(
     task: Task,
-    calling: Calling, load: Callable[[], Callable[..., Any]], codec: Codec, channel: Channel, secrets: Mapping[str, str]
+    calling: Calling,
+    load: Callable[[], Callable[..., Any]],
+    codec: Codec,
+    channel: Channel,
+    secrets: Mapping[str, str],
 ) -> Outcome:
     """Run one attempt and report it: started, what the handler logs, finished. Never raises for what user code does."""
     reporter = RunReporter(task, codec, channel, secrets)
@@ -123,6 +127,8 @@ def execute(
         outcome = Outcome(RunState.CANCELLED)
     except Pruned:
         outcome = Outcome(RunState.PRUNED)
+    except MemoryError as error:
+        outcome = _out_of_memory(error, codec)
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the run's outcome
         outcome = _failed(error, codec)
     reporter.send("finished", **outcome_to_json(outcome))
@@ -134,7 +140,9 @@ def resolve_secrets(wanted: tuple[Secret, ...], environ: Mapping[str, str], file
     return {secret.key or secret.name: read_secret(secret, environ=environ, file=file) for secret in wanted}
 
 
-def _call(task: Task, calling: Calling, load: Callable[[], Callable[..., Any]], codec: Codec, reporter: RunReporter) -> Outcome:
+def _call(
+    task: Task, calling: Calling, load: Callable[[], Callable[..., Any]], codec: Codec, reporter: RunReporter
+) -> Outcome:
     function = load()
     params = {name: codec.decode(encoded) for name, encoded in task.params.items()}
     ctx = Context(
@@ -203,6 +211,12 @@ def _pack_returned(task: Task, calling: Calling, codec: Codec, value: Any) -> tu
 
 def _failed(error: BaseException, codec: Codec) -> Outcome:
     return Outcome(RunState.FAILED, _reason(error), describe_failure(error, codec))
+
+
+def _out_of_memory(error: MemoryError, codec: Codec) -> Outcome:
+    # What filled the memory hangs on the frames of the traceback: let go of it, or there is none left to tell of it.
+    traceback.clear_frames(error.__traceback__)
+    return _failed(error, codec)
 
 
 def _reason(error: BaseException) -> Reason:

@@ -52,6 +52,7 @@ class Gone:
     signal: int | None = None
     memory_killed: bool = False
     lost: bool = False  # nobody saw how it ended: its heartbeat lapsed and its process is gone
+    stopped: bool = False  # somebody had stopped it (SIGSTOP) and its heartbeat lapsed, so that it was ended
 
 
 Report = WorkerStarted | Reported | Gone

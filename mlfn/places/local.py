@@ -17,15 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mlfn.errors import OptionError
+from mlfn.errors import OptionError, StorageError, WorkerDiedError
 from mlfn.execution import Task
 from mlfn.identity import ProcessIdentity, identify, new_id
-from mlfn.places.base import Gone, Report, Reported, Room, Surroundings, Unavailable, WorkerStarted
+from mlfn.places.base import Gone, Report, Room, Surroundings, Unavailable, WorkerStarted
 from mlfn.places.devices import visible_gpus
 from mlfn.places.environments import Environments
 from mlfn.places.orphans import Orphan, last_beat
+from mlfn.places.reports import read_reports
 from mlfn.worker.frames import send_frame
-from mlfn.worker.journal import read_events
 
 _IDLE_SECONDS = 60.0
 _POLL_SECONDS = 0.25
@@ -56,6 +56,7 @@ class _Process:
     kill_at: float | None = None
     retired: bool = False
     registered: bool = False
+    stopped: bool = False
     memory_kills: int = 0
 
 
@@ -109,7 +110,10 @@ class LocalPlace:
         process = self._idle(digest, environ)
         if process is None:
             slots = min(self._slots, math.ceil(plan["cpu"] or 1))
-            process = self._unbound(python, environ, slots) or self._make_room(python, slots, needed)
+            try:
+                process = self._unbound(python, environ, slots) or self._make_room(python, slots, needed)
+            except WorkerDiedError as error:
+                return Unavailable(error)
             if process is None:
                 return Unavailable()
             self._bind(process, digest, plan, slots)
@@ -219,17 +223,29 @@ class LocalPlace:
     def _spawn(self, python: str) -> _Process:
         worker = new_id()
         folder = self._around.folder / "workers" / worker
-        folder.mkdir(mode=0o700, parents=True)
+        try:
+            folder.mkdir(mode=0o700, parents=True)
+        except OSError as error:
+            raise StorageError(
+                f"A worker's folder {folder} cannot be made ({error.strerror}); free space or rights there."
+            ) from error
         ours, theirs = socket.socketpair()
         with theirs:
-            popen = subprocess.Popen(
-                [python, "-c", _START, str(theirs.fileno()), str(folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
+            try:
+                popen = subprocess.Popen(
+                    [python, "-c", _START, str(theirs.fileno()), str(folder)],
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                )
+            except OSError as error:
+                ours.close()
+                _remove_folder(folder)
+                raise WorkerDiedError(
+                    f"No worker process can be started with {python} ({error.strerror}); `mlfn doctor` checks that one can."
+                ) from error
         process = _Process(worker, popen, ours, folder, python, _environ_mark())
         self._processes[worker] = process
         self._selector.register(ours, selectors.EVENT_READ, worker)
@@ -273,11 +289,10 @@ class LocalPlace:
         return reports if open_still else reports + self._ended(process)
 
     def _news(self, process: _Process) -> list[Report]:
-        events: list[Mapping[str, Any]] = []
-        for event, offset in read_events(process.folder / "journal", process.consumed):
-            events.append(event)
-            process.consumed = offset
-        return [Reported(process.id, tuple(events), process.consumed)] if events else []
+        reports = read_reports(process.id, process.folder / "journal", process.consumed)
+        if reports:
+            process.consumed = reports[-1].consumed
+        return [*reports]
 
     def _ended(self, process: _Process) -> list[Report]:
         """The socket is closed: the process has ended, or is about to."""
@@ -297,7 +312,11 @@ class LocalPlace:
         del self._processes[process.id]
         killed = code == -signal.SIGKILL and process.kill_at is None and _memory_kills() > process.memory_kills
         gone = Gone(
-            process.id, exit_code=code if code >= 0 else None, signal=-code if code < 0 else None, memory_killed=killed
+            process.id,
+            exit_code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            memory_killed=killed and not process.stopped,
+            stopped=process.stopped,
         )
         return [*reports, gone]
 
@@ -307,9 +326,9 @@ class LocalPlace:
         self._next_poll = now + _POLL_SECONDS
         reports: list[Report] = []
         for process in list(self._processes.values()):
-            if (process.kill_at is not None and now >= process.kill_at) or (
-                process.busy and process.kill_at is None and self._is_frozen(process)
-            ):
+            if process.busy and process.kill_at is None and self._is_frozen(process):
+                process.stopped = True
+            if process.stopped or (process.kill_at is not None and now >= process.kill_at):
                 _kill_group(process)
             if (code := process.popen.poll()) is not None:
                 reports += self._bury(process, code)

@@ -70,7 +70,8 @@ class RemoteFailure:
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that are set, as plain JSON."""
-        return {key: list(value) if key == "bases" else value for key, value in vars(self).items() if value}
+        values = {key: list(value) if key == "bases" else value for key, value in vars(self).items()}
+        return {key: value for key, value in values.items() if value not in (None, "", [])}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RemoteFailure:

@@ -18,6 +18,7 @@ from typing import Any
 from mlfn import payload, user_context
 from mlfn.artifacts import ArtifactStore
 from mlfn.codec import Codec
+from mlfn.errors import StorageError
 from mlfn.execution import Calling, Task, execute, resolve_secrets
 from mlfn.worker.frames import receive_frame
 from mlfn.worker.journal import Journal
@@ -91,7 +92,7 @@ class Worker:
 
     def _load(self) -> Callable[..., Any]:
         if self._function is None:
-            data = Path(self._plan["payload"]).read_bytes()
+            data = _read_payload(Path(self._plan["payload"]), self._calling.name)
             self._function = payload.unpack(data, key=bytes.fromhex(self._plan["key"]))
         return self._function
 
@@ -117,6 +118,15 @@ class Worker:
             self._in_handler = False
         if self._terminated:
             os._exit(0)
+
+
+def _read_payload(path: Path, name: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            f"The code of {name} cannot be read from {path} ({error.strerror}): submit {name} again, from where it is declared."
+        ) from error
 
 
 def _known_secrets(calling: Calling, plan: Mapping[str, Any]) -> list[str]:
@@ -146,6 +156,14 @@ def main() -> None:
     user_context.in_worker = True
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         Worker(sock, Path(sys.argv[2])).serve()
+    _end_group()
+
+
+def _end_group() -> None:
+    """Tell what handlers left behind to end too: where the client is dead, nobody else will."""
+    if os.getpgrp() == os.getpid():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
 
 
 if __name__ == "__main__":
