@@ -112,7 +112,11 @@ class RunReporter(Reporter):
 
 def execute(
     task: Task,
-    calling: Calling, load: Callable[[], Callable[..., Any]], codec: Codec, channel: Channel, secrets: Mapping[str, str]
+    calling: Calling,
+    load: Callable[[], Callable[..., Any]],
+    codec: Codec,
+    channel: Channel,
+    secrets: Mapping[str, str],
 ) -> Outcome:
     """Run one attempt and report it: started, what the handler logs, finished. Never raises for what user code does."""
     reporter = RunReporter(task, codec, channel, secrets)
@@ -134,7 +138,9 @@ def resolve_secrets(wanted: tuple[Secret, ...], environ: Mapping[str, str], file
     return {secret.key or secret.name: read_secret(secret, environ=environ, file=file) for secret in wanted}
 
 
-def _call(task: Task, calling: Calling, load: Callable[[], Callable[..., Any]], codec: Codec, reporter: RunReporter) -> Outcome:
+def _call(
+    task: Task, calling: Calling, load: Callable[[], Callable[..., Any]], codec: Codec, reporter: RunReporter
+) -> Outcome:
     function = load()
     params = {name: codec.decode(encoded) for name, encoded in task.params.items()}
     ctx = Context(
