@@ -24,7 +24,7 @@ from typing import Any, Literal
 from mlfn.classhash import class_facts, function_of
 from mlfn.errors import CaptureError
 from mlfn.ownership import is_own_module
-from mlfn.parcel import ModuleSource, locate_module, plain_function
+from mlfn.parcel import ModuleSource, is_notebook_shell, locate_module, plain_function
 from mlfn.syntax import (
     Chain,
     Form,
@@ -298,7 +298,7 @@ class _Walker:
     # -- classes -----------------------------------------------------------------------------------------------
 
     def _class(self, cls: type) -> bytes:
-        if not is_own_module(cls.__module__):
+        if not _is_own_class(cls):
             return combine("installed", text(f"{_public(cls.__module__)}:{cls.__qualname__}"))
         self._note_own(cls.__module__)
         self._note_part(cls.__module__, cls.__qualname__)
@@ -312,7 +312,7 @@ class _Walker:
             text(cls.__name__),
             *(self.value(base) for base in cls.__bases__),
             # An installed metaclass comes with the bases, and has had two names (EnumMeta, EnumType).
-            *((self.value(type(cls)),) if is_own_module(type(cls).__module__) else ()),
+            *((self.value(type(cls)),) if _is_own_class(type(cls)) else ()),
             *(combine(name, self.value(value)) for name, value in sorted(facts.members.items())),
             *self._annotations(facts.annotations, namespace),
         )
@@ -339,6 +339,8 @@ class _Walker:
         return combine("generic", self.value(typing.get_origin(value)), self.value(typing.get_args(value)))
 
     def _method(self, method: types.MethodType) -> bytes:
+        if is_notebook_shell(method):
+            return combine("notebook shell")
         return combine("method", self.value(method.__func__), self.value(method.__self__))
 
     def _partial(self, partial: functools.partial[Any]) -> bytes:
@@ -379,7 +381,7 @@ class _Walker:
 
     def _note_values(self, path: str, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
-            if not isinstance(function_of(raw_function(value)), _KNOWN_BY_CODE):
+            if not isinstance(function_of(raw_function(value)), _KNOWN_BY_CODE) and not is_notebook_shell(value):
                 self.seen.values.append((f"{path} -> {name}", value))
                 self.parts[f"{path} -> {name}"] = None
 
@@ -415,8 +417,15 @@ _CODE: dict[type, Callable[[_Walker, Any], bytes]] = {
 }
 
 
-def _public(module: str) -> str:
+def _is_own_class(cls: type) -> bool:
+    # A metaclass that is its own instance has a descriptor there.
+    return isinstance(cls.__module__, str) and is_own_module(cls.__module__)
+
+
+def _public(module: object) -> str:
     """Return a module's name without private parts: Python 3.13 moved pathlib.Path to pathlib._local."""
+    if not isinstance(module, str):
+        return ""
     return ".".join(part for part in module.split(".") if not part.startswith("_")) or module
 
 

@@ -88,6 +88,21 @@ def plain_function(function: Any) -> Any:
             return getattr(type(function), "__call__", function)  # noqa: B004
 
 
+def is_notebook_shell(value: object) -> bool:
+    """Return whether a value is the ``get_ipython`` that cells with ``!command`` or ``%magic`` call."""
+    if not isinstance(value, types.MethodType) or value.__name__ != "get_ipython":
+        return False
+    return type(value.__self__).__module__.partition(".")[0] in ("IPython", "ipykernel")
+
+
+def get_ipython() -> Any:
+    """Return the notebook's shell where there is one; stands in for it in a worker."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None:
+        raise RuntimeError("!commands and %magics work in a notebook alone, not in a worker: use subprocess instead.")
+    return shell
+
+
 # -- modules that travel as text ---------------------------------------------------------------------------------------
 
 

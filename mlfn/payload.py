@@ -25,7 +25,7 @@ from typing import Any
 
 from mlfn.culprit import Edge, find_culprit, render_path
 from mlfn.errors import PayloadError, SignatureError, SkewError, UnpicklableError
-from mlfn.parcel import find_global
+from mlfn.parcel import find_global, is_notebook_shell
 
 MAGIC = b"\x93MLFN\r\n\x01"
 PROTOCOL = 5
@@ -230,6 +230,8 @@ def _pickler_class() -> Any:
         def reducer_override(self, obj: Any) -> Any:
             if self.by_reference and _is_named(obj, self.by_reference):
                 return find_global, (obj.__module__, obj.__qualname__)
+            if is_notebook_shell(obj):
+                return find_global, ("mlfn.parcel", "get_ipython")
             if isinstance(obj, types.ModuleType) and obj.__name__ in self.attributes:
                 return _reduce_module(obj, self.attributes[obj.__name__])
             reduced = super().reducer_override(obj)
