@@ -68,6 +68,8 @@ class Walk:
     own_modules: dict[str, None] = field(default_factory=dict)
     #: attributes read through own modules; None is the whole module
     attributes: dict[str, set[str] | None] = field(default_factory=dict)
+    #: own classes
+    classes: dict[type, None] = field(default_factory=dict)
     #: own modules imported by statements within functions
     sources: dict[str, ModuleSource] = field(default_factory=dict)
     #: (namespace, name, value): the value that a name had, or ABSENT
@@ -151,6 +153,8 @@ class _Walker:
         encode = _CODE.get(type(value))
         if encode is not None:
             return encode(self, value)
+        if type(value).__name__ in _CYTHON_FUNCTIONS:
+            return self._builtin(value)
         # Before classes: in Python 3.10 list[int] passes for one.
         if typing.get_origin(value) is not None:
             return self._generic(value)
@@ -302,6 +306,7 @@ class _Walker:
             return combine("installed", text(f"{_public(cls.__module__)}:{cls.__qualname__}"))
         self._note_own(cls.__module__)
         self._note_part(cls.__module__, cls.__qualname__)
+        self.seen.classes[cls] = None
         facts = class_facts(cls, self._has_source)
         members = {name: vars(cls)[name] for name in facts.watched}
         self.seen.names.extend((vars(cls), name, value) for name, value in members.items())
@@ -395,6 +400,9 @@ def _default_values(fn: types.FunctionType) -> dict[str, Any]:
     defaults = fn.__defaults__ or ()
     return {**dict(zip(positional[len(positional) - len(defaults) :], defaults)), **(fn.__kwdefaults__ or {})}
 
+
+# Their type differs from one compiled module to the next.
+_CYTHON_FUNCTIONS = ("cython_function_or_method", "fused_cython_function")
 
 _CODE: dict[type, Callable[[_Walker, Any], bytes]] = {
     types.FunctionType: _Walker._function,

@@ -18,6 +18,7 @@ import struct
 import sys
 import threading
 import types
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -38,6 +39,8 @@ _HEADER_LIMIT = 64 * 1024
 # cloudpickle keeps the modules that travel by value in one global set: one packer at a time. Reentrant, for a user's
 # __reduce__ that packs something itself.
 _by_value_lock = threading.RLock()
+# Classes that have all their members: those packed here, and those rebuilt here.
+_complete: weakref.WeakSet[type] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -235,22 +238,33 @@ def _pickler_class() -> Any:
             if isinstance(obj, types.ModuleType) and obj.__name__ in self.attributes:
                 return _reduce_module(obj, self.attributes[obj.__name__])
             reduced = super().reducer_override(obj)
-            return _keep_slots(obj, reduced) if isinstance(obj, type) else reduced
+            return _reduce_class(obj, reduced) if isinstance(obj, type) else reduced
 
     return PayloadPickler
 
 
-def _keep_slots(cls: type, reduced: Any) -> Any:
-    """Return cloudpickle's reduction of a class by value, with its slots.
+def _reduce_class(cls: type, reduced: Any) -> Any:
+    """Return cloudpickle's reduction of a class by value, mended in two ways; any other as it is.
 
-    cloudpickle 3.1 rebuilds a slotted class with a ``__dict__``; its instances then do not fit the original class.
+    cloudpickle 3.1 rebuilds a slotted class with a ``__dict__``: its instances then do not fit the original class.
+    And it sets the members of a class that is there already anew: a class attribute that the worker counts in would
+    start again with every argument, and the caller's own methods be replaced by copies with every result.
     """
-    if "__slots__" not in vars(cls) or not isinstance(reduced, tuple):
+    if not isinstance(reduced, tuple) or getattr(reduced[-1], "__name__", "") != "_class_setstate":
         return reduced
-    if getattr(reduced[0], "__name__", "") != "_make_skeleton_class":
-        return reduced
-    make, (kind, name, bases, namespace, *more), *rest = reduced
-    return make, (kind, name, bases, {**namespace, "__slots__": vars(cls)["__slots__"]}, *more), *rest
+    _complete.add(cls)
+    make, arguments, *rest, _ = reduced
+    if "__slots__" in vars(cls) and make.__name__ == "_make_skeleton_class":
+        kind, name, bases, namespace, *more = arguments
+        arguments = (kind, name, bases, {**namespace, "__slots__": vars(cls)["__slots__"]}, *more)
+    return make, arguments, *rest, fill_class
+
+
+def fill_class(cls: type, state: Any) -> None:
+    """Give a rebuilt class its members, once."""
+    if cls not in _complete:
+        _complete.add(cls)
+        _cloudpickle().cloudpickle._class_setstate(cls, state)
 
 
 def _is_named(obj: Any, modules: Collection[str]) -> bool:
@@ -281,6 +295,20 @@ def new_module(name: str) -> types.ModuleType:
 def fill_module(module: types.ModuleType, state: dict[str, Any]) -> None:
     """Set a module's attributes."""
     vars(module).update(state)
+
+
+def track_class(cls: type, identity: str) -> None:
+    """Let cloudpickle know a class by `identity`, where it would draw a number that no other process knows.
+
+    A class that arrives under an identity known here is the one known here, the latest of several.
+    """
+    module = _cloudpickle().cloudpickle
+    with _by_value_lock:
+        # Private to cloudpickle: a release without them costs the shared identity, and nothing else.
+        by_class = getattr(module, "_DYNAMIC_CLASS_TRACKER_BY_CLASS", None)
+        by_id = getattr(module, "_DYNAMIC_CLASS_TRACKER_BY_ID", None)
+        if by_class is not None and by_id is not None and cls not in by_class:
+            by_class[cls], by_id[identity] = identity, cls
 
 
 def _dumper(by_value: Sequence[str], by_reference: Collection[str], attributes: Mapping[str, Collection[str]]) -> Dump:

@@ -16,6 +16,7 @@ import hashlib
 import logging
 import pathlib
 import sys
+import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -65,7 +66,7 @@ def atom_digest(value: object) -> bytes | None:
 
 
 # A logger is known by its name.
-_FROZEN = (enum.Enum, pathlib.PurePath, datetime.date, datetime.timedelta, logging.Logger)
+_FROZEN = (enum.Enum, pathlib.PurePath, datetime.date, datetime.timedelta, logging.Logger, typing.TypeVar)
 
 
 def is_frozen(value: object) -> bool:
