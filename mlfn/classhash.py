@@ -40,7 +40,7 @@ def class_facts(cls: type, has_source: Callable[[types.FunctionType], bool]) -> 
     }
     watched = tuple(members)
     members.update(_declared(cls))
-    return ClassFacts(members, _annotations(cls), watched)
+    return ClassFacts(members, annotations_of(cls), watched)
 
 
 def _is_generated(cls: type) -> bool:
@@ -111,8 +111,9 @@ def _plain(cls: type) -> dict[str, Any]:
     }
 
 
-def _annotations(cls: type) -> dict[str, Any]:
+def annotations_of(owner: Any) -> dict[str, Any]:
+    """Return the annotations of a class or function; none where they cannot be evaluated."""
     try:
-        return dict(inspect.get_annotations(cls))
+        return dict(inspect.get_annotations(owner))
     except NameError:  # Python 3.14 evaluates late, and a name may be for type checkers alone
         return {}

@@ -13,7 +13,6 @@ function asked about is read as code even where it is installed.
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 import types
 import typing
@@ -21,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mlfn.classhash import class_facts, function_of
+from mlfn.classhash import annotations_of, class_facts, function_of
 from mlfn.errors import CaptureError
 from mlfn.ownership import is_own_module
 from mlfn.parcel import ModuleSource, is_notebook_shell, locate_module, plain_function
@@ -222,7 +221,7 @@ class _Walker:
             else:
                 yield from self._global_chain(fn, chain)
         if form.origin == "bytecode":
-            yield from self._annotations(fn.__annotations__, fn.__globals__)
+            yield from self._annotations(annotations_of(fn), fn.__globals__)
 
     def _cells(self, fn: types.FunctionType) -> Iterator[bytes]:
         for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ()):
@@ -261,7 +260,8 @@ class _Walker:
         self._note_own(module.__name__)
         value = vars(module).get(name, ABSENT)
         if value is ABSENT:
-            value = sys.modules.get(f"{module.__name__}.{name}", ABSENT)
+            # A submodule that was imported, or what the module's own __getattr__ makes.
+            value = getattr(module, name, ABSENT)
         self.seen.names.append((vars(module), name, vars(module).get(name, ABSENT)))
         names = self.seen.attributes.setdefault(module.__name__, set())
         if names is not None:
@@ -497,5 +497,5 @@ def signature_namespace(fn: Any) -> dict[str, Any]:
 
 
 def _quoted_chains(fn: types.FunctionType) -> tuple[Chain, ...]:
-    strings = [a for a in inspect.get_annotations(fn).values() if isinstance(a, str)]
+    strings = [a for a in annotations_of(fn).values() if isinstance(a, str)]
     return tuple(chain for annotation in strings for chain in annotation_chains(annotation))

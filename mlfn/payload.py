@@ -277,7 +277,7 @@ def _is_named(obj: Any, modules: Collection[str]) -> bool:
 
 
 def _reduce_module(module: types.ModuleType, names: Collection[str]) -> Any:
-    state = {name: vars(module)[name] for name in sorted(names) if name in vars(module)}
+    state = {name: getattr(module, name) for name in sorted(names) if hasattr(module, name)}
     for special in ("__file__", "__package__"):
         if special in vars(module):
             state[special] = vars(module)[special]
