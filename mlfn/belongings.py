@@ -32,7 +32,8 @@ def own_modules_of(value: Any) -> tuple[str, ...]:
 def track(classes: Iterable[type]) -> None:
     """Give own classes an identity that other processes share.
 
-    A function packed yesterday and an argument packed today by another process bring the same class to the worker.
+    A function packed yesterday and an argument packed today by another process bring the same class to the
+    worker.
     """
     for cls in classes:
         if cls not in _modules:
@@ -59,7 +60,10 @@ def _reached(value: Any) -> Iterator[Any]:
         if type(item) in _ATOMS or id(item) in visited:
             continue
         visited.add(id(item))
-        if isinstance(item, (types.FunctionType, types.MethodType, functools.partial)) or raw_function(item) is not item:
+        if (
+            isinstance(item, (types.FunctionType, types.MethodType, functools.partial))
+            or raw_function(item) is not item
+        ):
             yield item
         elif isinstance(item, type):
             yield from _own((item,))

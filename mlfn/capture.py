@@ -1,4 +1,4 @@
-"""How a function's code travels: by import path where it is installed, by value where it is the user's own."""
+"""How a function's code travels: by import path where it is installed, else by value."""
 
 from __future__ import annotations
 
@@ -116,12 +116,15 @@ def _attributes(seen: Walk) -> dict[str, tuple[str, ...]]:
     return {module: tuple(sorted(names)) for module, names in seen.attributes.items() if names is not None}
 
 
-# -- is it still so? ---------------------------------------------------------------------------------------------------
+# -- is it still so? -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What has to stay as it is for a capture to hold. Strong references: an id alone could be another object's."""
+    """What has to stay as it is for a capture to hold.
+
+    The references are strong: an id alone could by now be another object's.
+    """
 
     names: tuple[tuple[Any, str, Any], ...]
     cells: tuple[tuple[types.CellType, Any], ...]

@@ -13,7 +13,8 @@ from typing import Any
 
 from mlfn.ownership import is_own_module
 
-# Set by the interpreter, by abc or by typing: they differ between Python minors or say again what bases and members do.
+# Set by the interpreter, by abc or by typing: they differ between Python minors or say again what bases and
+# members do.
 _GENERATED = {"_abc_impl", "_is_protocol", "_is_runtime_protocol", "__annotate_func__", "__annotate__"}
 # Options that every Python from 3.10 knows: those of later minors must not change the digest there.
 _DATACLASS_OPTIONS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
@@ -64,7 +65,11 @@ def _is_authored(cls: type, name: str, value: Any) -> bool:
 def _is_written(value: Any, has_source: Callable[[types.FunctionType], bool]) -> bool:
     """Return whether a member of a generated class stands in somebody's source."""
     fn = function_of(value)
-    return isinstance(fn, types.FunctionType) and is_own_module(fn.__globals__.get("__name__")) and has_source(fn)
+    return (
+        isinstance(fn, types.FunctionType)
+        and is_own_module(fn.__globals__.get("__name__"))
+        and has_source(fn)
+    )
 
 
 def function_of(value: Any) -> Any:

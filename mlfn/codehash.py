@@ -1,13 +1,13 @@
 """What a function is, as one digest: its own code and everything of the user's that it reaches.
 
-Followed to any depth: defaults, closures, globals that the code mentions, helpers and classes in the user's own
-modules, attributes read through own modules (``helpers.clean`` is that one function), imports within functions,
-partials, bound methods, callable instances. Docstrings and comments are no part of it. ``__wrapped__`` is not
-followed: a decorated function is its wrapper, and what that closes over.
+Followed to any depth: defaults, closures, globals that the code mentions, helpers and classes in the user's
+own modules, attributes read through own modules (``helpers.clean`` is that one function), imports within
+functions, partials, bound methods, callable instances. Docstrings and comments are no part of it.
+``__wrapped__`` is not followed: a decorated function is its wrapper, and what that closes over.
 
-Installed code counts by module and name alone. Neither its version nor its distribution is part of the digest: the
-requirements say which versions a run gets, and the same code has one digest on machines with different ones. The
-function asked about is read as code even where it is installed.
+Installed code counts by module and name alone. Neither its version nor its distribution is part of the
+digest: the requirements say which versions a run gets, and the same code has one digest on machines with
+different ones. The function asked about is read as code even where it is installed.
 """
 
 from __future__ import annotations
@@ -21,19 +21,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from mlfn.classhash import annotations_of, class_facts, function_of
+from mlfn.codeform import Chain, Form, Import, annotation_chains, bytecode_references, source_form
 from mlfn.errors import CaptureError
+from mlfn.modulesources import imported_modules, module_text, own_sources
 from mlfn.ownership import is_own_module
-from mlfn.parcel import ModuleSource, is_notebook_shell, locate_module, plain_function
-from mlfn.syntax import (
-    Chain,
-    Form,
-    Import,
-    annotation_chains,
-    bytecode_references,
-    canonical_module,
-    module_imports,
-    source_form,
-)
+from mlfn.parcel import ModuleSource, is_notebook_shell, plain_function
 from mlfn.valuehash import array_digest, atom_digest, combine, object_digest, plain_digest, text
 
 __all__ = ["ABSENT", "CodeDigest", "Walk", "digest", "is_own_module", "raw_function", "value_digest", "walk"]
@@ -94,7 +86,9 @@ def walk(fn: Callable[..., Any]) -> Walk:
         hexdigest = walker.value(raw).hex()
     except RecursionError as error:
         raise CaptureError(f"{qualname(raw)} reaches values nested too deeply to be hashed.") from error
-    walker.seen.digest = CodeDigest(hexdigest, "bytecode" if walker.bytecode else "source", tuple(walker.parts))
+    walker.seen.digest = CodeDigest(
+        hexdigest, "bytecode" if walker.bytecode else "source", tuple(walker.parts)
+    )
     return walker.seen
 
 
@@ -167,7 +161,7 @@ class _Walker:
                 return found
         return object_digest(value, self.value)
 
-    # -- functions ---------------------------------------------------------------------------------------------
+    # -- functions -------------------------------------------------------------------------------------------
 
     def _function(self, fn: types.FunctionType) -> bytes:
         registry = getattr(fn, "registry", None)
@@ -283,23 +277,24 @@ class _Walker:
             if value is not ABSENT:
                 yield self._chain("annotation", value, chain)
 
-    # -- imports within functions ------------------------------------------------------------------------------
+    # -- imports within functions ----------------------------------------------------------------------------
 
     def _imports(self, imports: Iterable[Import], namespace: dict[str, Any]) -> Iterator[bytes]:
         wanted: dict[str, None] = {}
         for statement in imports:
-            wanted.update(dict.fromkeys(_imported_modules(statement, namespace.get("__package__") or "")))
-        sources = _own_sources(wanted)
+            wanted.update(dict.fromkeys(imported_modules(statement, namespace.get("__package__") or "")))
+        sources = own_sources(wanted)
         self.seen.sources.update(sources)
         for name in sources:
             self._note_own(name)
             self.parts[name] = None
         # By text even where the module is loaded: whether somebody imported it yet must not matter.
         yield from (
-            combine("import", text(name), _module_text(source.source)) for name, source in sorted(sources.items())
+            combine("import", text(name), module_text(source.source))
+            for name, source in sorted(sources.items())
         )
 
-    # -- classes -----------------------------------------------------------------------------------------------
+    # -- classes ---------------------------------------------------------------------------------------------
 
     def _class(self, cls: type) -> bytes:
         if not _is_own_class(cls):
@@ -325,7 +320,7 @@ class _Walker:
     def _has_source(self, fn: types.FunctionType) -> bool:
         return source_form(fn.__code__, fn.__code__.co_filename) is not None
 
-    # -- everything else that is code --------------------------------------------------------------------------
+    # -- everything else that is code ------------------------------------------------------------------------
 
     def _module(self, module: types.ModuleType) -> bytes:
         name = module.__name__
@@ -375,7 +370,7 @@ class _Walker:
     def _proxy(self, value: types.MappingProxyType[Any, Any]) -> bytes:
         return combine("proxy", self.value(dict(value)))
 
-    # -- notes -------------------------------------------------------------------------------------------------
+    # -- notes -----------------------------------------------------------------------------------------------
 
     def _note_own(self, module: str | None) -> None:
         if module and module not in ("__main__", "__mp_main__") and is_own_module(module):
@@ -386,7 +381,9 @@ class _Walker:
 
     def _note_values(self, path: str, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
-            if not isinstance(function_of(raw_function(value)), _KNOWN_BY_CODE) and not is_notebook_shell(value):
+            if not isinstance(function_of(raw_function(value)), _KNOWN_BY_CODE) and not is_notebook_shell(
+                value
+            ):
                 self.seen.values.append((f"{path} -> {name}", value))
                 self.parts[f"{path} -> {name}"] = None
 
@@ -435,55 +432,6 @@ def _public(module: object) -> str:
     if not isinstance(module, str):
         return ""
     return ".".join(part for part in module.split(".") if not part.startswith("_")) or module
-
-
-# -- the text of imported modules --------------------------------------------------------------------------------------
-
-
-def _imported_modules(statement: Import, package: str) -> Iterator[str]:
-    """Yield the names of all modules that an import statement may load."""
-    base = statement.module
-    if statement.level:
-        parents = package.split(".")[: len(package.split(".")) - statement.level + 1]
-        base = ".".join([*parents, *([statement.module] if statement.module else [])])
-    yield from _with_parents(base)
-    yield from (f"{base}.{name}" for name in statement.names)
-
-
-def _with_parents(name: str) -> Iterator[str]:
-    pieces = name.split(".")
-    yield from (".".join(pieces[: i + 1]) for i in range(len(pieces)))
-
-
-def _own_sources(names: Iterable[str]) -> dict[str, ModuleSource]:
-    """Return the text of the own modules among `names`, and of those that they import in turn."""
-    found: dict[str, ModuleSource] = {}
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name in found or not name or name.partition(".")[0] in sys.stdlib_module_names:
-            continue
-        source = locate_module(name) if is_own_module(name) else None
-        if source is not None:
-            found[name] = source
-            package = name if source.is_package else name.rpartition(".")[0]
-            waiting += [m for statement in _imports_of(source) for m in _imported_modules(statement, package)]
-    return found
-
-
-def _imports_of(source: ModuleSource) -> tuple[Import, ...]:
-    try:
-        return module_imports(source.source)
-    except SyntaxError:  # the import itself will say so, in the worker as here
-        return ()
-
-
-@functools.lru_cache(maxsize=256)
-def _module_text(source: str) -> bytes:
-    try:
-        return canonical_module(source)
-    except SyntaxError:
-        return text(source)
 
 
 def signature_namespace(fn: Any) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Callables and values as signed bytes; what travels to a worker and what comes back.
 
-A payload is ``magic | header length | header (JSON) | HMAC-SHA256 | body``. The header is readable without
-unpickling anything. The signature covers everything but itself, and the body meets no unpickler before it holds.
+The header is readable without unpickling anything, and the body meets no unpickler before the signature
+holds.
 
 This file travels to the worker: the standard library and cloudpickle are all that it may need.
 """
@@ -9,54 +9,29 @@ This file travels to the worker: the standard library and cloudpickle are all th
 from __future__ import annotations
 
 import functools
-import hashlib
 import hmac
 import io
-import json
 import pickle
-import struct
 import sys
 import threading
 import types
 import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mlfn.culprit import Edge, find_culprit, render_path
-from mlfn.errors import PayloadError, SignatureError, SkewError, UnpicklableError
+from mlfn.envelope import Header, check_key, check_python, sign, signature, split, write_header
+from mlfn.errors import PayloadError, SignatureError, UnpicklableError
 from mlfn.parcel import find_global, is_notebook_shell
 
-MAGIC = b"\x93MLFN\r\n\x01"
 PROTOCOL = 5
-_LENGTH = struct.Struct(">I")
-_PREFIX = len(MAGIC) + _LENGTH.size
-_SIGNATURE = hashlib.sha256().digest_size
-# A flipped bit in the length must not make us read a gigabyte as JSON.
-_HEADER_LIMIT = 64 * 1024
 
-# cloudpickle keeps the modules that travel by value in one global set: one packer at a time. Reentrant, for a user's
-# __reduce__ that packs something itself.
+# cloudpickle keeps the modules that travel by value in one global set: one packer at a time. Reentrant, for a
+# user's __reduce__ that packs something itself.
 _by_value_lock = threading.RLock()
 # Classes that have all their members: those packed here, and those rebuilt here.
 _complete: weakref.WeakSet[type] = weakref.WeakSet()
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a payload says about itself: Python minor, versions, and the body's size and digest."""
-
-    role: str
-    python: str
-    cloudpickle: str
-    mlfn: str
-    qualname: str
-    size: int
-    sha256: str
-
-
-_HEADER_TYPES: dict[str, type] = {f.name: int if f.name == "size" else str for f in fields(Header)}
 
 
 def pack(
@@ -71,43 +46,46 @@ def pack(
 ) -> bytes:
     """Return `obj` as a signed payload.
 
-    Functions and classes of the modules in `by_value` travel as code. Those of `by_reference` are named, to be
-    imported by the reader: a worker, to which they came as code, thereby returns the caller's own classes. A module
-    object in `attributes` travels with these attributes alone.
+    Functions and classes of the modules in `by_value` travel as code. Those of `by_reference` are named, to
+    be imported by the reader: a worker, to which they came as code, thereby returns the caller's own classes.
+    A module object in `attributes` travels with these attributes alone.
 
     Raises UnpicklableError, with the path to the value that pickle refuses.
     """
-    _check_key(key)
+    check_key(key)
     dump = _dumper(by_value, by_reference, attributes or {})
     try:
         body = dump(obj)
     except Exception as error:
         found = find_culprit(obj, dump, attributes or {})
         raise _unpicklable(qualname, found or ((), obj), error) from error
-    return _sign(_header(body, role, qualname), body, key)
+    header = write_header(body, role=role, qualname=qualname, cloudpickle=_cloudpickle().__version__)
+    return sign(header, body, key)
 
 
 def read_header(data: bytes) -> Header:
     """Return the header of a payload; nothing is unpickled and no signature checked."""
-    return _split(data)[0]
+    return split(data)[0]
 
 
 def unpack(data: bytes, *, key: bytes, role: str | None = None) -> Any:
     """Return what was packed, once signature and Python minor are right.
 
-    Raises PayloadError for bytes that are no payload, SignatureError for those changed or signed by another key,
-    SkewError for those of another Python minor. A missing module stays an ImportError.
+    Raises PayloadError for bytes that are no payload, SignatureError for those changed or signed by another
+    key, SkewError for those of another Python minor. A missing module stays an ImportError.
     """
-    _check_key(key)
-    header, signed, signature, body = _split(data)
-    if not hmac.compare_digest(_signature(signed, body, key), signature):
+    check_key(key)
+    header, signed, found, body = split(data)
+    if not hmac.compare_digest(signature(signed, body, key), found):
         raise SignatureError(
-            f"The payload of {header.qualname!r} was changed or signed with another key: nothing of it was read. "
-            "Submit again from a process that has this machine's key."
+            f"The payload of {header.qualname!r} was changed or signed with another key: "
+            "nothing of it was read. Submit again from a process that has this machine's key."
         )
     if role is not None and header.role != role:
-        raise PayloadError(f"The payload of {header.qualname!r} is a {header.role!r}; a {role!r} was expected.")
-    _check_python(header)
+        raise PayloadError(
+            f"The payload of {header.qualname!r} is a {header.role!r}; a {role!r} was expected."
+        )
+    check_python(header)
     return _load(header, body)
 
 
@@ -115,78 +93,6 @@ def find_unpicklable(obj: object, name: str, *, by_value: Sequence[str] = ()) ->
     """Return the path from `name` to the innermost value that pickle refuses, or None when it takes `obj`."""
     edges = find_culprit(obj, _dumper(by_value, (), {}), {})
     return None if edges is None else render_path(name, edges[0])
-
-
-# -- bytes -------------------------------------------------------------------------------------------------------------
-
-
-def _check_key(key: bytes) -> None:
-    if not key:
-        raise PayloadError("The signing key is empty: a payload is signed with the user's own key.")
-
-
-def _header(body: bytes, role: str, qualname: str) -> bytes:
-    header = Header(
-        role=role,
-        python=_python_minor(),
-        cloudpickle=_cloudpickle().__version__,
-        mlfn=_mlfn_version(),
-        qualname=qualname,
-        size=len(body),
-        sha256=hashlib.sha256(body).hexdigest(),
-    )
-    return json.dumps(asdict(header), sort_keys=True, separators=(",", ":")).encode()
-
-
-def _sign(header: bytes, body: bytes, key: bytes) -> bytes:
-    signed = MAGIC + _LENGTH.pack(len(header)) + header
-    return b"".join((signed, _signature(signed, body, key), body))
-
-
-def _signature(signed: bytes | memoryview, body: bytes | memoryview, key: bytes) -> bytes:
-    mac = hmac.new(key, signed, hashlib.sha256)
-    mac.update(body)
-    return mac.digest()
-
-
-def _split(data: bytes) -> tuple[Header, memoryview, memoryview, memoryview]:
-    view = memoryview(data)
-    if view[: len(MAGIC)] != MAGIC:
-        raise PayloadError("These bytes are not an mlfn payload: they do not start with its magic bytes.")
-    if len(view) < _PREFIX:
-        raise PayloadError(f"The payload ends after {len(view)} bytes, within its header: it was cut off.")
-    (length,) = _LENGTH.unpack(view[len(MAGIC) : _PREFIX])
-    header_end, body_start = _PREFIX + length, _PREFIX + length + _SIGNATURE
-    if length > _HEADER_LIMIT or len(view) < body_start:
-        raise PayloadError(f"The payload has {len(view)} bytes but announces a header of {length}: it is damaged.")
-    header = _parse_header(bytes(view[_PREFIX:header_end]))
-    body = view[body_start:]
-    if len(body) != header.size:
-        raise PayloadError(f"The payload's body has {len(body)} bytes; its header announces {header.size}.")
-    return header, view[:header_end], view[header_end:body_start], body
-
-
-def _parse_header(text: bytes) -> Header:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise PayloadError(f"The payload's header is not JSON ({error}): it is damaged.") from error
-    if not isinstance(values, dict) or values.keys() != _HEADER_TYPES.keys():
-        raise PayloadError(f"The payload's header must have exactly the fields {', '.join(_HEADER_TYPES)}.")
-    for name, kind in _HEADER_TYPES.items():
-        if type(values[name]) is not kind:
-            raise PayloadError(f"The payload's header has {name}={values[name]!r}; a {kind.__name__} was expected.")
-    return Header(**values)
-
-
-def _check_python(header: Header) -> None:
-    here = _python_minor()
-    if header.python != here:
-        raise SkewError(
-            f"{header.qualname!r} was packed by Python {header.python}, and this is Python {here}: code of one minor "
-            f"version does not run on another. Let both be the same: run the worker on Python {header.python} "
-            f'(image="python:{header.python}-slim"), or submit from Python {here}.'
-        )
 
 
 def _load(header: Header, body: memoryview) -> Any:
@@ -197,23 +103,12 @@ def _load(header: Header, body: memoryview) -> Any:
         raise
     except Exception as error:
         raise PayloadError(
-            f"The {header.role} {header.qualname!r} could not be rebuilt here: {type(error).__name__}: {error}. "
-            f"It was packed with cloudpickle {header.cloudpickle}, mlfn {header.mlfn}."
+            f"The {header.role} {header.qualname!r} could not be rebuilt here: "
+            f"{type(error).__name__}: {error}. It was packed with cloudpickle {header.cloudpickle}, mlfn {header.mlfn}."
         ) from error
 
 
-def _python_minor() -> str:
-    return f"{sys.version_info[0]}.{sys.version_info[1]}"
-
-
-@functools.cache
-def _mlfn_version() -> str:
-    import mlfn
-
-    return str(getattr(mlfn, "__version__", "0"))
-
-
-# -- pickling ----------------------------------------------------------------------------------------------------------
+# -- pickling ------------------------------------------------------------------------------------------------
 
 Dump = Callable[[object], bytes]
 
@@ -246,9 +141,10 @@ def _pickler_class() -> Any:
 def _reduce_class(cls: type, reduced: Any) -> Any:
     """Return cloudpickle's reduction of a class by value, mended in two ways; any other as it is.
 
-    cloudpickle 3.1 rebuilds a slotted class with a ``__dict__``: its instances then do not fit the original class.
-    And it sets the members of a class that is there already anew: a class attribute that the worker counts in would
-    start again with every argument, and the caller's own methods be replaced by copies with every result.
+    cloudpickle 3.1 rebuilds a slotted class with a ``__dict__``: its instances then do not fit the original
+    class. And it sets the members of a class that is there already anew: a class attribute that the worker
+    counts in would start again with every argument, and the caller's own methods be replaced by copies with
+    every result.
     """
     if not isinstance(reduced, tuple) or getattr(reduced[-1], "__name__", "") != "_class_setstate":
         return reduced
@@ -311,7 +207,9 @@ def track_class(cls: type, identity: str) -> None:
             by_class[cls], by_id[identity] = identity, cls
 
 
-def _dumper(by_value: Sequence[str], by_reference: Collection[str], attributes: Mapping[str, Collection[str]]) -> Dump:
+def _dumper(
+    by_value: Sequence[str], by_reference: Collection[str], attributes: Mapping[str, Collection[str]]
+) -> Dump:
     def dump(obj: object) -> bytes:
         with io.BytesIO() as file, _travelling_by_value(by_value):
             pickler = _pickler_class()(file, protocol=PROTOCOL)
@@ -328,8 +226,11 @@ def _travelling_by_value(names: Sequence[str]) -> Iterator[None]:
     cloudpickle = _cloudpickle()
     with _by_value_lock:
         already = cloudpickle.list_registry_pickle_by_value()
-        # A module that is not imported cannot be found by reference either: cloudpickle takes its code by value.
-        modules = [sys.modules[name] for name in dict.fromkeys(names) if name in sys.modules and name not in already]
+        # A module that is not imported cannot be found by reference either: cloudpickle takes its code by
+        # value.
+        modules = [
+            sys.modules[name] for name in dict.fromkeys(names) if name in sys.modules and name not in already
+        ]
         added = []
         try:
             for module in modules:
@@ -344,6 +245,6 @@ def _travelling_by_value(names: Sequence[str]) -> Iterator[None]:
 def _unpicklable(name: str, found: tuple[Sequence[Edge], object], cause: Exception) -> UnpicklableError:
     edges, culprit = found
     return UnpicklableError(
-        f"{render_path(name, edges)} cannot travel to a worker: pickle refuses this {type(culprit).__qualname__} "
-        f"({type(cause).__name__}: {cause}). Make it inside the function, or pass what it is made from."
+        f"{render_path(name, edges)} cannot travel to a worker: "
+        f"pickle refuses this {type(culprit).__qualname__} ({type(cause).__name__}: {cause}). Make it inside the function, or pass what it is made from."
     )

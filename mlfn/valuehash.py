@@ -1,7 +1,7 @@
 """Values as digests that are the same in every process, on every machine.
 
-Nothing here pickles, and nothing uses ``id``, ``hash`` or a ``repr`` that could hold an address. Dicts and sets are
-hashed without regard to order; an OrderedDict keeps its own.
+Nothing here pickles, and nothing uses ``id``, ``hash`` or a ``repr`` that could hold an address. Dicts and
+sets are hashed without regard to order; an OrderedDict keeps its own.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def text(value: str) -> bytes:
     return value.encode("utf-8", "surrogatepass")
 
 
-# -- atoms -------------------------------------------------------------------------------------------------------------
+# -- atoms ---------------------------------------------------------------------------------------------------
 
 
 def _float(value: float) -> bytes:
@@ -76,7 +76,7 @@ def is_frozen(value: object) -> bool:
     return type(value) in (tuple, frozenset) and all(is_frozen(item) for item in value)  # type: ignore[attr-defined]
 
 
-# -- plain data --------------------------------------------------------------------------------------------------------
+# -- plain data ----------------------------------------------------------------------------------------------
 
 
 def plain_digest(value: Any, recurse: Recurse) -> bytes | None:
@@ -125,7 +125,9 @@ def _dataclass_parts(value: Any, recurse: Recurse) -> Iterable[bytes]:
 
 def _without_caches(cls: type, state: dict[str, Any]) -> dict[str, Any]:
     """Return an instance's state without cached properties: whether they were read yet must not matter."""
-    cached = {n for base in cls.__mro__ for n, v in vars(base).items() if isinstance(v, functools.cached_property)}
+    cached = {
+        n for base in cls.__mro__ for n, v in vars(base).items() if isinstance(v, functools.cached_property)
+    }
     return {name: item for name, item in state.items() if name not in cached} if cached else state
 
 
@@ -143,7 +145,7 @@ _PLAIN: dict[type, Callable[[Any, Recurse], Iterable[bytes]]] = {
 }
 
 
-# -- arrays and frames: only of libraries that are loaded already ------------------------------------------------------
+# -- arrays and frames: only of libraries that are loaded already --------------------------------------------
 
 
 def array_digest(value: Any, recurse: Recurse) -> bytes | None:
@@ -200,7 +202,7 @@ _LIBRARIES: dict[str, Callable[[Any, Recurse], bytes | None]] = {
 }
 
 
-# -- any other object --------------------------------------------------------------------------------------------------
+# -- any other object ----------------------------------------------------------------------------------------
 
 
 def object_digest(value: Any, recurse: Recurse) -> bytes:

@@ -62,7 +62,9 @@ def packed(value: Any) -> bytes:
 def call(run_python: Callable[..., bytes], function: Any, *arguments: bytes) -> Any:
     captured = capture(function)
     sent = pickle.dumps([captured.payload(KEY), *arguments])
-    return payload.unpack(run_python(WORKER.replace("NAMES", repr(captured.own_modules)), stdin=sent), key=KEY)
+    return payload.unpack(
+        run_python(WORKER.replace("NAMES", repr(captured.own_modules)), stdin=sent), key=KEY
+    )
 
 
 def cell(source: str) -> dict[str, Any]:
@@ -93,7 +95,9 @@ def test_scanning_data_is_cheap_and_ends() -> None:
     assert own_modules_of(ring) == ()
     large = [list(range(10)) for _ in range(100_000)]
     some = large[:5000]
-    ratio = timeit.timeit(lambda: own_modules_of(large), number=1) / timeit.timeit(lambda: own_modules_of(some), number=1)
+    ratio = timeit.timeit(lambda: own_modules_of(large), number=1) / timeit.timeit(
+        lambda: own_modules_of(some), number=1
+    )
     assert ratio < 20
 
 
@@ -115,15 +119,21 @@ def test_a_class_of_a_cell_that_ran_again_comes_back_as_the_latest(run_python: C
     assert [type(result) is spaces[1]["P"] for result in results] == [True, True]
 
 
-def test_classes_that_say_the_same_in_two_modules_stay_two(run_python: Callable[..., bytes], user_modules: Any) -> None:
+def test_classes_that_say_the_same_in_two_modules_stay_two(
+    run_python: Callable[..., bytes], user_modules: Any
+) -> None:
     text = "class Bad(Exception): pass\n"
     one, two = user_modules("bel_one", text), user_modules("bel_two", text)
-    job = user_modules("bel_both", "import bel_one, bel_two\ndef f(x):\n    return bel_one.Bad(), bel_two.Bad()\n")
+    job = user_modules(
+        "bel_both", "import bel_one, bel_two\ndef f(x):\n    return bel_one.Bad(), bel_two.Bad()\n"
+    )
     ((first, second),) = call(run_python, job.f, packed(1))
     assert (type(first), type(second)) == (one.Bad, two.Bad)
 
 
-def test_an_argument_does_not_reset_the_class_that_is_there(run_python: Callable[..., bytes], user_modules: Any) -> None:
+def test_an_argument_does_not_reset_the_class_that_is_there(
+    run_python: Callable[..., bytes], user_modules: Any
+) -> None:
     module = user_modules("bel_items", ITEMS)
     counter = packed(module.Counter())
     assert call(run_python, module.count, counter, counter, counter) == [1, 2, 3]

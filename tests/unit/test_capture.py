@@ -63,7 +63,9 @@ def test_an_installed_function_travels_by_its_name(fn: Any) -> None:
     assert payload.unpack(data, key=KEY) == fn
 
 
-def test_a_declared_function_that_is_installed_unpacks_as_its_raw_function(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_declared_function_that_is_installed_unpacks_as_its_raw_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     raw = textwrap.dedent
     declared = types.SimpleNamespace(__mlfn_function__=raw)
     monkeypatch.setattr(textwrap, "dedent", declared)
@@ -83,8 +85,10 @@ SOURCES = [
     "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\np = P(42)\ndef f():\n    return p.x",
     "import enum\nclass E(enum.Enum):\n    X = 42\ndef f():\n    return E.X.value",
     "import json\ndef f():\n    return json.loads('42')",
-    ("import functools\ndef deco(fn):\n    @functools.wraps(fn)\n    def w():\n        return fn() + 1\n    return w\n"
-    "@deco\ndef f():\n    return 41"),
+    (
+        "import functools\ndef deco(fn):\n    @functools.wraps(fn)\n    def w():\n        return fn() + 1\n    return w\n"
+        "@deco\ndef f():\n    return 41"
+    ),
 ]
 
 
@@ -103,7 +107,9 @@ def test_own_functions_of_any_shape_travel_from_a_notebook_and_from_a_module(
     assert in_worker(run_python, module.f) == "42"
 
 
-def test_own_modules_any_number_of_modules_away_travel_too(run_python: Callable[..., bytes], user_modules: Any) -> None:
+def test_own_modules_any_number_of_modules_away_travel_too(
+    run_python: Callable[..., bytes], user_modules: Any
+) -> None:
     user_modules("cap_pkg.__init__", "import threading\nlock = threading.Lock()\n")
     user_modules("cap_pkg.deep", "from . import lock\nK = 40\ndef deep(x):\n    return x + K\n")
     user_modules("cap_pkg.mid", "from . import deep\ndef mid(x):\n    return deep.deep(x)\n")
@@ -115,7 +121,9 @@ def test_own_modules_any_number_of_modules_away_travel_too(run_python: Callable[
 
 def test_never_the_whole_notebook() -> None:
     notebook = Notebook()
-    notebook.run("import threading\nlock = threading.Lock()\nbig = bytes(10**6)\nK = 1\ndef f():\n    return K")
+    notebook.run(
+        "import threading\nlock = threading.Lock()\nbig = bytes(10**6)\nK = 1\ndef f():\n    return K"
+    )
     assert len(capture(notebook["f"]).payload(KEY)) < 2000
 
 
@@ -158,7 +166,6 @@ def test_a_worker_that_is_used_again_imports_the_text_of_the_newer_function(
     assert run_python(script, stdin=b"%8d" % len(first) + first + second).split() == [b"1", b"22"]
 
 
-
 @pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
 def test_type_hints_can_be_resolved_in_the_worker(
     future: str, run_python: Callable[..., bytes], user_modules: Any
@@ -196,15 +203,22 @@ def test_what_cannot_travel_is_named_by_its_path_when_packed() -> None:
 
 
 def test_what_cannot_travel_is_named_through_annotations_and_own_modules(user_modules: Any) -> None:
-    user_modules("cap_locked", "import threading\nlock = threading.Lock()\nother = threading.Lock()\nclass Never: pass\n")
-    job = user_modules("cap_locking", "import cap_locked\ndef f(x: cap_locked.Never = None):\n    return cap_locked.lock\n")
+    user_modules(
+        "cap_locked",
+        "import threading\nlock = threading.Lock()\nother = threading.Lock()\nclass Never: pass\n",
+    )
+    job = user_modules(
+        "cap_locking", "import cap_locked\ndef f(x: cap_locked.Never = None):\n    return cap_locked.lock\n"
+    )
     with pytest.raises(UnpicklableError, match=r"^f -> cap_locked -> lock cannot travel"):
         capture(job.f).payload(KEY)
 
 
 def test_large_values_are_named_with_their_size() -> None:
     notebook = Notebook()
-    notebook.run("import numpy as np\nrows = np.zeros(2**18)\nsmall = [1]\nclass C: pass\nbox = C()\nbox.t = bytes(2**21)")
+    notebook.run(
+        "import numpy as np\nrows = np.zeros(2**18)\nsmall = [1]\nclass C: pass\nbox = C()\nbox.t = bytes(2**21)"
+    )
     notebook.run("def f(x=rows, *, k='a' * 2**21):\n    return rows, small, box")
     named = dict(capture(notebook["f"]).large)
     assert set(named) == {"f -> x", "f -> k", "f -> rows", "f -> box"}
@@ -220,7 +234,9 @@ def test_the_size_of_a_long_list_is_estimated_from_a_sample() -> None:
     assert estimated_size(ring) < 20_000
 
 
-def test_a_cell_of_a_real_notebook_travels_with_the_helpers_of_other_cells(run_python: Callable[..., bytes]) -> None:
+def test_a_cell_of_a_real_notebook_travels_with_the_helpers_of_other_cells(
+    run_python: Callable[..., bytes],
+) -> None:
     pytest.importorskip("IPython")
     script = """
         import sys
@@ -307,7 +323,16 @@ def test_a_change_of_anything_it_reaches_is_noticed(change: str) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["pass", "OTHER = 1", "RATE = 1", "def unrelated():\n    return 1", "helper(3)", "cached()", "inner()", "change(1)"],
+    [
+        "pass",
+        "OTHER = 1",
+        "RATE = 1",
+        "def unrelated():\n    return 1",
+        "helper(3)",
+        "cached()",
+        "inner()",
+        "change(1)",
+    ],
 )
 def test_anything_else_is_not(change: str) -> None:
     notebook = Notebook()
@@ -329,7 +354,10 @@ def test_calling_it_leaves_the_capture_current() -> None:
 @pytest.mark.parametrize(
     ("source", "change"),
     [
-        ("class F:\n    def __init__(self):\n        self.x = 1\n    def __call__(self):\n        return 1\nf = F()", "f.x = 2"),
+        (
+            "class F:\n    def __init__(self):\n        self.x = 1\n    def __call__(self):\n        return 1\nf = F()",
+            "f.x = 2",
+        ),
         ("import functools\nitems = [1]\nf = functools.partial(len, items)", "items.append(2)"),
         ("class F:\n    x = 1\n    def run(self):\n        return 1\no = F()\nf = o.run", "o.x = 2"),
     ],
@@ -346,7 +374,9 @@ def test_the_state_of_a_callable_that_is_no_function_is_watched(source: str, cha
 def test_a_change_in_another_module_is_noticed(user_modules: Any, tmp_path: Path) -> None:
     lib = user_modules("cap_lib", "def clean(x):\n    return x\nOTHER = 1\n")
     user_modules("cap_text", "K = 1\n", load=False)
-    job = user_modules("cap_job", "import cap_lib\ndef f():\n    import cap_text\n    return cap_lib.clean(1)\n")
+    job = user_modules(
+        "cap_job", "import cap_lib\ndef f():\n    import cap_text\n    return cap_lib.clean(1)\n"
+    )
     captured = capture(job.f)
     lib.OTHER = 2
     job.f()
@@ -373,7 +403,8 @@ def test_captures_made_in_threads_agree() -> None:
     notebook.run(CELLS)
     digests: list[str] = []
     threads = [
-        threading.Thread(target=lambda: digests.append(capture(notebook["f"]).digest.hexdigest)) for _ in range(8)
+        threading.Thread(target=lambda: digests.append(capture(notebook["f"]).digest.hexdigest))
+        for _ in range(8)
     ]
     for thread in threads:
         thread.start()

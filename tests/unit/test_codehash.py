@@ -130,14 +130,20 @@ def test_the_parts_name_what_went_in() -> None:
         "class A:\n    __slots__ = ('x',)\n    def __init__(self):\n        self.x = VALUE\nA_ = A()\ndef f():\n    return A_",
         "class M(type):\n    z = VALUE\nclass A(metaclass=M):\n    pass\ndef f():\n    return A",
         "import functools\n@functools.lru_cache\ndef g():\n    return VALUE\ndef f():\n    return g()",
-        ("import functools\n@functools.singledispatch\ndef g(x):\n    return 1\n@g.register\ndef _(x: int):\n"
-        "    return VALUE\ndef f():\n    return g(1)"),
-        ("import functools\nclass A:\n    @functools.cached_property\n    def g(self):\n        return VALUE\n"
-        "def f():\n    return A()"),
+        (
+            "import functools\n@functools.singledispatch\ndef g(x):\n    return 1\n@g.register\ndef _(x: int):\n"
+            "    return VALUE\ndef f():\n    return g(1)"
+        ),
+        (
+            "import functools\nclass A:\n    @functools.cached_property\n    def g(self):\n        return VALUE\n"
+            "def f():\n    return A()"
+        ),
         "import contextlib\n@contextlib.contextmanager\ndef g():\n    yield VALUE\ndef f():\n    return g()",
         "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int = VALUE\ndef f():\n    return A()",
-        ("from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int = 1\n    def m(self):\n        return VALUE\n"
-        "def f(a: A):\n    return a.x"),
+        (
+            "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int = 1\n    def m(self):\n        return VALUE\n"
+            "def f(a: A):\n    return a.x"
+        ),
         "from dataclasses import dataclass\n@dataclass\nclass A:\n    x: int\na = A(VALUE)\ndef f():\n    return a",
         "import enum\nclass A(enum.Enum):\n    X = VALUE\ndef f():\n    return A.X",
         "from typing import NamedTuple\nclass A(NamedTuple):\n    x: int = VALUE\ndef f():\n    return A()",
@@ -146,11 +152,15 @@ def test_the_parts_name_what_went_in() -> None:
         "TABLE = {'a': [1, {2: (VALUE,)}]}\ndef f():\n    return TABLE['a']",
         "async def g():\n    return VALUE\nasync def f():\n    return await g()",
         "def f(*, k={'a': VALUE}):\n    return k",
-        ("def outer():\n    n = VALUE\n    def deco(fn):\n        def wrapper(*a):\n            return fn(*a) + n\n"
-        "        wrapper.__wrapped__ = fn\n        return wrapper\n    return deco\n@outer()\ndef f(x):\n    return x"),
+        (
+            "def outer():\n    n = VALUE\n    def deco(fn):\n        def wrapper(*a):\n            return fn(*a) + n\n"
+            "        wrapper.__wrapped__ = fn\n        return wrapper\n    return deco\n@outer()\ndef f(x):\n    return x"
+        ),
         "def deco(fn):\n    def wrapper(*a):\n        return fn(*a)\n    return wrapper\n@deco\ndef f(x):\n    return VALUE",
-        ("class Function:\n    def __init__(self, raw):\n        self.__mlfn_function__ = raw\n"
-        "@Function\ndef f(x):\n    return f, VALUE"),
+        (
+            "class Function:\n    def __init__(self, raw):\n        self.__mlfn_function__ = raw\n"
+            "@Function\ndef f(x):\n    return f, VALUE"
+        ),
     ],
 )
 def test_a_value_is_found_wherever_it_is_reached(source: str) -> None:
@@ -207,7 +217,9 @@ def test_a_module_used_as_a_value_counts_whole(user_modules: Any) -> None:
     assert digest(job.f) != first
 
 
-def test_an_import_within_a_function_counts_whether_or_not_it_was_done(user_modules: Any, tmp_path: Path) -> None:
+def test_an_import_within_a_function_counts_whether_or_not_it_was_done(
+    user_modules: Any, tmp_path: Path
+) -> None:
     user_modules("hash_far", "K = 1\n", load=False)
     user_modules("hash_lazy", "import hash_far\ndef go():\n    return hash_far.K\n", load=False)
     job = user_modules("hash_user", "def f():\n    from hash_lazy import go\n    return go()\n")
@@ -222,7 +234,9 @@ def test_an_import_within_a_function_counts_whether_or_not_it_was_done(user_modu
 
 
 def test_installed_code_counts_by_name_alone() -> None:
-    assert hexdigest("import math\ndef f():\n    return math.pi", math=math) != hexdigest("def f():\n    return 3")
+    assert hexdigest("import math\ndef f():\n    return math.pi", math=math) != hexdigest(
+        "def f():\n    return 3"
+    )
     parts = digest(define("import json, pandas\ndef f():\n    return json.dumps(pandas)")).parts
     assert parts == ("f",)
 
@@ -254,7 +268,9 @@ def test_bytecode_follows_attributes_and_imports_too(user_modules: Any) -> None:
     assert "hash_bare" in digest(space["g"]).parts
 
 
-def test_a_file_edited_since_its_import_is_not_taken_for_the_code_that_runs(user_modules: Any, tmp_path: Path) -> None:
+def test_a_file_edited_since_its_import_is_not_taken_for_the_code_that_runs(
+    user_modules: Any, tmp_path: Path
+) -> None:
     job = user_modules("hash_edited", "def f(x):\n    return x + 1\n")
     path = tmp_path / "project" / "hash_edited.py"
     path.write_text("def f(x):\n    return x + 2  # edited\n")
@@ -276,7 +292,9 @@ def test_lambdas_on_one_line_are_told_apart() -> None:
     first, second, nested, same = (digest(fn) for fn in pair)
     assert len({first.hexdigest, second.hexdigest, nested.hexdigest, digest(pair[2]()).hexdigest}) == 4
     assert same.hexdigest == first.hexdigest
-    if hasattr(types.CodeType, "co_positions"):  # from Python 3.11: before, such lambdas have no certain source
+    if hasattr(
+        types.CodeType, "co_positions"
+    ):  # from Python 3.11: before, such lambdas have no certain source
         assert {d.origin for d in (first, second, nested)} == {"source"}
 
 
@@ -290,7 +308,10 @@ def test_functions_that_pytest_rewrote_have_a_source() -> None:
 
 
 def test_an_attribute_that_a_module_makes_when_asked_counts(user_modules: Any) -> None:
-    user_modules("hash_made", "K = 1\ndef __getattr__(name):\n    if name == 'made':\n        return K\n    raise AttributeError(name)\n")
+    user_modules(
+        "hash_made",
+        "K = 1\ndef __getattr__(name):\n    if name == 'made':\n        return K\n    raise AttributeError(name)\n",
+    )
     job = user_modules("hash_asks", "import hash_made\ndef f():\n    return hash_made.made\n")
     first = digest(job.f)
     sys.modules["hash_made"].K = 2  # type: ignore[attr-defined]
@@ -302,7 +323,10 @@ def test_a_cell_defined_again_has_its_own_source() -> None:
 
 
 def test_future_imports_do_not_hide_the_source() -> None:
-    assert digest(define("from __future__ import annotations\ndef f(x: int) -> str:\n    return x")).origin == "source"
+    assert (
+        digest(define("from __future__ import annotations\ndef f(x: int) -> str:\n    return x")).origin
+        == "source"
+    )
 
 
 def test_an_annotations_own_class_counts_quoted_or_not() -> None:
@@ -562,7 +586,11 @@ def test_a_script_run_and_imported_has_one_digest(tmp_path: Path) -> None:
     assert ask(folder, seed="0", cwd=tmp_path)[0] == ask(folder, seed="1", cwd=tmp_path, script=as_main)[0]
 
 
-OTHERS = [p for v in ("3.10.13", "3.12.1", "3.13.0") if (p := Path.home() / f".pyenv/versions/{v}/bin/python").exists()]
+OTHERS = [
+    p
+    for v in ("3.10.13", "3.12.1", "3.13.0")
+    if (p := Path.home() / f".pyenv/versions/{v}/bin/python").exists()
+]
 
 
 @pytest.mark.skipif(not OTHERS, reason="no other Python here")
@@ -576,13 +604,19 @@ def test_ordinary_functions_have_one_digest_on_all_python_minors(tmp_path: Path)
 # -- properties ----------------------------------------------------------------------------------------------
 
 names = st.sampled_from(["a", "b", "c", "total"])
-atoms = st.integers(-9, 9).map(str) | st.floats(0, 9, allow_nan=False).map(repr) | st.text("xy'", max_size=3).map(repr)
+atoms = (
+    st.integers(-9, 9).map(str)
+    | st.floats(0, 9, allow_nan=False).map(repr)
+    | st.text("xy'", max_size=3).map(repr)
+)
 expressions = st.recursive(
     names | atoms,
-    lambda e: st.tuples(e, st.sampled_from(["+", "*", "==", "and"]), e).map(lambda t: f"({t[0]} {t[1]} {t[2]})")
-    | e.map(lambda x: f"[{x} for a in b]")
-    | e.map(lambda x: f"(lambda c: {x})")
-    | st.tuples(e, e).map(lambda t: f"{{{t[0]}: {t[1]}}}"),
+    lambda e: (
+        st.tuples(e, st.sampled_from(["+", "*", "==", "and"]), e).map(lambda t: f"({t[0]} {t[1]} {t[2]})")
+        | e.map(lambda x: f"[{x} for a in b]")
+        | e.map(lambda x: f"(lambda c: {x})")
+        | st.tuples(e, e).map(lambda t: f"{{{t[0]}: {t[1]}}}")
+    ),
     max_leaves=6,
 )
 statements = st.lists(st.tuples(names, expressions), min_size=1, max_size=4)
@@ -642,7 +676,9 @@ def test_plain_values_share_a_digest_only_when_equal_in_value_and_type(one: Any,
 # -- whose module --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["os", "json.decoder", "builtins", "sys", "numpy", "pandas.core", "mlfn", "mlfn.payload"])
+@pytest.mark.parametrize(
+    "name", ["os", "json.decoder", "builtins", "sys", "numpy", "pandas.core", "mlfn", "mlfn.payload"]
+)
 def test_installed_modules_are_not_own(name: str) -> None:
     assert not is_own_module(name)
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlfn import payload
+from mlfn import envelope, payload
 from mlfn.errors import PayloadError, SignatureError, SkewError, UnpicklableError
 
 KEY = b"k" * 32
@@ -66,7 +66,9 @@ def main_module() -> types.ModuleType:
     return module
 
 
-def round_trip(run_python: Callable[..., bytes], function: Any, args: tuple[Any, ...], names: list[str]) -> Any:
+def round_trip(
+    run_python: Callable[..., bytes], function: Any, args: tuple[Any, ...], names: list[str]
+) -> Any:
     sent = pack((function, args), by_value=names)
     answer = run_python(WORKER.format(names=names), stdin=sent)
     return payload.unpack(answer, key=KEY, role="result")
@@ -114,7 +116,7 @@ def test_arbitrary_bytes_are_refused(data: bytes) -> None:
     with pytest.raises(PayloadError):
         payload.read_header(data)
     with pytest.raises(PayloadError):
-        payload.read_header(payload.MAGIC + data)
+        payload.read_header(envelope.MAGIC + data)
 
 
 def test_another_key_is_refused_before_the_body_is_read() -> None:
@@ -136,8 +138,8 @@ def test_another_role_is_refused() -> None:
 
 
 def test_another_python_minor_is_refused_naming_both_and_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    here = payload._python_minor()
-    monkeypatch.setattr(payload, "_python_minor", lambda: "3.99")
+    here = envelope._python_minor()
+    monkeypatch.setattr(envelope, "_python_minor", lambda: "3.99")
     data = pack(Canary())
     monkeypatch.undo()
     fired.clear()
@@ -151,7 +153,7 @@ def test_a_header_with_other_fields_or_types_is_refused(change: dict[str, Any]) 
     header = {**dataclasses.asdict(payload.read_header(pack(1))), **change}
     text = json.dumps(header).encode()
     with pytest.raises(PayloadError):
-        payload.read_header(payload.MAGIC + len(text).to_bytes(4, "big") + text + bytes(32))
+        payload.read_header(envelope.MAGIC + len(text).to_bytes(4, "big") + text + bytes(32))
 
 
 @settings(max_examples=50)
@@ -196,7 +198,9 @@ def test_a_body_that_cannot_be_rebuilt_says_so() -> None:
 def test_an_own_module_travels_as_code_to_a_process_without_it(
     run_python: Callable[..., bytes], user_modules: Any
 ) -> None:
-    module = user_modules("own_math", "FACTOR = 3\ndef helper(x): return x * FACTOR\ndef f(x): return helper(x) + 1")
+    module = user_modules(
+        "own_math", "FACTOR = 3\ndef helper(x): return x * FACTOR\ndef f(x): return helper(x) + 1"
+    )
     assert round_trip(run_python, module.f, (2,), ["own_math"]) == 7
 
 
@@ -274,7 +278,9 @@ def test_a_module_object_travels_with_the_named_attributes_alone(
     run_python: Callable[..., bytes], user_modules: Any
 ) -> None:
     user_modules("own_lib", "import threading\nlock = threading.Lock()\ndef clean(x): return x.strip()")
-    module = user_modules("own_job", "import own_lib\ndef f(x): return own_lib.clean(x), hasattr(own_lib, 'lock')")
+    module = user_modules(
+        "own_job", "import own_lib\ndef f(x): return own_lib.clean(x), hasattr(own_lib, 'lock')"
+    )
     names = ["own_lib", "own_job"]
     sent = pack((module.f, (" a ",)), by_value=names, attributes={"own_lib": ["clean"]})
     answer = run_python(WORKER.format(names=names), stdin=sent)
