@@ -166,7 +166,7 @@ class _Walker:
     def _function(self, fn: types.FunctionType) -> bytes:
         registry = getattr(fn, "registry", None)
         if isinstance(registry, types.MappingProxyType) and hasattr(fn, "dispatch"):
-            return combine("singledispatch", self.value(dict(registry)))
+            return self._singledispatch(fn, registry)
         module = fn.__globals__.get("__name__")
         if not is_own_module(module) and not self._is_installed_root(fn):
             # An installed decorator's wrapper: what it closes over may be the user's.
@@ -187,6 +187,12 @@ class _Walker:
             *self._references(fn, form),
             *self._imports(form.imports, fn.__globals__),
         )
+
+    def _singledispatch(self, fn: types.FunctionType, registry: Any) -> bytes:
+        # Its closure holds caches besides; the registry is what it does.
+        self._note_own(fn.__module__)
+        self._note_values(fn.__qualname__, {"registry": registry})
+        return combine("singledispatch", self.value(registry))
 
     def _is_installed_root(self, fn: types.FunctionType) -> bool:
         """Return whether `fn` is the function asked about, defined in an installed module and no wrapper."""

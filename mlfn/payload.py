@@ -102,9 +102,10 @@ def _load(header: Header, body: memoryview) -> Any:
         # The worker has words of its own for a missing module and for memory.
         raise
     except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
         raise PayloadError(
-            f"The {header.role} {header.qualname!r} could not be rebuilt here: "
-            f"{type(error).__name__}: {error}. It was packed with cloudpickle {header.cloudpickle}, mlfn {header.mlfn}."
+            f"The {header.role} {header.qualname!r} could not be rebuilt here ({reason}). "
+            f"It was packed with cloudpickle {header.cloudpickle}, mlfn {header.mlfn}."
         ) from error
 
 
@@ -244,7 +245,8 @@ def _travelling_by_value(names: Sequence[str]) -> Iterator[None]:
 
 def _unpicklable(name: str, found: tuple[Sequence[Edge], object], cause: Exception) -> UnpicklableError:
     edges, culprit = found
+    kind = type(culprit).__qualname__
     return UnpicklableError(
-        f"{render_path(name, edges)} cannot travel to a worker: "
-        f"pickle refuses this {type(culprit).__qualname__} ({type(cause).__name__}: {cause}). Make it inside the function, or pass what it is made from."
+        f"{render_path(name, edges)} cannot travel to a worker: pickle refuses this {kind} "
+        f"({type(cause).__name__}: {cause}). Make it inside the function, or pass what it is made from."
     )

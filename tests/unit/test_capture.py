@@ -282,8 +282,11 @@ CELLS = """
     @functools.lru_cache
     def cached():
         return 1
+    @functools.singledispatch
+    def single(x):
+        return 1
     def f(x=None, *, opts={"a": 1}):
-        return helper(x), TABLE, config.limit, inner(), cached(), later()
+        return single(x), helper(x), TABLE, config.limit, inner(), cached(), later()
 """
 
 
@@ -309,7 +312,7 @@ CELLS = """
         "def cached():\n    return 2",
         "def later():\n    return 1",
         "del RATE",
-        "len = 3; helper = None",
+        "single.register(int, lambda x: 2)",
     ],
 )
 def test_a_change_of_anything_it_reaches_is_noticed(change: str) -> None:
