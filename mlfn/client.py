@@ -14,7 +14,7 @@ from typing import Any
 
 from mlfn import settings as settings_module
 from mlfn.artifacts import ArtifactStore
-from mlfn.capture import own_modules_of
+from mlfn.capture.belongings import own_modules_of
 from mlfn.codec import Codec
 from mlfn.dispatch import NOBODY, Dispatcher, Ticket
 from mlfn.errors import RunLostError, StorageError
@@ -191,7 +191,7 @@ class Client:
 
     def _take_worker(self, row: WorkerRow, held: list[RunRecord]) -> None:
         plans = {record.id: self.store.plan(record.plan) for record in held}
-        place = plans[held[0].id]["place"] if held else {"name": "local", "options": {}}
+        place: dict[str, Any] = plans[held[0].id]["place"] if held else {"name": "local", "options": {}}
         self.dispatcher(place["name"], place["options"]).adopt(row, [(record, plans[record.id]) for record in held])
 
     def _lose(self, record: RunRecord) -> None:

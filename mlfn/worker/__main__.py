@@ -19,8 +19,8 @@ from mlfn import payload, user_context
 from mlfn.artifacts import ArtifactStore
 from mlfn.codec import Codec
 from mlfn.execution import Calling, Task, execute, resolve_secrets
-from mlfn.worker.mailbox import PACKETS, Inbox
 from mlfn.worker.journal import Journal
+from mlfn.worker.mailbox import PACKETS, Inbox
 from mlfn.worker.output import captured_output, prepare_streams
 
 # What numeric libraries read, when they are imported, to choose their number of threads.

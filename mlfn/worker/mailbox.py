@@ -41,7 +41,7 @@ class Outbox:
 
     def take_back(self) -> list[dict[str, Any]]:
         """Return what the worker has not taken, and now never will."""
-        taken = []
+        taken: list[dict[str, Any]] = []
         while True:
             try:
                 packet = self.theirs.recv(_LARGEST + 1024, socket.MSG_DONTWAIT)
