@@ -14,7 +14,7 @@ from typing import Any
 
 from mlfn import settings as settings_module
 from mlfn.artifacts import ArtifactStore
-from mlfn.capture import own_modules_of
+from mlfn.capture.belongings import own_modules_of
 from mlfn.codec import Codec
 from mlfn.dispatch import NOBODY, Dispatcher, Ticket
 from mlfn.errors import RunLostError, StorageError
@@ -25,6 +25,7 @@ from mlfn.settings import Settings
 from mlfn.spec.record import Reason, RunRecord, RunState
 from mlfn.store import open_store
 from mlfn.store.changes import Adopted, CancelRequested, Finished
+from mlfn.store.reading import WorkerRow
 from mlfn.store.sql import SqlStore
 from mlfn.verdict import failed
 
@@ -176,23 +177,28 @@ class Client:
 
     def _take_over(self, dead: str) -> None:
         self.register()
-        records = {record.worker: record for record in self.store.unfinished(dead) if record.state is RunState.RUNNING}
+        running = [record for record in self.store.unfinished(dead) if record.state is RunState.RUNNING]
         for row in self.store.workers(dead):
-            record = records.pop(row.id, None)
-            if record is None:
-                taken = self.store.take_worker(row.id, client=self.id, former=dead)
-            else:
-                taken = self._adopt(record, worker=row.id)
-            if not taken:
-                continue
-            plan = self.store.plan(record.plan) if record is not None else None
-            place: Mapping[str, Any] = plan["place"] if plan else {"name": "local", "options": {}}
-            self.dispatcher(place["name"], place["options"]).adopt(row, record, plan)
-        for record in records.values():
+            held = [record for record in running if record.worker == row.id]
+            if self._takes(row, held, former=dead):
+                running = [record for record in running if record not in held]
+                self._take_worker(row, held)
+        for record in running:
             if self._adopt(record):  # else another client has it, with its worker
                 self._lose(record)
         if not self.store.unfinished(dead) and not self.store.workers(dead):
             self.store.remove_client(dead)
+
+    def _takes(self, row: WorkerRow, held: list[RunRecord], *, former: str) -> bool:
+        """Become the one who reads a worker's journal and sees its runs through, both or neither."""
+        if not held:
+            return self.store.take_worker(row.id, client=self.id, former=former)
+        return any(self.store.apply([Adopted(record.id, self.id, former, now(), row.id) for record in held]))
+
+    def _take_worker(self, row: WorkerRow, held: list[RunRecord]) -> None:
+        plans = {record.id: self.store.plan(record.plan) for record in held}
+        place: dict[str, Any] = plans[held[0].id]["place"] if held else {"name": "local", "options": {}}
+        self.dispatcher(place["name"], place["options"]).adopt(row, [(record, plans[record.id]) for record in held])
 
     def _lose(self, record: RunRecord) -> None:
         """End a run whose dead client was itself where it ran (inline), or whose worker was already buried."""
@@ -200,8 +206,8 @@ class Client:
         outcome = failed(Reason.LOST, RunLostError(text))
         self.store.apply([Finished(record.id, record.attempt, outcome, now())])
 
-    def _adopt(self, record: RunRecord, *, worker: str | None = None) -> bool:
-        return bool(self.store.apply([Adopted(record.id, self.id, record.owner or NOBODY, now(), worker)])[0])
+    def _adopt(self, record: RunRecord) -> bool:
+        return bool(self.store.apply([Adopted(record.id, self.id, record.owner or NOBODY, now())])[0])
 
 
 def _lives(row: tuple[str, str, int, str, float]) -> bool:

@@ -27,6 +27,7 @@ class Orphan:
         self._lapse = lapse
         self._kill_at: float | None = None
         self._stopped = False
+        self._left = False  # it wrote that it is about to end: as good a witness as a heartbeat that lapsed
 
     def news(self) -> list[Report]:
         """Return what the journal has new, and `Gone` once process and heartbeat agree."""
@@ -52,7 +53,7 @@ class Orphan:
 
     def _is_over(self, state: str) -> bool:
         if state == "gone":
-            return self._kill_at is not None or self._lapsed()
+            return self._kill_at is not None or self._left or self._lapsed()
         if state == "elsewhere":
             # Nobody here can look for the process: its own beat, where it can be seen, has to be long silent, or a
             # user has to want the end of it.
@@ -67,6 +68,7 @@ class Orphan:
         reports = read_reports(self.id, self._folder / "journal", self._consumed)
         if reports:
             self._consumed = reports[-1].consumed
+            self._left = reports[-1].events[-1]["event"] == "left"
         return [*reports]
 
     def _lapsed(self) -> bool:

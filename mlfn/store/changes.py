@@ -111,6 +111,14 @@ class Requeued:
 
 
 @dataclass(frozen=True)
+class TakenBack:
+    """running -> pending, as if the attempt had never been claimed: its worker did not begin it and never will."""
+
+    run: str
+    attempt: int
+
+
+@dataclass(frozen=True)
 class Withdrawn:
     """pending -> terminal: cancelled, or failed before it could start."""
 
@@ -148,6 +156,7 @@ Change = (
     | Progressed
     | Finished
     | Requeued
+    | TakenBack
     | Withdrawn
     | CancelRequested
     | Adopted
@@ -163,6 +172,7 @@ NAMES = {
     Progressed: "progress",
     Finished: "finished",
     Requeued: "requeued",
+    TakenBack: "taken_back",
     Withdrawn: "withdrawn",
     CancelRequested: "cancel",
     Adopted: "adopted",

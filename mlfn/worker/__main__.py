@@ -1,4 +1,4 @@
-"""``python -m mlfn.worker FD FOLDER``: take tasks from a socket, run them one after the other, journal what happens."""
+"""``python -m mlfn.worker CONTROL PACKETS FOLDER``: take tasks, run them one after the other, journal what happens."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from mlfn.artifacts import ArtifactStore
 from mlfn.codec import Codec
 from mlfn.errors import StorageError
 from mlfn.execution import Calling, Task, execute, resolve_secrets
-from mlfn.worker.frames import receive_frame
 from mlfn.worker.journal import Journal
+from mlfn.worker.mailbox import PACKETS, Inbox
 from mlfn.worker.output import captured_output, prepare_streams
 
 # What numeric libraries read, when they are imported, to choose their number of threads.
@@ -39,10 +39,10 @@ _THREAD_VARIABLES = (
 class Worker:
     """One process, bound to one plan, running one task at a time."""
 
-    def __init__(self, sock: socket.socket, folder: Path) -> None:
-        self._sock = sock
+    def __init__(self, control: socket.socket, packets: socket.socket, folder: Path) -> None:
+        self._inbox = Inbox(packets, control, folder)
         self._folder = folder
-        self._journal = Journal(folder / "journal", sock)
+        self._journal = Journal(folder / "journal", control)
         self._in_handler = False
         self._terminated = False
         self._function: Callable[..., Any] | None = None
@@ -52,11 +52,12 @@ class Worker:
     def serve(self) -> None:
         """Take messages until the place hangs up."""
         signal.signal(signal.SIGTERM, self._on_terminate)
-        while (message := receive_frame(self._sock)) is not None:
+        while (message := self._inbox.receive()) is not None:
             if message["op"] == "bind":
                 self._bind(message)
             else:
                 self._run(Task(**message["task"]))
+        self._journal.send({"event": "left", "run": "", "attempt": 0, "time": time.time()})
 
     def _on_terminate(self, *_: object) -> None:
         self._terminated = True
@@ -154,8 +155,10 @@ def main() -> None:
     """Start from the command line that the place wrote."""
     prepare_streams()
     user_context.in_worker = True
-    with socket.socket(fileno=int(sys.argv[1])) as sock:
-        Worker(sock, Path(sys.argv[2])).serve()
+    control = socket.socket(fileno=int(sys.argv[1]))
+    packets = socket.socket(socket.AF_UNIX, PACKETS, fileno=int(sys.argv[2]))
+    with control, packets:
+        Worker(control, packets, Path(sys.argv[3])).serve()
     _end_group()
 
 
