@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +18,7 @@ from mlfn.artifacts import ArtifactStore
 from mlfn.capture.belongings import own_modules_of
 from mlfn.codec import Codec
 from mlfn.dispatch import NOBODY, Dispatcher, Ticket
-from mlfn.errors import RunLostError, StorageError
+from mlfn.errors import NotFoundError, RunLostError, StorageError
 from mlfn.identity import ProcessIdentity, identify, new_id, now
 from mlfn.places.base import Surroundings
 from mlfn.registry import place_class
@@ -72,7 +73,9 @@ class Client:
                     heartbeat=self.settings.heartbeat,
                 )
                 member = place_class(place)(surroundings, **options)
-                self._dispatchers[name] = Dispatcher(self.store, member, client=self.id, logs=self.folder / "logs")
+                self._dispatchers[name] = Dispatcher(
+                    self.store, member, client=self.id, logs=self.folder / "logs", rescue=self._rescue
+                )
             return self._dispatchers[name]
 
     def warm(self, place: str, options: Mapping[str, Any]) -> None:
@@ -151,17 +154,28 @@ class Client:
 
     def carry_on(self, record: RunRecord) -> Ticket | None:
         """See a run through whose owner is dead; None when it needs nobody, or somebody else was quicker."""
-        if record.state.is_terminal or (ticket := self.ticket(record.id)) is not None:
-            return None if record.state.is_terminal else ticket
+        if record.state.is_terminal:
+            return None
+        if (ticket := self.ticket(record.id)) is not None:
+            ticket.ours = True  # somebody here asks for it: should it be tried again, then here
+            return ticket
         self.register()
         if record.state is RunState.RUNNING:
             return self.ticket(record.id)  # `reconcile` took it over, or somebody else did
         if record.owner != self.id and not self._adopt(record):
             return None
         for parent in _parents(record):
-            self.carry_on(self.store.get_run(parent))
+            with suppress(NotFoundError):  # removed: dispatch fails the run, naming it
+                self.carry_on(self.store.get_run(parent))
         plan = self.store.plan(record.plan)
         return self.dispatcher(plan["place"]["name"], plan["place"]["options"]).resume(record, plan)
+
+    def _rescue(self, run: str) -> None:
+        """Carry on a run that others wait for, if its owner is dead."""
+        with suppress(NotFoundError):
+            if not self.owner_lives(self.store.get_run(run).owner):
+                self.reconcile()
+                self.carry_on(self.store.get_run(run))
 
     def unfinished(self) -> list[Ticket]:
         """Return the runs that this process started and that are not terminal."""

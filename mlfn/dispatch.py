@@ -48,6 +48,7 @@ from mlfn.verdict import failed, of_exit, retry_of, terminated, waits_before_ret
 logger = logging.getLogger(__name__)
 _TICK = 0.25  # seconds between looks at cancel requests and at other processes' runs
 _BEAT = 5.0
+_RESCUE = 1.0  # seconds between looks at whether those live who see through what runs here wait for
 _QUEUED_SECONDS = 0.02  # how much work may wait at a worker, as far as one can tell
 _MOST_QUEUED = 8
 _LONG = 3600.0
@@ -88,8 +89,11 @@ class Ticket:
 class Dispatcher:
     """The runs that this process submits to one place, and the thread that sees them through."""
 
-    def __init__(self, store: SqlStore, place: Place, *, client: str, logs: Path) -> None:
+    def __init__(
+        self, store: SqlStore, place: Place, *, client: str, logs: Path, rescue: Callable[[str], None]
+    ) -> None:
         self._store = store
+        self._rescue = rescue  # sees to it that somebody sees a run through
         self._place = place
         self._client = client
         self._logs = logs
@@ -110,6 +114,7 @@ class Dispatcher:
         self._order = itertools.count()
         self._next_tick = 0.0
         self._next_beat = 0.0
+        self._next_rescue = 0.0
         self._roused = False
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -522,6 +527,10 @@ class Dispatcher:
         for parent in [parent for parent in self._waiting if parent not in self._tickets]:
             for child in self._waiting.pop(parent):
                 self._admit(child)
+        if moment >= self._next_rescue:
+            self._next_rescue = moment + _RESCUE
+            for parent in self._waiting.keys() - self._tickets.keys():
+                self._rescue(parent)
         if moment >= self._next_beat:
             self._next_beat = moment + _BEAT
             self._store.register_client(self._client, identify(os.getpid()), time=now())
