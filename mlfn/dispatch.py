@@ -283,7 +283,7 @@ class Dispatcher:
                 ticket.started = time_
                 self._set_deadline(ticket)
         elif what == "finished" and ticket is not None and ticket.attempt == attempt:
-            outcome = outcome_from_json(event)
+            outcome = _outcome(event, ticket.name)
             self._note_pace(ticket, time_)
             if ticket.cause is not None:
                 ticket.reported = (outcome, time_)  # its worker was told to end: the end counts once that is gone
@@ -632,6 +632,14 @@ def _ticket_of(record: RunRecord, *, retries: int) -> Ticket:
         attempt=record.attempt,
         retries=retries,
     )
+
+
+def _outcome(event: Mapping[str, Any], name: str) -> Outcome:
+    try:
+        return outcome_from_json(event)
+    except (KeyError, TypeError, ValueError) as error:  # a run must not go on for ever because of how it ended
+        text = f"{name} ended, but what its worker said of it makes no sense ({error!r}); run one version of mlfn on both sides."
+        return failed(Reason.ERROR, errors.RunError(text))
 
 
 def _as_mlfn(error: Exception) -> errors.MlfnError:

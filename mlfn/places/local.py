@@ -146,6 +146,9 @@ class LocalPlace:
                 process.awaited_exit_code()
                 remove_folder(process.folder)
         self._processes.clear()
+        self._selector.close()
+        self._wake_in.close()
+        self._wake_out.close()
 
     def _idle(self, digest: str, environ: int) -> WorkerProcess | None:
         for process in self._bound(digest):

@@ -71,7 +71,9 @@ class RemoteFailure:
     def to_json(self) -> dict[str, Any]:
         """Return the fields that are set, as plain JSON."""
         values = {key: list(value) if key == "bases" else value for key, value in vars(self).items()}
-        return {key: value for key, value in values.items() if value not in (None, "", [])}
+        return {
+            key: value for key, value in values.items() if key in ("type", "message") or value not in (None, "", [])
+        }
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RemoteFailure:
