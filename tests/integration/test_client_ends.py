@@ -1,0 +1,133 @@
+"""What becomes of runs when their client ends: in order, by an error, by ctrl-C, by kill -9; on the newest Python too."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.ledger import Stage, audit, wait_until
+
+SCRIPT = """
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import mlfn
+
+@mlfn.function(name="work")
+def work(i: int, ledger: str, ctx: mlfn.Context) -> int:
+    note(ledger, "start", ctx)
+    if i == 0:
+        while not Path(ledger + ".go").exists():
+            time.sleep(0.005)
+    note(ledger, "end", ctx)
+    return i
+
+@mlfn.function(name="endless")
+def endless(ledger: str, ctx: mlfn.Context):
+    note(ledger, "start", ctx)
+    try:
+        while True:
+            time.sleep(0.01)
+    finally:
+        note(ledger, "finally", ctx)
+
+ledger, how = sys.argv[1:]
+if how == "finish":
+    Path(ledger + ".go").touch()
+    runs = mlfn.runs()
+    mlfn.wait(runs)
+    print(sorted(run.result() for run in runs))
+elif how == "look":
+    print(sorted(str(run.state) for run in mlfn.runs()))
+elif how == "ctrl-c":
+    run = endless.submit(ledger)
+    pending = endless.with_options(cpu=1000).submit(ledger)
+    print("submitted", flush=True)
+    run.result()
+else:
+    kept = [work.submit(i, ledger) for i in range(4)]
+    print("submitted", flush=True)
+    while not Path(ledger).exists():
+        time.sleep(0.005)
+    if how == "error":
+        Path(ledger + ".go").touch()
+        raise RuntimeError("on purpose")
+    if how == "exit":
+        Path(ledger + ".go").touch()
+        sys.exit(5)
+    if how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    Path(ledger + ".go").touch()
+"""
+
+
+
+
+@pytest.fixture
+def stage(tmp_path):
+    return Stage(tmp_path, SCRIPT, heartbeat=0.2, max_workers=2)
+
+
+def states(stage):
+    return [state for (state,) in stage.query("SELECT state FROM runs ORDER BY seq")]
+
+
+@pytest.mark.parametrize(("how", "code"), [("end", 0), ("error", 1), ("exit", 5)])
+def test_a_client_that_ends_waits_for_what_it_submitted(stage, how, code):
+    stage.run(how, code=code)
+
+    assert states(stage) == ["succeeded"] * 4
+    audit(stage, runs=4, once=["work"])
+    assert stage.query("SELECT count(*) FROM clients") == [(0,)]
+    assert stage.query("SELECT count(*) FROM workers") == [(0,)]
+    assert list((stage.data / "workers").iterdir()) == []
+
+
+def test_ctrl_c_cancels_and_waits_until_that_is_confirmed(stage):
+    process = stage.start("ctrl-c")
+    process.stdout.readline()
+    wait_until(stage.entries)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+
+    assert process.returncode != 0
+    assert states(stage) == ["cancelled", "cancelled"]
+    assert [what for what, *_ in stage.entries()] == ["start", "finally"]
+    assert stage.workers() == []
+    audit(stage, runs=2)
+
+
+def test_ctrl_c_while_the_client_waits_at_its_end_cancels_too(tmp_path):
+    script = SCRIPT.replace("    run.result()\n", "")
+    stage = Stage(tmp_path, script, heartbeat=0.2)
+    process = stage.start("ctrl-c")
+    wait_until(stage.entries)
+    for line in process.stderr:  # "mlfn: waiting for 2 runs to end (ctrl-C cancels)"
+        if "waiting for" in line:
+            break
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+
+    assert states(stage) == ["cancelled", "cancelled"]
+    audit(stage, runs=2)
+
+
+def test_after_kill_9_what_ran_is_adopted_and_what_was_pending_waits_for_somebody(stage):
+    stage.run("kill", code=-signal.SIGKILL)
+    (stage.folder / "ledger.go").touch()
+    wait_until(lambda: not stage.workers())
+    begun = {run for what, run, *_ in stage.entries() if what == "start"}
+
+    stage.run("look")
+    assert {run for what, run, *_ in stage.entries() if what == "start"} == begun, "a listing starts nothing"
+
+    assert stage.run("finish").strip() == "[0, 1, 2, 3]"
+    audit(stage, runs=4, once=["work"])
