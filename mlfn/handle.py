@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
@@ -189,7 +190,8 @@ class Run(Generic[R]):
                 over.set_result(None)
 
         def tell(_: object) -> None:
-            loop.call_soon_threadsafe(settle)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle)
 
         self.add_done_callback(tell)
         await over
@@ -223,7 +225,11 @@ class Run(Generic[R]):
         return path if path is not None and path.exists() else None
 
     def __repr__(self) -> str:
-        return f"<mlfn.Run {self.id[:8]} {self.name} {self.state}>"
+        try:
+            state = self.state
+        except MlfnError:  # a repr must not fail: what was last known is shown
+            state = self._record.state
+        return f"<mlfn.Run {self.id[:8]} {self.name} {state}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Run) and other.id == self.id
@@ -346,6 +352,11 @@ class OutputReference:
 
     def _find(self) -> Output | None:
         return next((output for output in self.run._outputs() if output.key == self.key), None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "an output of a run travels only as a parameter of its own; inside another value pass its .value"
+        )
 
     def __repr__(self) -> str:
         return f"<output {self.key!r} of run {self.run.id[:8]}>"

@@ -19,6 +19,7 @@ from mlfn.inputs import DataItem
 from mlfn.planner import Plan, as_text
 from mlfn.registry import place_class
 from mlfn.secrets import Secret
+from mlfn.signature import existing_input
 from mlfn.spec.canonical import canonical
 from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
 from mlfn.store.changes import (
@@ -55,9 +56,16 @@ def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Ru
     for name in params:
         if name not in body["accepts"] and body["shape"]["varkw"] is None:
             raise ParameterError(f"{record.name}() has no parameter {name!r}: {nearest(name, body['accepts'])}")
+    params = {name: _as_input(record.name, name, value, body["inputs"].get(name)) for name, value in params.items()}
     client.register()
     submitted = _submitted(client, record.plan, body, params, labels=record.labels, same=record.params)
     return _start(client, submitted, body, lambda: _stored_function(client, body))
+
+
+def _as_input(function: str, name: str, value: Any, kind: str | None) -> Any:
+    if isinstance(value, str) and kind is not None:
+        value = DataItem(value)
+    return existing_input(value, kind, f"{function}({name}=...)") if isinstance(value, DataItem) else value
 
 
 def tell_limits(plan: Plan) -> None:

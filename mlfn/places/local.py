@@ -24,6 +24,7 @@ from mlfn.places.base import Gone, Report, Reported, Room, Surroundings, Unavail
 from mlfn.places.devices import visible_gpus
 from mlfn.places.environments import Environments
 from mlfn.places.orphans import Orphan, last_beat
+from mlfn.secrets import Secret, values_for, withheld
 from mlfn.worker.frames import send_frame
 from mlfn.worker.journal import read_events
 
@@ -221,9 +222,11 @@ class LocalPlace:
         folder = self._around.folder / "workers" / worker
         folder.mkdir(mode=0o700, parents=True)
         ours, theirs = socket.socketpair()
+        hidden = withheld()
         with theirs:
             popen = subprocess.Popen(
                 [python, "-c", _START, str(theirs.fileno()), str(folder)],
+                env={name: value for name, value in os.environ.items() if name not in hidden},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -254,6 +257,7 @@ class LocalPlace:
             "mem": plan["mem"],
             "artifacts": self._around.artifacts,
             "secrets_file": str(self._around.secrets_file),
+            "secrets": values_for([Secret(**item) for item in plan["secrets"]], os.environ),
             "by_reference": plan["by_reference"],
             "sources": plan["sources"],
             "heartbeat": self._around.heartbeat,
@@ -363,7 +367,7 @@ def _remove_folder(folder: Path) -> None:
 
 
 def _environ_mark() -> int:
-    return hash(tuple(os.environ.items()))
+    return hash((tuple(os.environ.items()), withheld()))
 
 
 def _memory_kills() -> int:

@@ -21,7 +21,7 @@ from mlfn.codec import Codec
 from mlfn.execution import Task, execute, resolve_secrets
 from mlfn.worker.frames import receive_frame
 from mlfn.worker.journal import Journal
-from mlfn.worker.output import captured_output, prepare_streams
+from mlfn.worker.output import CapturedOutput, WholeLogChannel, prepare_logging, prepare_streams
 
 # What numeric libraries read, when they are imported, to choose their number of threads.
 _THREAD_VARIABLES = (
@@ -97,7 +97,7 @@ class Worker:
         values: dict[str, str] = {}
 
         def load() -> Callable[..., Any]:
-            values.update(resolve_secrets(task.secrets, os.environ, Path(self._plan["secrets_file"])))
+            values.update(_secret_values(task, self._plan))
             _export(task, values)
             return self._load()
 
@@ -106,13 +106,15 @@ class Worker:
             artifacts=ArtifactStore(self._plan["artifacts"]),
             by_reference=tuple(self._plan["by_reference"]),
         )
-        log = Path(task.log) if task.log else None
         self._in_handler = True
+        output = CapturedOutput(Path(task.log), _known_secrets(task, self._plan)) if task.log else None
         try:
-            with captured_output(log, _known_secrets(task, self._plan)):
-                execute(task, load, codec, self._journal, values)
+            channel = WholeLogChannel(self._journal, output) if output is not None else self._journal
+            execute(task, load, codec, channel, values)
         finally:
             self._in_handler = False
+            if output is not None:
+                output.close()
         if self._terminated:
             os._exit(0)
 
@@ -120,9 +122,13 @@ class Worker:
 def _known_secrets(task: Task, plan: Mapping[str, Any]) -> list[str]:
     """Return the values to mask; a missing secret fails inside the run, where its error is reported."""
     try:
-        return list(resolve_secrets(task.secrets, os.environ, Path(plan["secrets_file"])).values())
+        return list(_secret_values(task, plan).values())
     except Exception:  # noqa: BLE001 - raised again, and reported, when the run loads
         return []
+
+
+def _secret_values(task: Task, plan: Mapping[str, Any]) -> dict[str, str]:
+    return resolve_secrets(task.secrets, {**os.environ, **plan["secrets"]}, Path(plan["secrets_file"]))
 
 
 def _export(task: Task, values: Mapping[str, str]) -> None:
@@ -141,6 +147,7 @@ def _limit_memory(size: int) -> None:
 def main() -> None:
     """Start from the command line that the place wrote."""
     prepare_streams()
+    prepare_logging()
     user_context.in_worker = True
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         Worker(sock, Path(sys.argv[2])).serve()
