@@ -12,13 +12,12 @@ from mlfn import settings as settings_module
 from mlfn.client import Client
 from mlfn.codec import Codec
 from mlfn.errors import ParameterError, nearest
-from mlfn.execution import CallShape, Task, execute, resolve_secrets
+from mlfn.execution import Calling, Task, execute, resolve_secrets
 from mlfn.handle import OutputReference, Run
 from mlfn.identity import new_id, now
 from mlfn.inputs import DataItem
 from mlfn.planner import Plan, as_text
 from mlfn.registry import place_class
-from mlfn.secrets import Secret
 from mlfn.signature import existing_input
 from mlfn.spec.canonical import canonical
 from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
@@ -212,28 +211,24 @@ def _attempt_here(
     attempt: int,
     retries: int,
 ) -> float | None:
-    secrets = tuple(Secret(**item) for item in body["secrets"])
-    shape = body["shape"]
-    task = Task(
-        run=submitted.run,
-        attempt=attempt,
-        name=submitted.name,
-        project=submitted.project,
-        params=submitted.params,
-        outputs=tuple(body["outputs"]),
-        shape=CallShape(**{**shape, "positional": tuple(shape["positional"])}),
-        labels=submitted.labels,
-        secrets=secrets,
-    )
+    task = Task(submitted.run, attempt, submitted.params, submitted.labels)
+    calling = Calling.of(body)
     values: dict[str, str] = {}
 
+    exported = dict(body["env"])
+
     def load_with_secrets() -> Callable[..., Any]:
-        values.update(resolve_secrets(secrets, os.environ, settings_module.secrets_file()))
+        values.update(resolve_secrets(calling.secrets, os.environ, settings_module.secrets_file()))
+        exported.update({secret.env: values[secret.key or secret.name] for secret in calling.secrets if secret.env})
+        os.environ.update(exported)
         return load()
 
     channel = StoreChannel(client.store)
-    codec = client.codec()
-    outcome = execute(task, load_with_secrets, codec, channel, values)
+    before = dict(os.environ) if exported or calling.secrets else {}
+    try:
+        outcome = execute(task, calling, load_with_secrets, client.codec(), channel, values)
+    finally:
+        _restore(exported, before)
     wait = waits_before_retry(outcome, retry_of(body), used=retries, free=0)
     moment = now()
     change: Change = Finished(submitted.run, attempt, outcome, moment)
@@ -243,3 +238,12 @@ def _attempt_here(
         )
     channel.finish(change)
     return wait
+
+
+def _restore(names: Mapping[str, str], before: Mapping[str, str]) -> None:
+    """Give this process's environment back what it had under `names`."""
+    for name in names:
+        if name in before:
+            os.environ[name] = before[name]
+        else:
+            os.environ.pop(name, None)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mlfn import folders, settings
+from mlfn import settings
 from mlfn.errors import SettingsError, StorageError
 from mlfn.settings import (
     SETTINGS,
@@ -24,6 +24,7 @@ from mlfn.settings import (
     current,
     data_folder,
     ensure_folder,
+    folders,
     load,
     secrets_file,
     signing_key,
