@@ -10,6 +10,7 @@ from typing import Any
 from mlfn import payload
 from mlfn.artifacts import Artifact, ArtifactStore
 from mlfn.packers import pack, read_input, unpack
+from mlfn.packers.builtin import JsonPacker
 from mlfn.spec.record import Output
 
 
@@ -27,7 +28,10 @@ class Codec:
     by_reference: Collection[str] = field(default_factory=tuple)
 
     def encode(self, run: str, name: str, value: Any) -> dict[str, Any]:
-        """Return the JSON form of a parameter."""
+        """Return the JSON form of a parameter; a path is passed on as it is, and nothing is copied."""
+        if isinstance(value, Path):
+            packed = JsonPacker().pack(value)
+            return {"packer": packed.packer, "inline": packed.inline}
         return reference(self.output(run, name, value, role="param"))
 
     def decode(self, encoded: Mapping[str, Any]) -> Any:

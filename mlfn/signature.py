@@ -177,24 +177,25 @@ def _resolved(target: Any, annotation: Any) -> Any:
 
 def _checker(annotation: Any) -> Callable[[Any], Any]:
     """Return a function that gives a value back if it fits, and raises ValueError if not."""
-    adapters = _adapters(annotation)
-    if adapters is None:
+    adapter = _adapter(_with_readable_dicts(annotation))
+    if adapter is None:
         return lambda value: value
-    adapter = adapters
+    has_fields = _has_fields(annotation)
 
     def check(value: Any) -> Any:
         from pydantic import ValidationError
 
         try:
-            adapter.validate_python(value, strict=True)
-            return value  # as it was given: an int stays an int where a float is declared
+            made = adapter.validate_python(value, strict=True)
+            # As it was given: an int stays an int where a float is declared. But for fields given as a mapping.
+            return made if has_fields and _was_built(value, made) else value
         except ValidationError as error:
             said = error.errors()[0]
         plain = _plain_number(value)
         if plain is not None:
             check(plain)
             return value
-        if isinstance(value, Mapping) and _has_fields(annotation):
+        if isinstance(value, Mapping) and has_fields:
             try:
                 return adapter.validate_python(dict(value))
             except ValidationError as error:
@@ -205,7 +206,7 @@ def _checker(annotation: Any) -> Callable[[Any], Any]:
     return check
 
 
-def _adapters(annotation: Any) -> Any:
+def _adapter(annotation: Any) -> Any:
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 
     try:
@@ -221,10 +222,54 @@ def _adapters(annotation: Any) -> Any:
 
 
 def _has_fields(annotation: Any) -> bool:
-    """Say whether a mapping may stand for it: a dataclass or a pydantic model, Optional or Annotated too."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, typing.Annotated):
+    """Say whether a mapping may stand for it or for a part of it: a dataclass or a pydantic model."""
+    if typing.get_args(annotation):
         return any(_has_fields(item) for item in typing.get_args(annotation))
     return hasattr(annotation, "__pydantic_fields__") or dataclasses.is_dataclass(annotation)
+
+
+def _was_built(value: Any, made: Any) -> bool:
+    """Say whether an object was made of a mapping, in the value or within its containers."""
+    if isinstance(value, Mapping):
+        if not isinstance(made, Mapping):
+            return True
+        return any(_was_built(value[key], made[key]) for key in value if key in made)
+    if isinstance(value, (list, tuple)) and isinstance(made, (list, tuple)):
+        return any(map(_was_built, value, made))
+    return False
+
+
+def _with_readable_dicts(annotation: Any) -> Any:
+    """Return the annotation with `typing.TypedDict` as pydantic reads it: before Python 3.12 only that of an extension."""
+    if sys.version_info >= (3, 12):
+        return annotation
+    if typing.is_typeddict(annotation):
+        return _readable_dict(annotation)
+    args = typing.get_args(annotation)
+    readable = tuple(_with_readable_dicts(arg) for arg in args)
+    if all(new is old for new, old in zip(readable, args, strict=True)):
+        return annotation
+    origin = typing.get_origin(annotation)
+    if origin is types.UnionType:
+        return typing.Union[readable]  # noqa: UP007 - made of a tuple
+    if isinstance(annotation, types.GenericAlias) and isinstance(origin, type):
+        return types.GenericAlias(origin, readable)
+    return annotation.copy_with(readable) if hasattr(annotation, "copy_with") else annotation
+
+
+def _readable_dict(annotation: Any) -> Any:
+    import typing_extensions  # comes with pydantic
+
+    if type(annotation).__module__ == "typing_extensions":
+        return annotation
+    hints = typing.get_type_hints(annotation, include_extras=True)
+    kept = {
+        key: typing_extensions.Required[hint]
+        if key in annotation.__required_keys__
+        else typing_extensions.NotRequired[hint]
+        for key, hint in ((key, _with_readable_dicts(hint)) for key, hint in hints.items())
+    }
+    return typing_extensions.TypedDict(annotation.__name__, kept)  # type: ignore[operator]
 
 
 def _plain_number(value: Any) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 from mlfn import settings as settings_module
 from mlfn.client import Client
 from mlfn.codec import Codec
-from mlfn.errors import ParameterError, nearest
+from mlfn.errors import OutputError, ParameterError, UnpicklableError, nearest
 from mlfn.execution import Calling, Task, execute, resolve_secrets
 from mlfn.handle import OutputReference, Run
 from mlfn.identity import new_id, now
@@ -99,7 +99,10 @@ def _submitted(
 ) -> Submitted:
     run = new_id()
     codec = client.codec()
-    encoded = {**(same or {}), **{name: _encoded(codec, run, name, value) for name, value in params.items()}}
+    encoded = {
+        **(same or {}),
+        **{name: _encoded(codec, run, f"{body['name']}({name}=...)", name, value) for name, value in params.items()},
+    }
     return Submitted(
         run=run,
         name=body["name"],
@@ -114,12 +117,18 @@ def _submitted(
     )
 
 
-def _encoded(codec: Codec, run: str, name: str, value: Any) -> dict[str, Any]:
+def _encoded(codec: Codec, run: str, where: str, name: str, value: Any) -> dict[str, Any]:
     if isinstance(value, OutputReference):
         return {"output": {"run": value.run.id, "key": value.key}}
     if isinstance(value, DataItem):
         return {"input": value.url, "as": value.type}
-    return codec.encode(run, name, value)
+    try:
+        return codec.encode(run, name, value)
+    except OutputError as error:
+        raise UnpicklableError(
+            f"{where} got a {type(value).__qualname__} that cannot travel: {error.__cause__ or error} "
+            "Pass plain values, or what it is made from."
+        ) from error
 
 
 def _start(

@@ -349,7 +349,7 @@ def test_an_unknown_option_of_a_kind_names_the_nearest() -> None:
 
 
 def test_a_function_whose_own_name_is_no_legal_one_is_refused_at_once() -> None:
-    def prüfe() -> None: ...
+    def prüfe() -> None: ...  # noqa: PLC2401 - as a user may
 
     with pytest.raises(OptionError, match="name= gives"):
         mlfn.function(prüfe)
@@ -562,7 +562,7 @@ def test_a_plain_call_misses_arguments_as_python_does() -> None:
         return x
 
     for function in (f, with_context):
-        with pytest.raises(TypeError, match="missing .*'x'"):
+        with pytest.raises(TypeError, match=r"missing .*'x'"):
             function()  # type: ignore[call-arg]
 
 
