@@ -63,7 +63,11 @@ class Codec:
     def pickle_failure(self, error: BaseException) -> bytes:
         """Return a signed pickle of an exception."""
         return payload.pack(
-            error, key=self.key, role="exception", qualname=type(error).__qualname__, by_reference=self.by_reference
+            _Travelling(error),
+            key=self.key,
+            role="exception",
+            qualname=type(error).__qualname__,
+            by_reference=self.by_reference,
         )
 
     def unpickle_failure(self, data: bytes) -> Any:
@@ -82,6 +86,35 @@ class Codec:
 
     def _unpickle(self, data: bytes) -> Any:
         return payload.unpack(data, key=self.key, role="value")
+
+
+class _Travelling:
+    """An exception on its way: rebuilt without its ``__init__`` where that takes other arguments than it passes on."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        reduced = self._error.__reduce_ex__(4)
+        kind = type(self._error)
+        if isinstance(reduced, tuple) and len(reduced) in (2, 3) and reduced[0] is kind:
+            return rebuilt_error, (kind, reduced[1], dict(reduced[2] or {}) if len(reduced) == 3 else {})
+        return _itself, (self._error,)
+
+
+def rebuilt_error(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    """Return an exception of `kind` with these arguments and attributes."""
+    try:
+        error = kind(*args)
+    except Exception:  # noqa: BLE001 - its __init__ is its own; what it made is in args and state
+        error = kind.__new__(kind, *args)
+        error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def _itself(error: BaseException) -> BaseException:
+    return error
 
 
 def reference(output: Output) -> dict[str, Any]:
