@@ -9,9 +9,12 @@ from typing import Any
 
 from mlfn import payload
 from mlfn.artifacts import Artifact, ArtifactStore
-from mlfn.packers import pack, read_input, unpack
+from mlfn.packers import Packer, pack, read_input, unpack
 from mlfn.packers.builtin import JsonPacker
+from mlfn.packers.text import BytearrayPacker, BytesPacker, TextPacker
 from mlfn.spec.record import Output
+
+_AS_FILES: Mapping[type, Packer] = {str: TextPacker(), bytes: BytesPacker(), bytearray: BytearrayPacker()}
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,8 @@ class Codec:
     def output(self, run: str, key: str, value: Any, *, role: str, file: bool = False) -> Output:
         """Pack one named value; `file` asks for an artifact even where it would fit inline."""
         packed = pack(value, name=key, pickler=lambda obj: self._pickle(obj, key))
+        if file and packed.content is None and type(value) in _AS_FILES:
+            packed = _AS_FILES[type(value)].pack(value)  # a text as itself, not as the JSON that would be in a row
         if packed.content is None and not file:
             return Output(key, role, packed.packer, packed.type, inline=packed.inline, size=packed.size)
         kept = self.artifacts.put(run, f"param-{key}" if role == "param" else key, packed)

@@ -432,7 +432,7 @@ class Runs(Sequence[Run[Any]]):
     def __repr__(self) -> str:
         return "\n".join(
             [
-                f"{len(self)} runs",
+                _count(len(self)),
                 *(f"{r.id[:8]}  {r._record.state.value:<10} {r.name:<24} {_when(r._record.created)}" for r in self),
             ]
         )
@@ -470,6 +470,12 @@ def runs(
     order: ``"newest"``, ``"oldest"``, or ``"max.NAME"`` / ``"min.NAME"`` for a metric or numeric output.
     before: the last run of the page before, for the next page in order of time.
     """
+    if label is not None and not isinstance(label, Mapping):
+        raise ParameterError(f"runs(label={label!r}): a mapping is allowed, as in label={{'team': 'risk'}}.")
+    if isinstance(since, bool) or not isinstance(since, (int, float, datetime, type(None))):
+        raise ParameterError(f"runs(since={since!r}): seconds since the epoch, or a datetime, is allowed.")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ParameterError(f"runs(limit={limit!r}): a whole number, 1 or more, is allowed.")
     client = current_client()
     client.reconcile()
     wanted = RunFilter(
@@ -480,8 +486,6 @@ def runs(
         since=since.timestamp() if isinstance(since, datetime) else since,
         before=before._record.seq if before is not None else None,
     )
-    if not isinstance(limit, int) or limit < 1:
-        raise ParameterError(f"runs(limit={limit!r}): a whole number, 1 or more, is allowed.")
     if order in ("newest", "oldest"):
         records = client.store.list_runs(wanted, limit=limit, newest=order == "newest")
     else:
@@ -516,7 +520,7 @@ def as_completed(runs: Iterable[Run[R]], timeout: float | None = None) -> Iterat
         if pending and not over:
             if limit is not None and time.monotonic() >= limit:
                 raise ResultTimeoutError(
-                    f"{len(pending)} runs had not ended after {timeout:g} s, {pending[0]!r} among them."
+                    f"{_count(len(pending))} had not ended after {timeout:g} s, {pending[0]!r} among them."
                 )
             news.wait(0.5 if limit is None else min(0.5, max(0.0, limit - time.monotonic())))
 
@@ -558,6 +562,10 @@ def _states(state: str | Sequence[str] | None) -> tuple[str, ...]:
         if str(item) not in allowed:
             raise ParameterError(f"runs(state={item!r}): {nearest(str(item), allowed)}")
     return tuple(str(item) for item in given)
+
+
+def _count(runs: int) -> str:
+    return f"{runs} run{'' if runs == 1 else 's'}"
 
 
 def _when(moment: float) -> str:

@@ -11,11 +11,12 @@ from typing import Any
 from mlfn import settings as settings_module
 from mlfn.client import Client
 from mlfn.codec import Codec
-from mlfn.errors import OutputError, ParameterError, UnpicklableError, nearest
+from mlfn.errors import NotFoundError, OutputError, ParameterError, ParentFailedError, UnpicklableError, nearest
 from mlfn.execution import Calling, Task, execute, resolve_secrets
 from mlfn.handle import OutputReference, Run
 from mlfn.identity import new_id, now
 from mlfn.inputs import DataItem
+from mlfn.parents import parents_of, resolve
 from mlfn.planner import Plan, as_text
 from mlfn.registry import place_class
 from mlfn.signature import existing_input
@@ -31,9 +32,10 @@ from mlfn.store.changes import (
     Requeued,
     Started,
     Submitted,
+    Withdrawn,
 )
 from mlfn.store.sql import SqlStore
-from mlfn.verdict import retry_of, waits_before_retry
+from mlfn.verdict import failed, retry_of, waits_before_retry
 
 logger = logging.getLogger("mlfn")
 _told: set[str] = set()
@@ -136,7 +138,7 @@ def _start(
 ) -> Run[Any]:
     place = body["place"]
     if place_class(place["name"]).runs_in_caller:
-        _run_here(client, submitted, body, load)
+        _run_after_parents(client, submitted, body, load)
         return Run(client.store.get_run(submitted.run), client)
     ticket = client.dispatcher(place["name"], place["options"]).submit(submitted, body)
     return Run(_record(submitted), client, ticket)
@@ -194,15 +196,32 @@ class StoreChannel:
         self._first = []
 
 
-def _run_here(
+def _run_after_parents(
     client: Client, submitted: Submitted, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]
 ) -> None:
-    client.register()
+    for parent in parents_of(submitted.params):
+        Run(client.store.get_run(parent), client).wait()
+    try:
+        params, _ = resolve(client.store, submitted.name, submitted.params)
+    except (NotFoundError, ParentFailedError) as error:
+        client.store.apply([submitted, Withdrawn(submitted.run, failed(Reason.ERROR, error), now())])
+        return
+    _run_here(client, submitted, params, body, load)
+
+
+def _run_here(
+    client: Client,
+    submitted: Submitted,
+    params: Mapping[str, Any],
+    body: Mapping[str, Any],
+    load: Callable[[], Callable[..., Any]],
+) -> None:
     claim = Claimed(submitted.run, client.id, None, None, now())
     attempt = client.store.apply([submitted, claim])[1]
     retries = 0
     while True:
-        wait = _attempt_here(client, submitted, body, load, attempt, retries)
+        task = Task(submitted.run, attempt, params, submitted.labels)
+        wait = _attempt_here(client, task, body, load, retries)
         if wait is None:
             return
         retries += 1
@@ -213,14 +232,8 @@ def _run_here(
 
 
 def _attempt_here(
-    client: Client,
-    submitted: Submitted,
-    body: Mapping[str, Any],
-    load: Callable[[], Callable[..., Any]],
-    attempt: int,
-    retries: int,
+    client: Client, task: Task, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]], retries: int
 ) -> float | None:
-    task = Task(submitted.run, attempt, submitted.params, submitted.labels)
     calling = Calling.of(body)
     values: dict[str, str] = {}
 
@@ -240,10 +253,10 @@ def _attempt_here(
         _restore(exported, before)
     wait = waits_before_retry(outcome, retry_of(body), used=retries, free=0)
     moment = now()
-    change: Change = Finished(submitted.run, attempt, outcome, moment)
+    change: Change = Finished(task.run, task.attempt, outcome, moment)
     if wait is not None:
         change = Requeued(
-            submitted.run, attempt, outcome.reason or Reason.ERROR, outcome.failure, moment + wait, moment
+            task.run, task.attempt, outcome.reason or Reason.ERROR, outcome.failure, moment + wait, moment
         )
     channel.finish(change)
     return wait

@@ -281,7 +281,7 @@ def test_an_exception_that_cannot_travel_is_told_in_words(place: str) -> None:
         error.lock = threading.Lock()  # type: ignore[attr-defined]
         raise error
 
-    with pytest.raises(RemoteError, match="fail .* ended with builtins.ValueError: held") as caught:
+    with pytest.raises(RemoteError, match=r"fail .* ended with builtins.ValueError: held") as caught:
         fail.on(place).submit().result(timeout=60)
     assert "in fail" in str(caught.value.__cause__)
 
