@@ -126,6 +126,7 @@ class Function(Generic[P, C, R]):
 
     def _submit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run[R]:
         from mlfn.client import current_client
+        from mlfn.handle import Run
         from mlfn.submission import submit, tell_limits
 
         client = current_client()
@@ -135,7 +136,7 @@ class Function(Generic[P, C, R]):
         prepared = self._prepare()
         params = prepared.signature.check(prepared.signature.bind(args, kwargs))
         tell_limits(prepared.plan)
-        return submit(client, prepared.plan, prepared.payload, self._function, params)
+        return Run(*submit(client, prepared.plan, prepared.payload, self._function, params), client=client)
 
     def _call_with_context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         context = self._context
