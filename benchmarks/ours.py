@@ -158,7 +158,7 @@ def main() -> None:
     """Measure every row in a process and a store of its own."""
     wanted = sys.argv[1:]
     if len(wanted) == 1:
-        dict((row.__name__, row) for row in ROWS)[wanted[0]]()
+        {row.__name__: row for row in ROWS}[wanted[0]]()
         return
     for row in ROWS:
         folder = tempfile.mkdtemp(prefix="mlfn-bench-")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import threading
 import time
@@ -182,6 +181,8 @@ class Run(Generic[R]):
         return self._awaited().__await__()
 
     async def _awaited(self) -> R:
+        import asyncio  # whoever awaits has loaded it; nobody else need wait for it
+
         loop = asyncio.get_running_loop()
         over = loop.create_future()
 

@@ -1,4 +1,4 @@
-"""``python -m mlfn.worker CONTROL PACKETS FOLDER``: take tasks, run them one after the other, journal what happens."""
+"""``python -m mlfn.worker CONTROL PACKETS``: take tasks, run them one after the other, journal what happens."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _THREAD_VARIABLES = (
 class Worker:
     """One process, bound to one plan, running one task at a time."""
 
-    def __init__(self, control: socket.socket, packets: socket.socket, folder: Path) -> None:
-        self._inbox = Inbox(packets, control, folder)
-        self._folder = folder
-        self._journal = Journal(folder / "journal", control)
+    def __init__(self, control: socket.socket, packets: socket.socket) -> None:
+        self._inbox = Inbox(packets, control)
+        self._control = control
+        self._folder = Path()
         self._in_handler = False
         self._terminated = False
         self._function: Callable[..., Any] | None = None
@@ -51,8 +51,12 @@ class Worker:
     def serve(self) -> None:
         """Take messages until the place hangs up."""
         signal.signal(signal.SIGTERM, self._on_terminate)
+        payload.prepare()
         while (message := self._inbox.receive()) is not None:
-            if message["op"] == "bind":
+            if message["op"] == "settle":
+                self._folder = Path(message["folder"])
+                self._journal = Journal(self._folder / "journal", self._control)
+            elif message["op"] == "bind":
                 self._bind(message)
             else:
                 self._run(Task(**message["task"]))
@@ -147,7 +151,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     packets = socket.socket(socket.AF_UNIX, PACKETS, fileno=int(sys.argv[2]))
     with control, packets:
-        Worker(control, packets, Path(sys.argv[3])).serve()
+        Worker(control, packets).serve()
 
 
 if __name__ == "__main__":
