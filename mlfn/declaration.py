@@ -136,7 +136,7 @@ class Function(Generic[P, C, R]):
             client.warm(*(self._place or (client.settings.on, {})))
         prepared = self._prepare()
         params = prepared.signature.check(prepared.signature.bind(args, kwargs))
-        tell_limits(prepared.plan)
+        tell_limits(prepared.plan, prepared.capture.large)
         return Run(*submit(client, prepared.plan, prepared.payload, self._function, params), client=client)
 
     def _head_start(self) -> None:

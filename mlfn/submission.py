@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mlfn import settings as settings_module
@@ -60,8 +60,12 @@ def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Su
     return _start(client, submitted, body, lambda: _stored_function(client, body))
 
 
-def tell_limits(plan: Plan) -> None:
-    """Say once what this place does not do for this function."""
+def tell_limits(plan: Plan, large: Iterable[tuple[str, int]]) -> None:
+    """Say once what this place does not do for this function, and what of its code is large."""
+    for path, size in large:
+        if f"large {path}" not in _told:
+            _told.add(f"large {path}")
+            logger.warning("%s (%.1f MiB) travels with the code: pass it as a parameter instead", path, size / 2**20)
     place, name = plan.body["place"]["name"], plan.name
     if plan.body["image"] and f"image {name}" not in _told:
         _told.add(f"image {name}")
