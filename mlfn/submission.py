@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mlfn import settings as settings_module
 from mlfn.client import Client
 from mlfn.codec import Codec
+from mlfn.dispatch import Ticket
 from mlfn.errors import NotFoundError, OutputError, ParameterError, ParentFailedError, UnpicklableError, nearest
 from mlfn.execution import Calling, Task, execute, resolve_secrets
-from mlfn.handle import OutputReference, Run
 from mlfn.identity import new_id, now
 from mlfn.inputs import DataItem
-from mlfn.parents import parents_of, resolve
+from mlfn.parents import resolve
 from mlfn.planner import Plan, as_text
 from mlfn.registry import place_class
 from mlfn.signature import existing_input
@@ -37,30 +37,41 @@ from mlfn.store.changes import (
 from mlfn.store.sql import SqlStore
 from mlfn.verdict import failed, retry_of, waits_before_retry
 
+Submission = tuple[RunRecord, Ticket | None]  # what was stored, and the ticket of what still runs
 logger = logging.getLogger("mlfn")
 _told: set[str] = set()
 
 
 def submit(
     client: Client, plan: Plan, payload: bytes, function: Callable[..., Any], params: Mapping[str, Any]
-) -> Run[Any]:
+) -> Submission:
     """Store a new run of `plan` and start it; inline, return when it is over."""
+    _wait_for_parents(plan.body, params)
     client.register()
     client.once(plan.hash, lambda: _keep(client, plan, payload))
     submitted = _submitted(client, plan.hash, plan.body, params, labels=plan.spec.get("labels", {}))
     return _start(client, submitted, plan.body, lambda: function)
 
 
-def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Run[Any]:
+def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Submission:
     """Submit a stored run's function version again, some parameters changed."""
     body = client.store.plan(record.plan)
     for name in params:
         if name not in body["accepts"] and body["shape"]["varkw"] is None:
             raise ParameterError(f"{record.name}() has no parameter {name!r}: {nearest(name, body['accepts'])}")
     params = {name: _as_input(record.name, name, value, body["inputs"].get(name)) for name, value in params.items()}
+    _wait_for_parents(body, params)
     client.register()
     submitted = _submitted(client, record.plan, body, params, labels=record.labels, same=record.params)
     return _start(client, submitted, body, lambda: _stored_function(client, body))
+
+
+def _wait_for_parents(body: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """Wait in the caller's own thread for what a run in it needs; elsewhere the dispatcher does."""
+    if place_class(body["place"]["name"]).runs_in_caller:
+        for value in params.values():
+            if getattr(value, "__mlfn_reference__", False):
+                value.run.wait()
 
 
 def _as_input(function: str, name: str, value: Any, kind: str | None) -> Any:
@@ -69,8 +80,12 @@ def _as_input(function: str, name: str, value: Any, kind: str | None) -> Any:
     return existing_input(value, kind, f"{function}({name}=...)") if isinstance(value, DataItem) else value
 
 
-def tell_limits(plan: Plan) -> None:
-    """Say once what this place does not do for this function."""
+def tell_limits(plan: Plan, large: Iterable[tuple[str, int]]) -> None:
+    """Say once what this place does not do for this function, and what of its code is large."""
+    for path, size in large:
+        if f"large {path}" not in _told:
+            _told.add(f"large {path}")
+            logger.warning("%s (%.1f MiB) travels with the code: pass it as a parameter instead", path, size / 2**20)
     place, name = plan.body["place"]["name"], plan.name
     if plan.body["image"] and f"image {name}" not in _told:
         _told.add(f"image {name}")
@@ -120,7 +135,7 @@ def _submitted(
 
 
 def _encoded(codec: Codec, run: str, where: str, name: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, OutputReference):
+    if getattr(value, "__mlfn_reference__", False):
         return {"output": {"run": value.run.id, "key": value.key}}
     if isinstance(value, DataItem):
         return {"input": value.url, "as": value.type}
@@ -135,13 +150,13 @@ def _encoded(codec: Codec, run: str, where: str, name: str, value: Any) -> dict[
 
 def _start(
     client: Client, submitted: Submitted, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]
-) -> Run[Any]:
+) -> Submission:
     place = body["place"]
     if place_class(place["name"]).runs_in_caller:
         _run_after_parents(client, submitted, body, load)
-        return Run(client.store.get_run(submitted.run), client)
+        return client.store.get_run(submitted.run), None
     ticket = client.dispatcher(place["name"], place["options"]).submit(submitted, body)
-    return Run(_record(submitted), client, ticket)
+    return _record(submitted), ticket
 
 
 def _record(submitted: Submitted) -> RunRecord:
@@ -199,8 +214,6 @@ class StoreChannel:
 def _run_after_parents(
     client: Client, submitted: Submitted, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]
 ) -> None:
-    for parent in parents_of(submitted.params):
-        Run(client.store.get_run(parent), client).wait()
     try:
         params, _ = resolve(client.store, submitted.name, submitted.params)
     except (NotFoundError, ParentFailedError) as error:

@@ -83,7 +83,7 @@ def test_a_run_tells_what_it_is(gate: Path) -> None:
 
 def test_a_repr_does_not_fail_with_the_store() -> None:
     run = double.on("inline").submit(1)
-    pending = mlfn.Run(run.record, run._client)
+    pending = mlfn.Run(run.record, client=run._client)
     object.__setattr__(
         pending, "_record", run.record.__class__(**{**vars(run.record), "state": type(run.state).PENDING})
     )
