@@ -47,12 +47,13 @@ def clients(home: Path) -> Iterator[None]:
     yield
     loaded = sys.modules.get("mlfn.client")
     if loaded is not None:
-        for client in list(loaded._clients.values()):
+        ending = list(loaded._clients.values())
+        loaded._clients.clear()  # first: a store that a test has broken must not reach the next one
+        for client in ending:
             for ticket in client.unfinished():
                 client.cancel(client.store.get_run(ticket.run))
                 ticket.done.wait(10)
             client.close()
-        loaded._clients.clear()
     if "mlfn.settings" in sys.modules:
         sys.modules["mlfn.settings"].reset()
 
