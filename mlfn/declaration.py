@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from mlfn.signature import Signature
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
+S = TypeVar("S")
 C = TypeVar("C")
 R = TypeVar("R")
 _OUTPUTS = "__mlfn_outputs__"
@@ -223,6 +225,12 @@ class Function(Generic[P, C, R]):
         )
         return _Prepared(described, plan, payload)
 
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Function[P, C, R]: ...
+    @overload
+    def __get__(
+        self: Function[Concatenate[S, Q], C, R], instance: S, owner: type | None = None
+    ) -> Function[Q, C, R]: ...
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         """Bind like a function when a class holds it: a method can be called, and submitted with its object."""
         if instance is None or not hasattr(self._function, "__get__"):
@@ -259,12 +267,22 @@ class _Prepared:
     payload: bytes
 
 
+class _Anything:
+    """Stands in types for a first parameter that takes anything, which a context is too: it must not be taken out."""
+
+
 class Declare:
     """What `@function(...)` returns: it waits for the function."""
 
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
 
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Anything, P], Coroutine[Any, Any, R]], /
+    ) -> Function[..., Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[_Anything, P], R], /) -> Function[..., R, R]: ...
     @overload
     def __call__(
         self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
@@ -279,6 +297,12 @@ class Declare:
         return _declare(function, self._options)
 
 
+@overload
+def function(
+    function: Callable[Concatenate[_Anything, P], Coroutine[Any, Any, R]], /
+) -> Function[..., Coroutine[Any, Any, R], R]: ...
+@overload
+def function(function: Callable[Concatenate[_Anything, P], R], /) -> Function[..., R, R]: ...
 @overload
 def function(
     function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /

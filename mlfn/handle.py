@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from mlfn import errors
 from mlfn.client import Client, current_client
@@ -214,6 +214,10 @@ class Run(Generic[R]):
         """Submit the same function version again, with `params` in place of some of the old ones."""
         return Run(*resubmit(self._client, self.record, params), client=self._client)
 
+    @overload
+    def logs(self, *, follow: Literal[False] = ..., attempt: int | None = ...) -> str: ...
+    @overload
+    def logs(self, *, follow: Literal[True], attempt: int | None = ...) -> Iterator[str]: ...
     def logs(self, *, follow: bool = False, attempt: int | None = None) -> Iterator[str] | str:
         """Return what it wrote to stdout and stderr; with `follow`, an iterator over chunks until it ends."""
         return self._follow(attempt) if follow else "".join(self._chunks(attempt))
@@ -423,7 +427,11 @@ class Runs(Sequence[Run[Any]]):
     def __init__(self, items: Iterable[Run[Any]]) -> None:
         self._items = list(items)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Run[Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: int | slice) -> Run[Any] | Runs:
         return Runs(self._items[index]) if isinstance(index, slice) else self._items[index]
 
     def __len__(self) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from typing import Any
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -76,5 +77,6 @@ def bare(node: Definition) -> ast.AST:
     """Return a definition without its own decorators."""
     if isinstance(node, ast.Lambda) or not node.decorator_list:
         return node
-    fields = {name: getattr(node, name) for name in node._fields if hasattr(node, name)}
-    return type(node)(**{**fields, "decorator_list": []})
+    fields: dict[str, Any] = {name: getattr(node, name) for name in node._fields if hasattr(node, name)}
+    fields["decorator_list"] = []
+    return type(node)(**fields)

@@ -81,12 +81,14 @@ class Place(Protocol):
 
     def reserve(self, digest: str, plan: Mapping[str, Any], *, backlog: int) -> Room | Unavailable:
         """Return a worker for one run of this plan; where all are busy, one with fewer than `backlog` runs to do."""
+        ...
 
     def start(self, worker: str, task: Task) -> None:
         """Hand a task to a worker that `reserve` gave."""
 
     def take_back(self, worker: str) -> list[str]:
         """Return the runs that a worker was given and has not begun: it never will."""
+        ...
 
     def finished(self, worker: str) -> None:
         """Take note that the worker's run is over, or that its reservation was not used."""
@@ -96,6 +98,7 @@ class Place(Protocol):
 
     def collect(self, timeout: float) -> list[Report]:
         """Wait for news, `timeout` seconds at most."""
+        ...
 
     def wake(self) -> None:
         """Make `collect` return soon; from any thread."""

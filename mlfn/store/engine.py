@@ -27,6 +27,7 @@ class Engine(Protocol):
 
     def lock_schema(self) -> AbstractContextManager[None]:
         """Hold others off while the schema changes, in a transaction of its own."""
+        ...
 
     def close(self) -> None:
         """Give the connection back."""

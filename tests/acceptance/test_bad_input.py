@@ -132,7 +132,7 @@ CASES = [
         errors.ParameterError,
         ("total()", "'dept'", "4", "did you mean 'depth'"),
     ),
-    Case("missing parameter", lambda: double.submit(), errors.ParameterError, ("double()", "'x'", "int", "submit(x=")),
+    Case("missing parameter", double.submit, errors.ParameterError, ("double()", "'x'", "int", "submit(x=")),
     Case("misfit", lambda: double.submit("3"), errors.ParameterError, ("double(x='3')", "int", "valid integer")),
     Case("kind", lambda: mlfn.function(kind="jobb"), errors.UnknownNameError, ("kind", "'jobb'", "did you mean 'job'")),
     Case("place", lambda: double.on("locl"), errors.UnknownNameError, ("place", "'locl'", "did you mean 'local'")),
@@ -270,7 +270,7 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, resource.RLIM_INFINITY))
     ids=["an artifact", "the store"],
 )
 def test_a_full_disk_is_a_storage_error_and_loses_nothing(then: str) -> None:
-    with pytest.raises(errors.StorageError, match="free space|Free space|free some space"):
+    with pytest.raises(errors.StorageError, match=r"free space|Free space|free some space"):
         in_a_new_process(FILL.format(limit=600_000, then=then))
 
     oldest = mlfn.runs(order="oldest")[0]
