@@ -119,7 +119,7 @@ def _fields_at(path: tuple[int | str, ...]) -> Iterable[str]:
     model: type[BaseModel] = FunctionSpec
     for part in path:
         if isinstance(part, str):
-            annotation = model.model_fields[part].annotation
+            annotation: Any = model.model_fields[part].annotation
             model = next(item for item in (annotation, *_flat(annotation)) if _is_model(item))
     return model.model_fields
 
