@@ -97,14 +97,16 @@ class Function(Generic[P, C, R]):
         """Return as YAML what `submit` with these parameters would create; creates nothing."""
         from mlfn.spec.text import to_yaml
 
+        return to_yaml(self._planned(args, kwargs))
+
+    def _planned(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         prepared = self._prepare()
         params = prepared.signature.check(prepared.signature.bind(args, kwargs))
-        shown = {
+        return {
             "function": {"hash": prepared.plan.function, **prepared.plan.spec},
             "place": prepared.plan.body["place"],
             "params": {name: repr(value) for name, value in params.items()},
         }
-        return to_yaml(shown)
 
     @property
     def hash(self) -> str:

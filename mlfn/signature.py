@@ -141,7 +141,7 @@ def _resolved(target: Any, annotation: Any) -> Any:
 
 def _checker(annotation: Any) -> Callable[[Any], Any]:
     """Return a function that gives a value back if it fits, and raises ValueError if not."""
-    adapters = _adapters(annotation)
+    adapters = type_adapter(annotation)
     if adapters is None:
         return lambda value: value
     adapter = adapters
@@ -168,7 +168,8 @@ def _checker(annotation: Any) -> Callable[[Any], Any]:
     return check
 
 
-def _adapters(annotation: Any) -> Any:
+def type_adapter(annotation: Any) -> Any:
+    """Return pydantic's TypeAdapter for an annotation; None for a type that it cannot read."""
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 
     try:

@@ -204,6 +204,11 @@ class Reading:
         body: dict[str, Any] = _load(rows[0][0], digest, "plan")
         return body
 
+    def payload_digests(self) -> set[str]:
+        """Return the payloads that a stored plan refers to."""
+        rows = self.session.read("SELECT hash, body FROM plans")
+        return {str(_load(body, digest, "plan")["payload"]) for digest, body in rows}
+
     def plan_hashes(self) -> set[str]:
         """Return the plans that a run refers to."""
         return {row[0] for row in self.session.read("SELECT DISTINCT plan FROM runs")}
@@ -215,6 +220,22 @@ class Reading:
             raise NotFoundError(f"No function version {digest!r} in the store {self.session.engine.label}.")
         spec: dict[str, Any] = _load(rows[0][0], digest, "spec")
         return spec
+
+    def find_function(self, prefix: str) -> str:
+        """Return the whole hash of the one function version whose hash begins with `prefix`."""
+        wanted = prefix.lower()
+        rows = self.session.read(
+            "SELECT hash FROM functions WHERE hash >= ? AND hash <= ? ORDER BY hash LIMIT 5", (wanted, wanted + "g")
+        )
+        found = [row[0] for row in rows]
+        if len(found) > 1 and wanted not in found:
+            some = ", ".join(str(digest)[: len(wanted) + 4] for digest in found)
+            raise NotFoundError(f"{prefix!r} begins the hashes of several function versions ({some}): give more digits.")
+        if not found:
+            raise NotFoundError(
+                f"No function version {prefix!r} in the store {self.session.engine.label}; `mlfn show ID` names a run's."
+            )
+        return wanted if wanted in found else str(found[0])
 
     def clients(self) -> list[tuple[str, str, int, str, float]]:
         """Return (id, host, pid, started, beat) of the known clients."""
