@@ -193,7 +193,9 @@ class HandlerCommand(MlfnCommand):
         parts: dict[str, dict[tuple[str, ...], list[str]]] = {}
         for slot, value in given.items():
             if slot.parameter in texts and not slot.path:
-                raise ParameterError(f"{slot.flag} is given twice: by position ({texts[slot.parameter][0]!r}) and by name.")
+                raise ParameterError(
+                    f"{slot.flag} is given twice: by position ({texts[slot.parameter][0]!r}) and by name."
+                )
             if slot.path:
                 parts.setdefault(slot.parameter, {})[slot.path] = _listed(value)
             elif slot.is_flag:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlfn.store.sql import SqlStore
 
 
-def _gc(chosen: Chosen, dry_run: bool, older_than: str | None) -> None:  # noqa: FBT001 - click passes by name
+def _gc(chosen: Chosen, *, dry_run: bool, older_than: str | None) -> None:
     from mlfn.client import current_client
     from mlfn.identity import now
     from mlfn.library.cleanup import find_garbage, remove_garbage
@@ -60,7 +60,9 @@ gc = MlfnCommand(
     params=[
         click.Option(["--dry-run"], is_flag=True, help="Say what would be removed, and remove nothing."),
         click.Option(
-            ["--older-than"], metavar="AGE", help="Remove runs that ended so long ago, too, as 30d or 12h, with their files."
+            ["--older-than"],
+            metavar="AGE",
+            help="Remove runs that ended so long ago, too, as 30d or 12h, with their files.",
         ),
     ],
     callback=click.pass_obj(_gc),

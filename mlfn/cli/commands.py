@@ -81,7 +81,9 @@ class LazyGroup(click.Group):
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
 
-    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
         """Refuse an unknown name with the nearest one that there is."""
         if args[0] not in self._table and not args[0].startswith("-"):
             raise click.UsageError(f"There is no command {args[0]!r}: {nearest(args[0], self._table)}", ctx)

@@ -47,9 +47,7 @@ def _doctor(chosen: Chosen) -> int:
     table = resolved.explain()
     findings = list(_findings(chosen))
     if chosen.json:
-        named = [
-            {"name": name, "value": value, "source": source, "doc": doc} for name, value, source, doc in table
-        ]
+        named = [{"name": name, "value": value, "source": source, "doc": doc} for name, value, source, doc in table]
         write_json({"settings": named, "checks": [vars(finding) for finding in findings]})
     else:
         write_table(

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlfn.cli.printing import STATE_COLORS
 from mlfn.handle import Run
 
 _REDRAW = 0.1
 
 
-def draw_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, state: int | None, color: bool) -> None:
-    """Draw a table that fits the terminal."""
+def draw_table(
+    columns: Sequence[str], rows: Sequence[Sequence[str]], *, styles: Mapping[tuple[int, str], str], color: bool
+) -> None:
+    """Draw a table that fits the terminal; `styles` says which text in which column is in which colour."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -22,10 +23,7 @@ def draw_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, state: 
     for column in columns:
         table.add_column(column, overflow="ellipsis", no_wrap=True)
     for row in rows:
-        cells = [Text(cell) for cell in row]
-        if state is not None:
-            cells[state].stylize(STATE_COLORS.get(row[state], "default"))
-        table.add_row(*cells)
+        table.add_row(*(Text(cell, style=styles.get((column, cell), "")) for column, cell in enumerate(row)))
     Console(no_color=not color, highlight=False).print(table)
 
 

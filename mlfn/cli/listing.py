@@ -11,7 +11,7 @@ import click
 
 from mlfn.cli.commands import Chosen, MlfnCommand
 from mlfn.cli.describing import describe, describe_whole, plain
-from mlfn.cli.printing import complain, say, write_json, write_table
+from mlfn.cli.printing import complain, write_json, write_table
 from mlfn.cli.telling import local, span, tell_whole
 from mlfn.errors import NotFoundError, ParameterError
 
@@ -75,7 +75,7 @@ def _show(chosen: Chosen, run: str) -> None:
         tell_whole(described)
 
 
-def _logs(chosen: Chosen, run: str, follow: bool, attempt: int | None) -> None:  # noqa: FBT001 - click passes by name
+def _logs(chosen: Chosen, *, run: str, follow: bool, attempt: int | None) -> None:
     from mlfn import handle
 
     item = handle.run(run)

@@ -79,7 +79,8 @@ def write_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, state:
     if is_terminal(sys.stdout):
         from mlfn.cli.drawing import draw_table
 
-        draw_table(columns, clean, state=state, color=colored(sys.stdout))
+        styles = {} if state is None else {(state, name): color for name, color in STATE_COLORS.items()}
+        draw_table(columns, clean, styles=styles, color=colored(sys.stdout))
         return
     widths = [max(len(cell) for cell in column) for column in zip(columns, *clean, strict=True)]
     for row in [list(columns), *clean]:

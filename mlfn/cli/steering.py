@@ -61,7 +61,7 @@ def _refuse_unreachable(item: Any) -> None:
         )
 
 
-def _rerun(chosen: Chosen, run: str, rest: Sequence[str], follow: bool) -> Any:  # noqa: FBT001 - click passes by name
+def _rerun(chosen: Chosen, *, run: str, rest: Sequence[str], follow: bool) -> Any:
     from mlfn import handle
     from mlfn.cli.watching import see_through
 

@@ -31,7 +31,7 @@ def _options_option() -> click.Option:
     )
 
 
-def _run(chosen: Chosen, target: str, rest: Sequence[str], follow: bool | None, options: Sequence[str]) -> Any:
+def _run(chosen: Chosen, *, target: str, rest: Sequence[str], follow: bool | None, options: Sequence[str]) -> Any:
     def submit(function: AnyFunction, call: Call, *, follow: bool) -> int:
         from mlfn.cli.watching import see_through
 
@@ -44,7 +44,7 @@ def _run(chosen: Chosen, target: str, rest: Sequence[str], follow: bool | None, 
     return _with_target(chosen, target, rest, submit, own=[_follow_option()], follow=follow, options=options)
 
 
-def _plan(chosen: Chosen, target: str, rest: Sequence[str], options: Sequence[str]) -> Any:
+def _plan(chosen: Chosen, *, target: str, rest: Sequence[str], options: Sequence[str]) -> Any:
     def show(function: AnyFunction, call: Call, *, follow: bool) -> None:
         del follow
         if chosen.json:
@@ -107,6 +107,9 @@ def _command(name: str, callback: Callable[..., Any], summary: str, *own: click.
 
 
 run = _command(
-    "run", _run, "Submit a run, wait for it, and print its results and where they lie. Ctrl-C cancels it.", _follow_option()
+    "run",
+    _run,
+    "Submit a run, wait for it, and print its results and where they lie. Ctrl-C cancels it.",
+    _follow_option(),
 )
 plan = _command("plan", _plan, "Show, as YAML, what a run would be made of; nothing is created.")

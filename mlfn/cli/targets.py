@@ -46,7 +46,7 @@ def with_options(function: AnyFunction, given: Sequence[str]) -> AnyFunction:
             raise OptionError(f"-o {item!r}: write name=value, as in -o cpu=2 or -o env.DEBUG=1.")
         option, _, key = name.partition(".")
         if key:
-            options.setdefault(option, {})[key] = text if text else UNSET
+            options.setdefault(option, {})[key] = text or UNSET
         elif option in _LISTS and text:
             options[option] = [*options.get(option, ()), *_list(text)]
         else:

@@ -35,7 +35,7 @@ TEMPORARY_GRACE = 86400.0
 _PAGE = 1000
 _ID = re.compile(r"[0-9a-f]{32}")
 _SHELF = re.compile(r"[0-9a-f]{2}")
-_LOG = re.compile(r"([0-9a-f]{32})-\d+\.log")
+_LOG = re.compile(r"[0-9a-f]{32}-\d+\.log")
 _PAYLOAD = re.compile(r"[0-9a-f]{64}")
 _TEMPORARY = re.compile(r"\..+\.tmp|\.[0-9a-f]{64}\.[0-9a-f]{8}")
 
@@ -68,7 +68,9 @@ class Claims:
     workers: frozenset[str]
 
 
-def find_garbage(stores: Iterable[SqlStore], folder: Path, *, now: float, older_than: float | None = None) -> list[Garbage]:
+def find_garbage(
+    stores: Iterable[SqlStore], folder: Path, *, now: float, older_than: float | None = None
+) -> list[Garbage]:
     """Return what can go, runs first; with `older_than`, runs that ended so many seconds ago and their files, too.
 
     The first of `stores` is the one whose old runs are looked at.
@@ -135,26 +137,28 @@ def _patience(item: Garbage) -> float:
 
 def _listed(folder: Path, now: float) -> Iterator[Garbage]:
     """Yield everything that has a name of ours: what could be garbage if nobody claimed it."""
-    for entry in _entries(folder / "artifacts"):
-        if _ID.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-            yield _garbage("artifacts", folder, entry.path, now, run=entry.name)
-            for path in _temporaries(Path(entry.path)):
-                yield _garbage("temporary", folder, path, now, run=entry.name)
-    for shelf in _entries(folder / "logs"):
-        if _SHELF.fullmatch(shelf.name) and shelf.is_dir(follow_symlinks=False):
-            for entry in _entries(Path(shelf.path)):
-                named = _LOG.fullmatch(entry.name)
-                if named and named[1].startswith(shelf.name) and entry.is_file(follow_symlinks=False):
-                    yield _garbage("log", folder, entry.path, now, run=named[1])
-    for entry in _entries(folder / "payloads"):
-        if entry.is_file(follow_symlinks=False):
-            if _PAYLOAD.fullmatch(entry.name):
-                yield _garbage("payload", folder, entry.path, now)
-            elif _TEMPORARY.fullmatch(entry.name):
-                yield _garbage("temporary", folder, entry.path, now)
-    for entry in _entries(folder / "workers"):
-        if _ID.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
-            yield _garbage("worker", folder, entry.path, now)
+    for entry in _folders(folder / "artifacts", _ID):
+        yield _garbage("artifacts", folder, entry.path, now, run=entry.name)
+        for path in _temporaries(Path(entry.path)):
+            yield _garbage("temporary", folder, path, now, run=entry.name)
+    for shelf in _folders(folder / "logs", _SHELF):
+        for entry in _files(Path(shelf.path), _LOG):
+            if entry.name.startswith(shelf.name):
+                yield _garbage("log", folder, entry.path, now, run=entry.name.partition("-")[0])
+    for entry in _files(folder / "payloads", _PAYLOAD):
+        yield _garbage("payload", folder, entry.path, now)
+    for entry in _files(folder / "payloads", _TEMPORARY):
+        yield _garbage("temporary", folder, entry.path, now)
+    for entry in _folders(folder / "workers", _ID):
+        yield _garbage("worker", folder, entry.path, now)
+
+
+def _folders(folder: Path, names: re.Pattern[str]) -> list[os.DirEntry[str]]:
+    return [e for e in _entries(folder) if names.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
+
+
+def _files(folder: Path, names: re.Pattern[str]) -> list[os.DirEntry[str]]:
+    return [e for e in _entries(folder) if names.fullmatch(e.name) and e.is_file(follow_symlinks=False)]
 
 
 def _temporaries(folder: Path) -> Iterator[str]:
@@ -246,9 +250,7 @@ def _old_runs(store: SqlStore, limit: float) -> dict[str, RunRecord]:
             old[record.id] = record
     staying = [run for run in needs if run not in old]
     while staying:
-        for needed in needs.get(staying.pop(), ()):
-            if old.pop(needed, None) is not None:
-                staying.append(needed)
+        staying += [needed for needed in needs.get(staying.pop(), ()) if old.pop(needed, None) is not None]
     return old
 
 

@@ -230,7 +230,9 @@ class Reading:
         found = [row[0] for row in rows]
         if len(found) > 1 and wanted not in found:
             some = ", ".join(str(digest)[: len(wanted) + 4] for digest in found)
-            raise NotFoundError(f"{prefix!r} begins the hashes of several function versions ({some}): give more digits.")
+            raise NotFoundError(
+                f"{prefix!r} begins the hashes of several function versions ({some}): give more digits."
+            )
         if not found:
             raise NotFoundError(
                 f"No function version {prefix!r} in the store {self.session.engine.label}; `mlfn show ID` names a run's."
