@@ -8,10 +8,10 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from mlfn import errors as errors
 from mlfn._version import __version__
 
 if TYPE_CHECKING:
-    from mlfn import errors
     from mlfn.declaration import Function, function, handler
     from mlfn.errors import MlfnError
     from mlfn.handle import Run, Runs, as_completed, run, runs, wait
@@ -56,7 +56,6 @@ __all__ = [
     "context",
     "data",
     "diff",
-    "errors",
     "function",
     "handler",
     "init",
@@ -67,12 +66,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        value = getattr(importlib.import_module(_HOME_OF[name]), name)
-    elif name == "errors":
-        value = importlib.import_module("mlfn.errors")
-    else:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'mlfn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
     globals()[name] = value
     return value
 

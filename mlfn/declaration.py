@@ -127,17 +127,28 @@ class Function(Generic[P, C, R]):
         return str(self._options.get("name") or getattr(self, "__name__", type(self._function).__name__))
 
     def _submit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run[R]:
+        if self._prepared is None:
+            self._head_start()
         from mlfn.client import current_client
+        from mlfn.handle import Run
         from mlfn.submission import submit, tell_limits
 
         client = current_client()
         if self._prepared is None:
-            place = self._place or (client.settings.on, {})
-            client.warm(*place)  # its first worker starts while this side captures and checks
+            client.warm(*(self._place or (client.settings.on, {})))
         prepared = self._prepare()
         params = prepared.signature.check(prepared.signature.bind(args, kwargs))
-        tell_limits(prepared.plan)
-        return submit(client, prepared.plan, prepared.payload, self._function, params)
+        tell_limits(prepared.plan, prepared.capture.large)
+        return Run(*submit(client, prepared.plan, prepared.payload, self._function, params), client=client)
+
+    def _head_start(self) -> None:
+        """Let the first worker start while this side still loads what it needs."""
+        if "mlfn.client" in sys.modules:
+            return
+        from mlfn import settings
+        from mlfn.registry import head_start
+
+        head_start(self._place[0] if self._place else settings.current().on)
 
     def _call_with_context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         context = self._context

@@ -15,14 +15,8 @@ if TYPE_CHECKING:
 
 # Low to high. A module may import its own layer and those before it.
 LAYERS = (
-    (
-        *("_version", "clock", "errors", "failpoints", "folders", "identity", "key_file", "masker"),
-        *("private_files", "secrets", "setting_layers", "setting_table", "settings", "spec"),
-    ),
-    (
-        *("artifacts", "capture", "classhash", "codec", "codehash", "codenames", "content", "culprit", "ownership"),
-        *("packers", "parcel", "payload", "store", "syntax", "valuehash"),
-    ),
+    ("_version", "errors", "failpoints", "identity", "masker", "private_files", "secrets", "settings", "spec"),
+    ("artifacts", "capture", "codec", "content", "packers", "payload", "store"),
     ("execution", "hints", "inputs", "user_context", "worker"),
     # The registry names classes by string and imports none of them, so that all from the kinds up may ask it.
     ("kinds", "registry"),
@@ -30,7 +24,7 @@ LAYERS = (
     ("client", "dispatch", "handle", "planner", "signature", "submission", "sweep", "verdict"),
     ("declaration",),
     ("library", "mlrun_names", "serving"),
-    ("__main__", "cli", "notebook", "service"),
+    ("__main__", "cli", "notebook", "service", "terminal"),
     ("",),  # mlfn/__init__.py itself: nothing below may import a public name
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

@@ -26,7 +26,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlfn.codehash import digest, is_own_module, value_digest
+from mlfn.capture.codehash import digest, is_own_module, value_digest
 from mlfn.errors import CaptureError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -290,6 +290,26 @@ def test_lambdas_on_one_line_are_told_apart() -> None:
         assert {d.origin for d in (first, second, nested)} == {"source"}
 
 
+def with_an_assert(x: int) -> int:
+    assert x, "pytest compiles this into something else"
+    return x
+
+
+def test_functions_that_pytest_rewrote_have_a_source() -> None:
+    assert digest(with_an_assert).origin == "source"
+
+
+def test_an_attribute_that_a_module_makes_when_asked_counts(user_modules: Any) -> None:
+    user_modules(
+        "hash_made",
+        "K = 1\ndef __getattr__(name):\n    if name == 'made':\n        return K\n    raise AttributeError(name)\n",
+    )
+    job = user_modules("hash_asks", "import hash_made\ndef f():\n    return hash_made.made\n")
+    first = digest(job.f)
+    sys.modules["hash_made"].K = 2  # type: ignore[attr-defined]
+    assert digest(job.f) != first
+
+
 def test_a_cell_defined_again_has_its_own_source() -> None:
     assert hexdigest("def f():\n    return 1") != hexdigest("def f():\n    return 2")
 
@@ -513,7 +533,7 @@ ASK = """
 import sys
 sys.path[:0] = [{folder!r}, {root!r}]
 import job
-from mlfn.codehash import digest
+from mlfn.capture.codehash import digest
 for fn in (job.g, job.f, job.Options, job.OPTIONS.label):
     d = digest(fn)
     print(d.hexdigest, d.origin)
@@ -555,14 +575,20 @@ def test_a_script_run_and_imported_has_one_digest(tmp_path: Path) -> None:
     assert ask(folder, seed="0", cwd=tmp_path)[0] == ask(folder, seed="1", cwd=tmp_path, script=as_main)[0]
 
 
-OTHERS = [p for v in ("3.10.13", "3.12.1", "3.13.0") if (p := Path.home() / f".pyenv/versions/{v}/bin/python").exists()]
+def other_pythons() -> list[str]:
+    found = [path for minor in (10, 11, 12, 13, 14) if (path := shutil.which(f"python3.{minor}"))]
+    # A version manager leaves names that start nothing.
+    return [
+        path for path in found if subprocess.run([path, "-c", ""], capture_output=True, check=False).returncode == 0
+    ]
 
 
-@pytest.mark.skipif(not OTHERS, reason="no other Python here")
 def test_ordinary_functions_have_one_digest_on_all_python_minors(tmp_path: Path) -> None:
     folder = write_project(tmp_path / "one")
     here = ask(folder, seed="0", cwd=tmp_path)
-    for python in OTHERS:
+    others = other_pythons()
+    assert others, "no python3.N on the path: see CONTRIBUTING for those that the tests need"
+    for python in others:
         assert ask(folder, seed="1", cwd=tmp_path, python=str(python)) == here, python
 
 
