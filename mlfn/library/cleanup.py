@@ -16,8 +16,6 @@ import os
 import re
 import shutil
 import stat
-import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +76,7 @@ def find_garbage(
     every = list(stores)
     found = list(_listed(folder, now))  # before the store is asked: what is claimed meanwhile is seen to be claimed
     old = _old_runs(every[0], now - older_than) if older_than is not None else {}
-    claims = _claims(every, without=old.keys())
+    claims = _claims(every, folder, without=old.keys())
     removed = [Garbage("run", run, 0, run=run, age=now - (record.ended or 0.0)) for run, record in old.items()]
     files = [item for item in found if _may_go(item, claims, old)]
     whole = {item.run for item in files if item.kind == "artifacts"}
@@ -198,11 +196,11 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 # ----------------------------------------------------------------------------------------------------------------------
 
 
-def _claims(stores: Iterable[SqlStore], *, without: Iterable[str]) -> Claims:
+def _claims(stores: Iterable[SqlStore], folder: Path, *, without: Iterable[str]) -> Claims:
     runs: set[str] = set()
     artifacts: set[str] = set()
     payloads: set[str] = set()
-    workers = set(_living_workers())
+    workers = set(_living_workers(folder))
     gone = frozenset(without)
     for store in stores:
         for record in _all_runs(store):
@@ -254,21 +252,16 @@ def _old_runs(store: SqlStore, limit: float) -> dict[str, RunRecord]:
     return old
 
 
-def _living_workers() -> Iterator[str]:
-    """Yield the ids of worker processes on this machine: a worker is told its folder on its command line."""
-    for line in _command_lines():
-        for word in line:
-            name = os.path.basename(word)
-            if _ID.fullmatch(name) and os.path.basename(os.path.dirname(word)) == "workers":
-                yield name
+def _living_workers(folder: Path) -> Iterator[str]:
+    """Yield the ids of workers that hold a file of theirs open, as each does its journal, while the store forgot them.
 
-
-def _command_lines() -> Iterator[list[str]]:
-    if sys.platform == "darwin":  # pragma: no cover - the tests run on Linux
-        shown = subprocess.run(["ps", "-Awwo", "args="], capture_output=True, text=True, check=False).stdout
-        yield from (line.split() for line in shown.splitlines())
-        return
-    for entry in _entries(Path("/proc")):
-        if entry.name.isdigit():
-            with contextlib.suppress(OSError):
-                yield Path(entry.path, "cmdline").read_bytes().decode("utf-8", "replace").split("\0")
+    Seen on Linux, of this user's processes; elsewhere the worker's beat, which is written anew, keeps its folder young.
+    """
+    workers = str((folder / "workers").resolve())
+    for process in _entries(Path("/proc")):
+        if process.name.isdigit():
+            for descriptor in _entries(Path(process.path, "fd")):
+                with contextlib.suppress(OSError):
+                    place, _, _ = os.readlink(descriptor.path).rpartition("/")
+                    if os.path.dirname(place) == workers:
+                        yield os.path.basename(place)
