@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from typing import Any
@@ -44,7 +45,9 @@ def copy_logs(run: Run[Any], *, to_stderr: bool) -> None:
 
 
 def leave_at_once(code: int) -> None:
-    """End this process now, whatever it has taken over: that goes on, or waits for the next who asks."""
+    """End this process without waiting for what it has taken over: that goes on, or waits for the next who asks."""
+    with contextlib.suppress(Exception):
+        current_client().close()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
