@@ -144,6 +144,9 @@ class LocalPlace:
                 process.awaited_exit_code()
                 remove_folder(process.folder)
         self._processes.clear()
+        self._selector.close()
+        for end in (self._wake_in, self._wake_out):
+            end.close()
 
     def _idle(self, digest: str, environ: int) -> WorkerProcess | None:
         for process in self._bound(digest):
