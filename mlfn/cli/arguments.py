@@ -73,13 +73,12 @@ class HandlerCommand(MlfnCommand):
         taken = {opt for slot in self._slots.values() for opt in _spellings(slot)}
         # A parameter goes before an option of ours of the same name, which is then written before the target.
         free = [option for option in own if not taken & {*option.opts, *option.secondary_opts}]
-        ours = {opt for option in free for opt in option.opts}
         self._reserved = {option.name: None for option in own if option not in free}
         super().__init__(
             signature.name,
             params=[
                 click.Argument([_VALUES], nargs=-1, type=click.UNPROCESSED, metavar=" ".join(self._positions()) or " "),
-                *(_option(name, slot, ours, again=bool(earlier)) for name, slot in self._slots.items()),
+                *(_option(name, slot, again=bool(earlier)) for name, slot in self._slots.items()),
                 *free,
             ],
             callback=self._called,
@@ -132,6 +131,10 @@ class HandlerCommand(MlfnCommand):
 
     def _bind(self, positional: list[str], given: dict[Slot, Any]) -> Call:
         words, extra = self._sorted_out(positional)
+        if words and self._earlier:
+            raise click.UsageError(
+                f"{words[0]!r}: name what is to change, as in --depth 6.", click.get_current_context()
+            )
         texts: dict[str, list[str]] = {}
         parameters = [p for p in self.signature.parameters.values() if p.kind in _BY_POSITION]
         for parameter, word in zip(parameters, words):
@@ -246,7 +249,7 @@ def _fields(parameter: str, path: tuple[str, ...], annotation: Any) -> Iterator[
         yield from _fields(parameter, (*path, name), inner)
 
 
-def _option(name: str, slot: Slot, ours: set[str], *, again: bool) -> click.Option:
+def _option(name: str, slot: Slot, *, again: bool) -> click.Option:
     if slot.path or again:
         shown = ""
     else:
@@ -254,10 +257,13 @@ def _option(name: str, slot: Slot, ours: set[str], *, again: bool) -> click.Opti
     if slot.is_flag:
         pairs = [f"{opt}/--no-{opt[2:]}" for opt in _spellings(slot) if opt.startswith("--")]
         return click.Option([*pairs, name], default=None, help=shown)
-    spellings = [opt for opt in _spellings(slot) if opt.startswith("--") or opt not in ours]
     many = is_many(slot.annotation)
     return click.Option(
-        [*spellings, name], multiple=many, metavar=metavar(slot.annotation, slot.default), help=shown, default=None
+        [*_spellings(slot), name],
+        multiple=many,
+        metavar=metavar(slot.annotation, slot.default),
+        help=shown,
+        default=None,
     )
 
 

@@ -72,8 +72,6 @@ def _rerun(chosen: Chosen, *, run: str, rest: Sequence[str], follow: bool) -> An
         return old.params.get(name, signature.parameters[name].default)
 
     def act(call: Call, **values: Any) -> int:
-        if call.args:
-            raise ParameterError(f"mlfn rerun {run}: name what is to change, as in --depth 6.")
         changed = signature.check(call.kwargs)
         again = old.rerun(**changed)
         complain(f"run {again.id[:8]} of {again.name} on {again.record.place}, again after {old.id[:8]}")
