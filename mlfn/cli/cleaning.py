@@ -25,7 +25,11 @@ def _gc(chosen: Chosen, *, dry_run: bool, older_than: str | None) -> None:
     client = current_client()
     moment = now()
     stores = [client.store, *_other_store(client)]
-    found = find_garbage(stores, client.folder, now=moment, older_than=age)
+    try:
+        found = find_garbage(stores, client.folder, now=moment, older_than=age)
+    finally:
+        for other in stores[1:]:
+            other.session.close()
     gone = found if dry_run else remove_garbage(client.store, client.folder, found, now=moment)
     total = sum(item.size for item in gone)
     if chosen.json:

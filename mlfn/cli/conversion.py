@@ -200,6 +200,8 @@ def _validated(annotation: Any, validate: Any, what: str, given: Any) -> Any:
         return given
     try:
         return validate(adapter)
+    except NotImplementedError:  # pydantic's word for a class that it knows only by isinstance
+        raise ParameterError(f"{what} = {given!r} does not fit: {annotation!r} cannot be written as text.") from None
     except ValidationError as error:
         said = error.errors()[0]
     where = ".".join(str(part) for part in said["loc"])

@@ -49,6 +49,9 @@ class Typed(TypedDict):
     lr: float
 
 
+class Opaque: ...
+
+
 Rate = NewType("Rate", float)
 
 
@@ -122,6 +125,7 @@ def test_an_undeclared_parameter_with_a_text_as_default_takes_texts():
         (dict[str, int], ["{broken"], "Invalid JSON"),
         (Model, ["{}"], "lr: Field required"),
         (complex, ["x"], "--x = 'x' does not fit"),
+        (Opaque, ["x"], "--x = 'x' does not fit"),
     ],
 )
 def test_a_text_that_does_not_fit_is_refused_by_name(annotation, texts, words):
