@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -166,9 +165,10 @@ class Function(Generic[P, C, R]):
 
     def _prepare(self) -> _Prepared:
         from mlfn import settings
+        from mlfn.planner import working_folder
 
         current = settings.current()
-        where = (current, os.getcwd(), tuple(sys.path))
+        where = (current, working_folder(), tuple(sys.path))
         prepared = self._prepared
         if prepared is not None and prepared.where == where and prepared.capture.is_current():
             return prepared

@@ -18,6 +18,7 @@ from typing import Any
 from mlfn import payload, user_context
 from mlfn.artifacts import ArtifactStore
 from mlfn.codec import Codec
+from mlfn.errors import EnvironmentBuildError
 from mlfn.execution import Calling, Task, execute, resolve_secrets
 from mlfn.worker.journal import Journal
 from mlfn.worker.mailbox import PACKETS, Inbox
@@ -44,6 +45,7 @@ class Worker:
         self._folder = Path()
         self._in_handler = False
         self._terminated = False
+        self._refusal: EnvironmentBuildError | None = None
         self._function: Callable[..., Any] | None = None
         self._plan: dict[str, Any] = {}
         self._calling = Calling("", "")
@@ -71,6 +73,18 @@ class Worker:
     def _bind(self, plan: dict[str, Any]) -> None:
         self._plan = plan
         self._calling = Calling.of(plan["calling"])
+        threading.Thread(target=self._beat, args=(plan["heartbeat"],), daemon=True).start()
+        try:
+            self._take_on(plan)
+        except (OSError, ValueError) as error:
+            # Told by each run of the plan: one that ended here would leave nobody the reason.
+            self._refusal = EnvironmentBuildError(
+                f"{self._calling.name}: its worker cannot be as it was asked to (cwd={plan['cwd']!r}, mem={plan['mem']!r}): "
+                f"{error}."
+            )
+
+    def _take_on(self, plan: Mapping[str, Any]) -> None:
+        """Become what the plan asks for: environment, folder, path, limits."""
         os.environ.update(plan["env"])
         if plan["threads"]:
             # A variable that the function's own env sets is its author's decision.
@@ -83,7 +97,6 @@ class Worker:
             _limit_memory(plan["mem"])
         for name, source in plan["sources"].items():
             linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-        threading.Thread(target=self._beat, args=(plan["heartbeat"],), daemon=True).start()
 
     def _beat(self, every: float) -> None:
         path = self._folder / "beat"
@@ -94,6 +107,8 @@ class Worker:
                 os.utime(path)
 
     def _load(self) -> Callable[..., Any]:
+        if self._refusal is not None:
+            raise self._refusal
         if self._function is None:
             data = Path(self._plan["payload"]).read_bytes()
             self._function = payload.unpack(data, key=bytes.fromhex(self._plan["key"]))
