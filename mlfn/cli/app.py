@@ -12,7 +12,7 @@ import click
 
 from mlfn._version import __version__
 from mlfn.cli import exits
-from mlfn.cli.commands import LazyGroup, shared_options
+from mlfn.cli.commands import LazyGroup, ReaderGoneError, shared_options
 from mlfn.cli.printing import complain
 from mlfn.errors import MlfnError
 from mlfn.settings import SETTINGS
@@ -67,7 +67,7 @@ def run_command_line(args: Sequence[str]) -> int:
     except MlfnError as error:
         complain(str(error))
         return exits.code_of(error)
-    except BrokenPipeError:
+    except ReaderGoneError:
         return _reader_gone()
     except Exception:  # noqa: BLE001 - whatever it is, it is ours
         traceback.print_exc()

@@ -16,6 +16,10 @@ _SETTING = "setting_"
 _JSON = "as_json"
 
 
+class ReaderGoneError(Exception):
+    """Whoever read our output has gone, as after ``| head``; raised past click, which would exit with 1."""
+
+
 @dataclass
 class Chosen:
     """What the flags of this invocation say, whichever side of the command's name they stand on."""
@@ -97,4 +101,7 @@ class LazyGroup(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         """Note the flags that stand before the command's name."""
         ctx.ensure_object(Chosen).take(ctx.params)
-        return super().invoke(ctx)
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as error:
+            raise ReaderGoneError from error

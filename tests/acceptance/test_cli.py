@@ -54,6 +54,17 @@ def endless(mark: str):
 
 
 @mlfn.function
+def stubborn(mark: str):
+    while True:
+        try:
+            open(mark, "w").close()
+            while True:
+                time.sleep(0.02)
+        except BaseException:
+            pass
+
+
+@mlfn.function
 def give_up():
     os.kill(os.getpid(), 9)
 
@@ -230,6 +241,35 @@ def test_ctrl_c_cancels_the_run_and_waits_until_it_is_gone(mlfn, started, tmp_pa
     assert mlfn("logs", str(only_run(mlfn)["id"])[:8]).stdout == "begun\ncleaned up\n"
 
 
+def test_a_second_ctrl_c_leaves_the_run_behind(mlfn, started, tmp_path):
+    process = started("run", "train.py::stubborn", str(tmp_path / "mark"))
+    until(tmp_path / "mark")
+
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.stderr is not None
+    while "cancelling" not in process.stderr.readline():
+        pass
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert "behind" in err
+    assert mlfn("cancel", "--grace", "0.1", str(only_run(mlfn)["id"])).stdout.split()[1] == "cancelled"
+
+
+def test_a_run_inside_another_process_cannot_be_asked_to_end(mlfn, started, tmp_path):
+    process = started("run", "train.py::endless", str(tmp_path / "mark"), "--on", "inline")
+    until(tmp_path / "mark")
+
+    refused = mlfn("cancel", str(only_run(mlfn)["id"]))
+    os.killpg(process.pid, signal.SIGINT)
+    process.communicate(timeout=30)
+
+    assert refused.returncode == 2
+    assert "press ctrl-C there" in refused.stderr
+    assert process.returncode == 130
+
+
 def test_another_process_can_cancel_and_the_waiting_one_exits_with_4(mlfn, started, tmp_path):
     process = started("run", "train.py::endless", str(tmp_path / "mark"))
     until(tmp_path / "mark")
@@ -320,12 +360,11 @@ def test_a_terminal_gets_colours_a_progress_line_and_none_of_them_with_no_color(
 
 
 def test_a_reader_that_leaves_early_is_no_error(mlfn):
-    mlfn("run", "train.py::train", "{}")
-    command = f"{sys.executable} -m mlfn show $({sys.executable} -m mlfn runs | tail -1 | cut -c1-8) | true"
+    command = f"{sys.executable} -m mlfn doctor | true; echo ${{PIPESTATUS[0]}}"
 
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, env=environment(), check=False)
 
-    assert done.stderr == ""
+    assert (done.stdout, done.stderr) == ("141\n", "")
 
 
 def test_a_secrets_value_comes_from_stdin_and_is_never_shown(mlfn):
