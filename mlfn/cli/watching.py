@@ -64,8 +64,8 @@ def _wait(run: Run[Any], *, follow: bool, as_json: bool) -> None:
 
 
 def _cancel(run: Run[Any]) -> None:
-    complain(f"cancelling {run.id[:8]} (ctrl-C again leaves it behind)")
     try:
+        complain(f"cancelling {run.id[:8]} (ctrl-C again leaves it behind)")
         run.cancel()
     except KeyboardInterrupt:
         complain(f"left {run.id[:8]} behind; `mlfn wait {run.id[:8]}` says how it ends.")
