@@ -6,11 +6,15 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
+from mlfn import waiting
 from mlfn._version import __version__
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from mlfn import errors
     from mlfn.declaration import Function, function, handler
     from mlfn.errors import MlfnError
@@ -74,8 +78,28 @@ def __getattr__(name: str) -> Any:
     else:
         raise AttributeError(f"module 'mlfn' has no attribute {name!r}")
     globals()[name] = value
+    _be_seen()
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _progress_line(run: Run[Any]) -> AbstractContextManager[None]:
+    from mlfn.terminal import progress_line
+
+    return progress_line(run)
+
+
+def _be_seen() -> None:
+    """Let runs show themselves in IPython, if this process has it."""
+    global _seen
+    if not _seen and "IPython" in sys.modules:
+        from mlfn.notebook import register
+
+        _seen = register()
+
+
+_seen = False
+waiting.observer = _progress_line
