@@ -14,7 +14,7 @@ from typing import Any
 
 from mlfn import settings as settings_module
 from mlfn.artifacts import ArtifactStore
-from mlfn.capture import own_modules_of
+from mlfn.capture.belongings import own_modules_of
 from mlfn.codec import Codec
 from mlfn.dispatch import NOBODY, Dispatcher, Ticket
 from mlfn.errors import RunLostError, StorageError
@@ -25,6 +25,7 @@ from mlfn.settings import Settings
 from mlfn.spec.record import Reason, RunRecord, RunState
 from mlfn.store import open_store
 from mlfn.store.changes import Adopted, CancelRequested, Finished
+from mlfn.store.reading import WorkerRow
 from mlfn.store.sql import SqlStore
 from mlfn.verdict import failed
 
@@ -176,20 +177,22 @@ class Client:
 
     def _take_over(self, dead: str) -> None:
         self.register()
-        records = {record.worker: record for record in self.store.unfinished(dead) if record.state is RunState.RUNNING}
+        running = [record for record in self.store.unfinished(dead) if record.state is RunState.RUNNING]
         for row in self.store.workers(dead):
-            record = records.pop(row.id, None)
-            if not self.store.take_worker(row.id, client=self.id, former=dead):
-                continue
-            plan = None
-            if record is not None and self._adopt(record):
-                plan = self.store.plan(record.plan)
-            place: Mapping[str, Any] = plan["place"] if plan else {"name": "local", "options": {}}
-            self.dispatcher(place["name"], place["options"]).adopt(row, record if plan else None, plan)
-        for record in records.values():
-            self._lose(record)
+            if self.store.take_worker(row.id, client=self.id, former=dead):
+                held = [record for record in running if record.worker == row.id and self._adopt(record)]
+                running = [record for record in running if record not in held]
+                self._take_worker(row, held)
+        for record in running:
+            if record.worker is None or record.worker not in {row.id for row in self.store.workers()}:
+                self._lose(record)
         if not self.store.unfinished(dead) and not self.store.workers(dead):
             self.store.remove_client(dead)
+
+    def _take_worker(self, row: WorkerRow, held: list[RunRecord]) -> None:
+        plans = {record.id: self.store.plan(record.plan) for record in held}
+        place: dict[str, Any] = plans[held[0].id]["place"] if held else {"name": "local", "options": {}}
+        self.dispatcher(place["name"], place["options"]).adopt(row, [(record, plans[record.id]) for record in held])
 
     def _lose(self, record: RunRecord) -> None:
         """End a run whose dead client was itself where it ran (inline), or whose worker was already buried."""

@@ -13,17 +13,17 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlfn import errors
 from mlfn.errors import StorageError
-from mlfn.execution import CallShape, Task, outcome_from_json
+from mlfn.execution import Task, outcome_from_json
 from mlfn.identity import ProcessIdentity, identify, now
 from mlfn.places.base import Gone, Place, Reported, Room, WorkerStarted
-from mlfn.secrets import Secret
 from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
 from mlfn.store.changes import (
     Adopted,
@@ -37,6 +37,7 @@ from mlfn.store.changes import (
     Requeued,
     Started,
     Submitted,
+    TakenBack,
     Withdrawn,
 )
 from mlfn.store.reading import WorkerRow
@@ -46,6 +47,8 @@ from mlfn.verdict import failed, of_exit, retry_of, waits_before_retry
 logger = logging.getLogger(__name__)
 _TICK = 0.25  # seconds between looks at cancel requests and at other processes' runs
 _BEAT = 5.0
+_QUEUED_SECONDS = 0.02  # how much work may wait at a worker, as far as one can tell
+_MOST_QUEUED = 8
 _LONG = 3600.0
 NOBODY = ""
 
@@ -69,7 +72,7 @@ class Ticket:
     free: int = 0
     state: RunState = RunState.PENDING
     worker: str | None = None
-    started: bool = False
+    started: float | None = None
     deadline: float | None = None
     cause: Outcome | None = None  # why it is being stopped: how it ends unless the handler was quicker
     reported: tuple[Outcome, float] | None = None  # what its worker said, held until the worker is gone
@@ -96,7 +99,8 @@ class Dispatcher:
         self._ready: dict[str, deque[Ticket]] = {}
         self._delayed: list[tuple[float, int, Ticket]] = []
         self._waiting: dict[str, list[Ticket]] = {}
-        self._held: dict[str, Ticket] = {}  # worker -> the run it holds
+        self._held: dict[str, dict[str, Ticket]] = {}  # worker -> the runs it was given, the one it is at first
+        self._pace: dict[str, float] = {}  # plan -> seconds that its last runs took
         self._outbox: list[tuple[Change, Callable[[int], None] | None]] = []
         self._consumed: dict[str, int] = {}
         self._departed: list[str] = []
@@ -129,15 +133,15 @@ class Dispatcher:
         self._enter(ticket, plan, lambda: self._admit(ticket))
         return ticket
 
-    def adopt(self, row: WorkerRow, record: RunRecord | None, plan: Mapping[str, Any] | None) -> None:
-        """Read on in the journal of a dead client's worker, and see through the run that it holds."""
-        if record is not None and plan is not None:
+    def adopt(self, row: WorkerRow, held: Sequence[tuple[RunRecord, Mapping[str, Any]]]) -> None:
+        """Read on in the journal of a dead client's worker, and see through the runs that it holds."""
+        for record, plan in held:
             ticket = _ticket_of(record, retries=self._store.retries(record.id))
             ticket.ours, ticket.state, ticket.worker = False, RunState.RUNNING, row.id
             attempt = next((a for a in self._store.attempts(record.id) if a.attempt == record.attempt), None)
-            ticket.started = attempt is not None and attempt.started is not None
-            self._held[row.id] = ticket
-            self._enter(ticket, plan, lambda: self._set_deadline(ticket))
+            ticket.started = attempt.started if attempt is not None else None
+            self._held.setdefault(row.id, {})[record.id] = ticket
+            self._enter(ticket, plan, partial(self._set_deadline, ticket))
         process = ProcessIdentity(row.host, row.pid, row.started)
         self._call(lambda: self._place.adopt(row.id, process, row.folder, row.consumed))
 
@@ -233,7 +237,7 @@ class Dispatcher:
     def _hear(self, worker: str, event: Mapping[str, Any]) -> None:
         run, attempt, time_ = event["run"], event["attempt"], event["time"]
         what = event["event"]
-        ticket = self._held.get(worker)
+        ticket = self._held.get(worker, {}).get(run)
         if what == "metric":
             self._record(MetricLogged(run, attempt, event["name"], event["step"], event["value"], time_))
         elif what == "output":
@@ -243,26 +247,67 @@ class Dispatcher:
         elif what == "started":
             self._record(Started(run, attempt, time_))
             if ticket is not None:
-                ticket.started = True
+                ticket.started = time_
                 self._set_deadline(ticket)
-        elif what == "finished" and ticket is not None and ticket.run == run and ticket.attempt == attempt:
+        elif what == "finished" and ticket is not None and ticket.attempt == attempt:
             outcome = outcome_from_json(event)
+            self._note_pace(ticket, time_)
             if ticket.cause is not None:
                 ticket.reported = (outcome, time_)  # its worker was told to end: the end counts once that is gone
                 return
-            del self._held[worker]
-            self._place.finished(worker)
+            self._let_go(ticket, worker)
             self._conclude(ticket, outcome, time_)
+
+    def _note_pace(self, ticket: Ticket, ended: float) -> None:
+        took = ended - ticket.started if ticket.started is not None else _TICK
+        before = self._pace.get(ticket.plan, took)
+        # Slower at once, quicker bit by bit: a queue behind a run that takes long is the dearer mistake.
+        self._pace[ticket.plan] = max(took, 0.8 * before)
+
+    def _backlog(self, digest: str) -> int:
+        """Return how many runs a worker may have: several where they take less than handing one over."""
+        pace = self._pace.get(digest)
+        return 1 if pace is None else max(1, min(_MOST_QUEUED, int(_QUEUED_SECONDS / max(pace, 1e-6))))
+
+    def _let_go(self, ticket: Ticket, worker: str) -> None:
+        runs = self._held[worker]
+        del runs[ticket.run]
+        if not runs:
+            del self._held[worker]
+        self._place.finished(worker)
+
+    def _take_back(self, worker: str) -> None:
+        """Give others the runs that a worker was given and has not begun."""
+        for run in self._place.take_back(worker):
+            ticket = self._held[worker].pop(run)
+            self._return(ticket)
+        if not self._held.get(worker, True):
+            del self._held[worker]
+
+    def _return(self, ticket: Ticket) -> None:
+        back = TakenBack(ticket.run, ticket.attempt)
+        ticket.attempt -= 1
+        ticket.state, ticket.worker, ticket.started = RunState.PENDING, None, None
+        if ticket.cause is not None:
+            self._record(back)
+            self._withdraw(ticket, ticket.cause)
+        else:
+            self._record(back, lambda _: self._queue_first(ticket))
 
     def _bury(self, gone: Gone) -> None:
         self._departed.append(gone.worker)
-        ticket = self._held.pop(gone.worker, None)
-        if ticket is None:
-            return
+        held = self._held.pop(gone.worker, {})
+        for run in gone.unread:
+            self._return(held.pop(run))
+        for ticket in held.values():
+            self._lay_to_rest(ticket, gone)
+
+    def _lay_to_rest(self, ticket: Ticket, gone: Gone) -> None:
+        """Conclude a run whose worker ended while it held it."""
         outcome, time_ = ticket.reported or (None, now())
         if outcome is None or (ticket.cause is not None and outcome.state is not RunState.SUCCEEDED):
             plan = self._plans[ticket.plan]
-            outcome = ticket.cause or of_exit(ticket.name, gone, started=ticket.started, mem=plan["mem"])
+            outcome = ticket.cause or of_exit(ticket.name, gone, started=ticket.started is not None, mem=plan["mem"])
         self._conclude(ticket, outcome, time_)
 
     def _conclude(self, ticket: Ticket, outcome: Outcome, time_: float) -> None:
@@ -295,10 +340,10 @@ class Dispatcher:
             except Exception:
                 logger.exception("a callback of run %s failed", ticket.run)
         for child in self._waiting.pop(ticket.run, ()):
-            self._call(lambda child=child: self._admit(child))  # type: ignore[misc]
+            self._call(partial(self._admit, child))
 
     def _delay(self, ticket: Ticket, until: float) -> None:
-        ticket.state, ticket.worker, ticket.started = RunState.PENDING, None, False
+        ticket.state, ticket.worker, ticket.started = RunState.PENDING, None, None
         ticket.deadline = ticket.cause = ticket.reported = None
         if ticket.ours:
             heapq.heappush(self._delayed, (until, next(self._order), ticket))
@@ -356,6 +401,10 @@ class Dispatcher:
         if ticket.state is RunState.PENDING:
             self._ready.setdefault(ticket.plan, deque()).append(ticket)
 
+    def _queue_first(self, ticket: Ticket) -> None:
+        if ticket.state is RunState.PENDING:
+            self._ready.setdefault(ticket.plan, deque()).appendleft(ticket)
+
     def _claim(self) -> None:
         """Give ready runs to workers that are free, plan by plan in the order in which their first run came."""
         for digest in list(self._ready):
@@ -364,7 +413,7 @@ class Dispatcher:
                 if queue[0].state is not RunState.PENDING:
                     queue.popleft()  # cancelled while it waited
                     continue
-                room = self._place.reserve(digest, plan)
+                room = self._place.reserve(digest, plan, backlog=self._backlog(digest))
                 if isinstance(room, Room):
                     self._hand_over(queue.popleft(), room)
                 elif room.error is not None:
@@ -378,7 +427,7 @@ class Dispatcher:
         if room.report is not None:
             self._register(room.report)
         ticket.state, ticket.worker = RunState.RUNNING, room.worker
-        self._held[room.worker] = ticket
+        self._held.setdefault(room.worker, {})[ticket.run] = ticket
         log = str(self._logs / ticket.run[:2] / f"{ticket.run}-{ticket.attempt + 1}.log")
         claim = Claimed(ticket.run, self._client, room.worker, log, now())
         self._record(claim, lambda attempt: self._launch(ticket, room.worker, attempt, log))
@@ -392,25 +441,11 @@ class Dispatcher:
             self._not_claimed(ticket, worker)
             return
         ticket.attempt = attempt
-        plan = self._plans[ticket.plan]
-        task = Task(
-            run=ticket.run,
-            attempt=attempt,
-            name=ticket.name,
-            project=ticket.project,
-            params=ticket.params,
-            outputs=tuple(plan["outputs"]),
-            shape=CallShape(**{**plan["shape"], "positional": tuple(plan["shape"]["positional"])}),
-            labels=ticket.labels,
-            secrets=tuple(Secret(**item) for item in plan["secrets"]),
-            log=log,
-        )
-        self._place.start(worker, task)
+        self._place.start(worker, Task(ticket.run, attempt, ticket.params, ticket.labels, log))
 
     def _not_claimed(self, ticket: Ticket, worker: str) -> None:
         """Somebody else asked for its end, or took it over, between queue and claim."""
-        del self._held[worker]
-        self._place.finished(worker)
+        self._let_go(ticket, worker)
         record = self._store.get_run(ticket.run)
         ticket.state = record.state
         if record.state is RunState.PENDING and record.owner == self._client:
@@ -429,12 +464,14 @@ class Dispatcher:
         if ticket.state is RunState.PENDING:
             self._withdraw(ticket, cause)
         elif ticket.worker is not None:
-            ticket.cause = cause
-            self._place.stop(ticket.worker)
+            worker, ticket.cause = ticket.worker, cause
+            self._take_back(worker)  # what it has not begun must not end with it, and is this run one of them?
+            if ticket.state is RunState.RUNNING:
+                self._place.stop(worker)
 
     def _set_deadline(self, ticket: Ticket) -> None:
         if (limit := self._plans[ticket.plan]["timeout"]) is not None:
-            ticket.deadline = time.monotonic() + limit
+            ticket.deadline = time.monotonic() + limit - max(0.0, now() - (ticket.started or now()))
 
     def _tick(self) -> None:
         """Do what no message triggers."""
@@ -444,15 +481,26 @@ class Dispatcher:
         self._next_tick = moment + _TICK
         for run in self._store.cancel_requests(self._client):
             self._stop(run, Outcome(RunState.CANCELLED))
-        for ticket in list(self._held.values()):
-            if ticket.deadline is not None and moment >= ticket.deadline:
-                self._stop(ticket.run, self._overdue(ticket))
+        for worker, runs in list(self._held.items()):
+            for ticket in list(runs.values()):
+                if ticket.deadline is not None and moment >= ticket.deadline:
+                    self._stop(ticket.run, self._overdue(ticket))
+            if len(runs) > 1 and self._is_stuck(runs):
+                self._take_back(worker)
         for parent in [parent for parent in self._waiting if parent not in self._tickets]:
             for child in self._waiting.pop(parent):
                 self._admit(child)
         if moment >= self._next_beat:
             self._next_beat = moment + _BEAT
             self._store.register_client(self._client, identify(os.getpid()), time=now())
+
+    def _is_stuck(self, runs: Mapping[str, Ticket]) -> bool:
+        """Say whether others wait behind a run that takes longer than its like."""
+        first = min((ticket.started for ticket in runs.values() if ticket.started is not None), default=None)
+        if first is None or now() - first < _TICK:
+            return False
+        self._pace[next(iter(runs.values())).plan] = _TICK
+        return True
 
     def _overdue(self, ticket: Ticket) -> Outcome:
         limit = self._plans[ticket.plan]["timeout"]

@@ -8,7 +8,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,36 +40,41 @@ class CallShape:
 
 
 @dataclass(frozen=True)
+class Calling:
+    """How all runs of one plan call their handler, as it travels once to each worker."""
+
+    name: str
+    project: str
+    outputs: tuple[str, ...] = ()
+    shape: CallShape = field(default_factory=CallShape)
+    secrets: tuple[Secret, ...] = ()
+
+    @classmethod
+    def of(cls, plan: Mapping[str, Any]) -> Calling:
+        """Return the part of a plan's body, or of a message that repeats it, that the call needs."""
+        shape = plan["shape"]
+        return cls(
+            plan["name"],
+            plan["project"],
+            tuple(plan["outputs"]),
+            CallShape(**{**shape, "positional": tuple(shape["positional"])}),
+            tuple(Secret(**item) for item in plan["secrets"]),
+        )
+
+
+@dataclass(frozen=True)
 class Task:
     """One attempt at one run, as it travels."""
 
     run: str
     attempt: int
-    name: str
-    project: str
     params: Mapping[str, Any]
-    outputs: tuple[str, ...] = ()
-    shape: CallShape = field(default_factory=CallShape)
     labels: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[Secret, ...] = ()
     log: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Task:
-        """Rebuild from `to_json`."""
-        shape = data["shape"]
-        return cls(
-            **{
-                **data,
-                "outputs": tuple(data["outputs"]),
-                "shape": CallShape(**{**shape, "positional": tuple(shape["positional"])}),
-                "secrets": tuple(Secret(**item) for item in data["secrets"]),
-            }
-        )
+        return dict(vars(self))
 
 
 class RunReporter(Reporter):
@@ -106,13 +111,18 @@ class RunReporter(Reporter):
 
 
 def execute(
-    task: Task, load: Callable[[], Callable[..., Any]], codec: Codec, channel: Channel, secrets: Mapping[str, str]
+    task: Task,
+    calling: Calling,
+    load: Callable[[], Callable[..., Any]],
+    codec: Codec,
+    channel: Channel,
+    secrets: Mapping[str, str],
 ) -> Outcome:
     """Run one attempt and report it: started, what the handler logs, finished. Never raises for what user code does."""
     reporter = RunReporter(task, codec, channel, secrets)
     reporter.send("started")
     try:
-        outcome = _call(task, load, codec, reporter)
+        outcome = _call(task, calling, load, codec, reporter)
     except Cancelled:
         outcome = Outcome(RunState.CANCELLED)
     except Pruned:
@@ -128,20 +138,22 @@ def resolve_secrets(wanted: tuple[Secret, ...], environ: Mapping[str, str], file
     return {secret.key or secret.name: read_secret(secret, environ=environ, file=file) for secret in wanted}
 
 
-def _call(task: Task, load: Callable[[], Callable[..., Any]], codec: Codec, reporter: RunReporter) -> Outcome:
+def _call(
+    task: Task, calling: Calling, load: Callable[[], Callable[..., Any]], codec: Codec, reporter: RunReporter
+) -> Outcome:
     function = load()
     params = {name: codec.decode(encoded) for name, encoded in task.params.items()}
     ctx = Context(
         reporter=reporter,
         run_id=task.run,
-        name=task.name,
-        project=task.project,
+        name=calling.name,
+        project=calling.project,
         attempt=task.attempt,
         params=dict(params),
         labels=task.labels,
     )
-    value = call_within(ctx, lambda: _invoke(function, task.shape, params, ctx))
-    returns, outputs = _pack_returned(task, codec, value)
+    value = call_within(ctx, lambda: _invoke(function, calling.shape, params, ctx))
+    returns, outputs = _pack_returned(task, calling, codec, value)
     return Outcome(RunState.SUCCEEDED, returns=returns, outputs=outputs)
 
 
@@ -180,15 +192,15 @@ def _await(coroutine: Any) -> Any:
     return value
 
 
-def _pack_returned(task: Task, codec: Codec, value: Any) -> tuple[dict[str, Any], tuple[Output, ...]]:
-    names = task.outputs
+def _pack_returned(task: Task, calling: Calling, codec: Codec, value: Any) -> tuple[dict[str, Any], tuple[Output, ...]]:
+    names = calling.outputs
     if len(names) <= 1:
         key = names[0] if names else "return"
         return {"keys": [key]}, (codec.output(task.run, key, value, role="return"),)
     if type(value) not in (tuple, list) or len(value) != len(names):
         got = f"{len(value)} values" if type(value) in (tuple, list) else f"one {type(value).__name__}"
         raise OutputError(
-            f"{task.name} declares {len(names)} outputs ({', '.join(names)}) and returned {got}: return as many as are declared, "
+            f"{calling.name} declares {len(names)} outputs ({', '.join(names)}) and returned {got}: return as many as are declared, "
             "or change outputs=[...] of @mlfn.handler."
         )
     outputs = tuple(codec.output(task.run, key, item, role="return") for key, item in zip(names, value, strict=True))

@@ -12,13 +12,12 @@ from mlfn import settings as settings_module
 from mlfn.client import Client
 from mlfn.codec import Codec
 from mlfn.errors import ParameterError, nearest
-from mlfn.execution import CallShape, Task, execute, resolve_secrets
+from mlfn.execution import Calling, Task, execute, resolve_secrets
 from mlfn.handle import OutputReference, Run
 from mlfn.identity import new_id, now
 from mlfn.inputs import DataItem
 from mlfn.planner import Plan, as_text
 from mlfn.registry import place_class
-from mlfn.secrets import Secret
 from mlfn.spec.canonical import canonical
 from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
 from mlfn.store.changes import (
@@ -204,28 +203,17 @@ def _attempt_here(
     attempt: int,
     retries: int,
 ) -> float | None:
-    secrets = tuple(Secret(**item) for item in body["secrets"])
-    shape = body["shape"]
-    task = Task(
-        run=submitted.run,
-        attempt=attempt,
-        name=submitted.name,
-        project=submitted.project,
-        params=submitted.params,
-        outputs=tuple(body["outputs"]),
-        shape=CallShape(**{**shape, "positional": tuple(shape["positional"])}),
-        labels=submitted.labels,
-        secrets=secrets,
-    )
+    task = Task(submitted.run, attempt, submitted.params, submitted.labels)
+    calling = Calling.of(body)
     values: dict[str, str] = {}
 
     def load_with_secrets() -> Callable[..., Any]:
-        values.update(resolve_secrets(secrets, os.environ, settings_module.secrets_file()))
+        values.update(resolve_secrets(calling.secrets, os.environ, settings_module.secrets_file()))
         return load()
 
     channel = StoreChannel(client.store)
     codec = client.codec()
-    outcome = execute(task, load_with_secrets, codec, channel, values)
+    outcome = execute(task, calling, load_with_secrets, codec, channel, values)
     wait = waits_before_retry(outcome, retry_of(body), used=retries, free=0)
     moment = now()
     change: Change = Finished(submitted.run, attempt, outcome, moment)

@@ -63,7 +63,7 @@ def _code_lines(a: Any, b: Any, before: Mapping[str, Any], after: Mapping[str, A
 def _parts(item: Function[..., Any, Any]) -> dict[str, str]:
     from mlfn.capture import capture
 
-    return dict(capture(item.__mlfn_function__).digest.named_parts)
+    return dict(capture(item.__mlfn_function__).digest.part_digests)
 
 
 def _compare(where: str, before: Any, after: Any) -> Iterator[str]:

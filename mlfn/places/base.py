@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,6 +51,7 @@ class Gone:
     exit_code: int | None = None
     signal: int | None = None
     memory_killed: bool = False
+    unread: tuple[str, ...] = ()  # runs that it was given and had not begun
     lost: bool = False  # nobody saw how it ended: its heartbeat lapsed and its process is gone
 
 
@@ -65,12 +66,11 @@ class Room:
     report: WorkerStarted | None = None
 
 
-@dataclass
+@dataclass(frozen=True)
 class Unavailable:
-    """Why a plan gets no room at the moment; `error` says that it never will."""
+    """No room at the moment; `error` says that there never will be, and why."""
 
     error: Exception | None = None
-    note: str = field(default="")
 
 
 class Place(Protocol):
@@ -79,11 +79,14 @@ class Place(Protocol):
     def warm(self) -> None:
         """Begin to start what a first run will need."""
 
-    def reserve(self, digest: str, plan: Mapping[str, Any]) -> Room | Unavailable:
-        """Return a worker for one run of this plan."""
+    def reserve(self, digest: str, plan: Mapping[str, Any], *, backlog: int) -> Room | Unavailable:
+        """Return a worker for one run of this plan; where all are busy, one with fewer than `backlog` runs to do."""
 
     def start(self, worker: str, task: Task) -> None:
         """Hand a task to a worker that `reserve` gave."""
+
+    def take_back(self, worker: str) -> list[str]:
+        """Return the runs that a worker was given and has not begun: it never will."""
 
     def finished(self, worker: str) -> None:
         """Take note that the worker's run is over, or that its reservation was not used."""

@@ -3,60 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 import math
-import os
 import selectors
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from mlfn.errors import OptionError
 from mlfn.execution import Task
-from mlfn.identity import ProcessIdentity, identify, new_id
-from mlfn.places.base import Gone, Report, Reported, Room, Surroundings, Unavailable, WorkerStarted
+from mlfn.identity import ProcessIdentity
+from mlfn.places.base import Report, Room, Surroundings, Unavailable, WorkerStarted
 from mlfn.places.devices import visible_gpus
 from mlfn.places.environments import Environments
-from mlfn.places.orphans import Orphan, last_beat
-from mlfn.worker.frames import send_frame
-from mlfn.worker.journal import read_events
+from mlfn.places.orphans import Orphan
+from mlfn.places.process import ROOT, WorkerProcess, drain, environ_mark, remove_folder
 
 _IDLE_SECONDS = 60.0
 _POLL_SECONDS = 0.25
 _ORPHAN_SECONDS = 0.05
-_ROOT = str(Path(__file__).parents[2])
-# As `python -m mlfn.worker`, but it finds this very mlfn wherever it lies, and no module of the current folder instead.
-_START = f"import sys; sys.path = [{_ROOT!r}, *filter(None, sys.path)]; from mlfn.worker.__main__ import main; main()"
-logger = logging.getLogger(__name__)
-
-
-@dataclass
-class _Process:
-    """One worker process as its place sees it."""
-
-    id: str
-    popen: subprocess.Popen[bytes]
-    sock: socket.socket
-    folder: Path
-    python: str
-    environ: int
-    plan: str | None = None
-    fresh: bool = False
-    busy: bool = False
-    slots: int = 1
-    gpus: tuple[str, ...] = ()
-    consumed: int = 0
-    idle_since: float = field(default_factory=time.monotonic)
-    kill_at: float | None = None
-    retired: bool = False
-    registered: bool = False
-    memory_kills: int = 0
+_LAPSE_BEATS = 3  # heartbeats without a sign of life after which a worker's heartbeat has lapsed
 
 
 class LocalPlace:
@@ -66,13 +34,11 @@ class LocalPlace:
     runs_in_caller = False
 
     def __init__(self, surroundings: Surroundings, *, max_workers: int | None = None) -> None:
-        if max_workers is not None and (
-            not isinstance(max_workers, int) or isinstance(max_workers, bool) or max_workers < 1
-        ):
+        if max_workers is not None and (type(max_workers) is not int or max_workers < 1):
             raise OptionError(f"on('local', max_workers={max_workers!r}): a whole number, 1 or more, is allowed.")
         self._around = surroundings
         self._slots = max_workers or surroundings.max_workers
-        self._processes: dict[str, _Process] = {}
+        self._processes: dict[str, WorkerProcess] = {}
         self._orphans: dict[str, Orphan] = {}
         self._free_gpus = visible_gpus()
         self._all_gpus = len(self._free_gpus)
@@ -87,57 +53,62 @@ class LocalPlace:
     def warm(self) -> None:
         """Start one worker that is bound to nothing yet."""
         if not self._processes:
-            self._spawn(sys.executable)
+            self._start(sys.executable)
 
-    def reserve(self, digest: str, plan: Mapping[str, Any]) -> Room | Unavailable:
-        """Return an idle worker of this plan, or a new one where cores and GPUs are free."""
+    def reserve(self, digest: str, plan: Mapping[str, Any], *, backlog: int) -> Room | Unavailable:
+        """Return an idle worker of this plan, or a new one where cores and GPUs are free, or one to queue at."""
         try:
             python = self._environments.python_for(tuple(plan["requirements"]))
         except Exception as error:  # noqa: BLE001 - whatever broke, the run is told
             return Unavailable(error)
         if python is None:
-            return Unavailable(note="building its environment")
-        needed = plan["gpus"] or 0
-        if needed > self._all_gpus:
-            return Unavailable(
-                OptionError(
-                    f"gpus={needed}: this machine shows {self._all_gpus} (CUDA_VISIBLE_DEVICES or /dev/nvidia*); "
-                    "ask for fewer, or run it elsewhere with .on('kubernetes')."
-                )
-            )
-        environ = _environ_mark()
-        process = self._idle(digest, environ)
+            return Unavailable()
+        if (gpus := plan["gpus"] or 0) > self._all_gpus:
+            return Unavailable(self._too_few_gpus(gpus))
+        environ = environ_mark()
+        process = self._idle(digest, environ) or self._room_for(digest, plan, python, environ)
         if process is None:
-            slots = min(self._slots, math.ceil(plan["cpu"] or 1))
-            process = self._unbound(python, environ, slots) or self._make_room(python, slots, needed)
-            if process is None:
-                return Unavailable()
-            self._bind(process, digest, plan, slots)
-        process.busy = True
-        report = None
-        if not process.registered:
-            process.registered, process.memory_kills = True, _memory_kills()
-            report = WorkerStarted(process.id, process.popen.pid, str(process.folder))
-        return Room(process.id, report)
+            process = self._shortest_queue(digest, environ, backlog)
+        if process is None:
+            return Unavailable()
+        process.backlog += 1
+        if process.registered:
+            return Room(process.id)
+        process.registered = True
+        return Room(process.id, WorkerStarted(process.id, process.pid, str(process.folder)))
 
     def start(self, worker: str, task: Task) -> None:
-        """Send the task; a worker that died meanwhile is noticed by `collect`."""
-        with contextlib.suppress(OSError):
-            send_frame(self._processes[worker].sock, {"op": "run", "task": task.to_json()})
+        """Queue the task at its worker."""
+        if worker in self._processes:
+            self._processes[worker].give(task)
+
+    def take_back(self, worker: str) -> list[str]:
+        """Return the runs that the worker has not begun, and now never will."""
+        return self._processes[worker].take_back() if worker in self._processes else []
+
+    def finished(self, worker: str) -> None:
+        """Note that one of the worker's runs is over, or that its reservation was not used."""
+        process = self._processes.get(worker)
+        if process is not None:
+            process.backlog -= 1
+            process.idle_since = time.monotonic()
+            if process.fresh:
+                process.hang_up(self._around.grace)
 
     def adopt(self, worker: str, process: ProcessIdentity, folder: str, consumed: int) -> None:
         """Read on in the journal of a worker that a dead client left."""
-        self._orphans[worker] = Orphan(worker, process, Path(folder), consumed, lapse=3 * self._around.heartbeat)
+        lapse = _LAPSE_BEATS * self._around.heartbeat
+        self._orphans[worker] = Orphan(worker, process, Path(folder), consumed, lapse=lapse)
 
     def collect(self, timeout: float) -> list[Report]:
         """Return what workers reported and which of them ended."""
-        now = time.monotonic()
         reports: list[Report] = []
-        for key, _ in self._selector.select(self._patience(timeout, now)):
+        for key, _ in self._selector.select(self._patience(timeout)):
             if key.fileobj is self._wake_in:
-                _drain(self._wake_in)
-            else:
-                reports += self._hear(self._processes[key.data])
+                drain(self._wake_in)
+            elif (process := self._processes.get(key.data)) is not None:
+                news, alive = process.hear()
+                reports += news if alive else [*news, *self._bury(process, process.awaited_exit_code())]
         if time.monotonic() >= self._next_poll:
             reports += self._poll()
         for orphan in list(self._orphans.values()):
@@ -155,221 +126,130 @@ class LocalPlace:
         """Ask a worker to end; `collect` follows up when it does not."""
         if worker in self._orphans:
             self._orphans[worker].stop(self._around.grace)
-        process = self._processes.get(worker)
-        if process is None or process.kill_at is not None:
-            return
-        process.kill_at = time.monotonic() + self._around.grace
-        process.retired = True
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.popen.pid, signal.SIGTERM)
-
-    def finished(self, worker: str) -> None:
-        """Note that the worker's run is over: it is idle, or done for."""
-        process = self._processes.get(worker)
-        if process is not None:
-            self._rest(process)
+        elif worker in self._processes:
+            self._processes[worker].terminate(self._around.grace)
 
     def forget(self, worker: str) -> None:
         """Remove the folder of a worker that is gone."""
-        _remove_folder(self._around.folder / "workers" / worker)
+        remove_folder(self._around.folder / "workers" / worker)
 
     def close(self) -> None:
         """End idle workers; busy ones end by themselves after their run."""
-        for process in list(self._processes.values()):
-            self._selector.unregister(process.sock)
-            process.sock.close()
-            if not process.busy:
-                _kill_group(process)
-                process.popen.wait()
-                _remove_folder(process.folder)
+        for process in self._processes.values():
+            self._selector.unregister(process.control)
+            process.close()
+            if not process.backlog:
+                process.kill_group()
+                process.awaited_exit_code()
+                remove_folder(process.folder)
         self._processes.clear()
 
-    def _idle(self, digest: str, environ: int) -> _Process | None:
-        for process in self._processes.values():
-            if process.plan == digest and not process.busy and not process.retired:
+    def _idle(self, digest: str, environ: int) -> WorkerProcess | None:
+        for process in self._bound(digest):
+            if not process.backlog:
                 if process.environ == environ:
                     return process
-                self._retire(process)
-                return None
+                process.hang_up(self._around.grace)  # the caller's environment has changed since it started
         return None
 
-    def _unbound(self, python: str, environ: int, slots: int) -> _Process | None:
-        for process in self._processes.values():
-            if process.plan is None and not process.retired:
-                if (
-                    process.python == python
-                    and process.environ == environ
-                    and self._used() + slots - process.slots <= self._slots
-                ):
-                    return process
-                self._retire(process)
-        return None
+    def _shortest_queue(self, digest: str, environ: int, backlog: int) -> WorkerProcess | None:
+        open_ones = [p for p in self._bound(digest) if p.backlog < backlog and not p.fresh and p.environ == environ]
+        return min(open_ones, key=lambda p: p.backlog, default=None)
 
-    def _make_room(self, python: str, slots: int, gpus: int) -> _Process | None:
-        idle = sorted((p for p in self._processes.values() if not p.busy and not p.retired), key=lambda p: p.idle_since)
-        while self._used() + slots > self._slots or len(self._free_gpus) < gpus:
-            if not idle:
+    def _bound(self, digest: str) -> list[WorkerProcess]:
+        return [p for p in self._processes.values() if p.plan == digest and not p.retired]
+
+    def _room_for(self, digest: str, plan: Mapping[str, Any], python: str, environ: int) -> WorkerProcess | None:
+        """Return a process bound to the plan now: one that waits unbound, else a new one, for which idle ones end."""
+        slots = min(self._slots, math.ceil(plan["cpu"] or 1))
+        process = self._unbound(python, environ)
+        if process is None or not self._fits(slots - process.slots, plan["gpus"] or 0):
+            if not self._make_room(slots, plan["gpus"] or 0):
                 return None
-            self._retire(idle.pop(0))
-        return self._spawn(python)
-
-    def _used(self) -> int:
-        return sum(process.slots for process in self._processes.values() if not process.retired or process.busy)
-
-    def _spawn(self, python: str) -> _Process:
-        worker = new_id()
-        folder = self._around.folder / "workers" / worker
-        folder.mkdir(mode=0o700, parents=True)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            popen = subprocess.Popen(
-                [python, "-c", _START, str(theirs.fileno()), str(folder)],
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                pass_fds=(theirs.fileno(),),
-                start_new_session=True,
-            )
-        process = _Process(worker, popen, ours, folder, python, _environ_mark())
-        self._processes[worker] = process
-        self._selector.register(ours, selectors.EVENT_READ, worker)
+            process = self._start(python)
+        self._bind(process, digest, plan, slots)
         return process
 
-    def _bind(self, process: _Process, digest: str, plan: Mapping[str, Any], slots: int) -> None:
+    def _unbound(self, python: str, environ: int) -> WorkerProcess | None:
+        waiting = (p for p in self._processes.values() if p.plan is None and not p.retired)
+        return next((p for p in waiting if p.python == python and p.environ == environ), None)
+
+    def _make_room(self, slots: int, gpus: int) -> bool:
+        idle = [p for p in self._processes.values() if not p.backlog and not p.retired]
+        for process in sorted(idle, key=lambda p: p.idle_since):
+            if self._fits(slots, gpus):
+                break
+            process.hang_up(self._around.grace)
+            self._free_gpus += process.gpus
+            process.gpus = ()
+        return self._fits(slots, gpus)
+
+    def _fits(self, slots: int, gpus: int) -> bool:
+        used = sum(p.slots for p in self._processes.values() if p.backlog or not p.retired)
+        return used + slots <= self._slots and gpus <= len(self._free_gpus)
+
+    def _start(self, python: str) -> WorkerProcess:
+        process = WorkerProcess(python, self._around.folder / "workers")
+        self._processes[process.id] = process
+        self._selector.register(process.control, selectors.EVENT_READ, process.id)
+        return process
+
+    def _bind(self, process: WorkerProcess, digest: str, plan: Mapping[str, Any], slots: int) -> None:
         count = plan["gpus"] or 0
         process.gpus, self._free_gpus = tuple(self._free_gpus[:count]), self._free_gpus[count:]
         process.plan, process.slots, process.fresh = digest, slots, plan["kind"]["options"].get("fresh", False)
         env = dict(plan["env"])
-        if count or self._all_gpus:
+        if self._all_gpus:
             env.setdefault("CUDA_VISIBLE_DEVICES", ",".join(process.gpus))
-        message = {
-            "op": "bind",
-            "payload": str(self._around.folder / "payloads" / plan["payload"]),
-            "key": self._around.key.hex(),
-            "env": env,
-            "cwd": plan["cwd"],
-            "sys_path": plan["sys_path"],
-            "root": _ROOT,
-            "threads": max(1, int(plan["cpu"])) if plan["cpu"] else None,
-            "mem": plan["mem"],
-            "artifacts": self._around.artifacts,
-            "secrets_file": str(self._around.secrets_file),
-            "by_reference": plan["by_reference"],
-            "sources": plan["sources"],
-            "heartbeat": self._around.heartbeat,
-        }
-        with contextlib.suppress(OSError):
-            send_frame(process.sock, message)
+        process.bind(
+            {
+                "payload": str(self._around.folder / "payloads" / plan["payload"]),
+                "key": self._around.key.hex(),
+                "env": env,
+                "cwd": plan["cwd"],
+                "sys_path": plan["sys_path"],
+                "root": ROOT,
+                "threads": max(1, int(plan["cpu"])) if plan["cpu"] else None,
+                "mem": plan["mem"],
+                "artifacts": self._around.artifacts,
+                "secrets_file": str(self._around.secrets_file),
+                "by_reference": plan["by_reference"],
+                "sources": plan["sources"],
+                "heartbeat": self._around.heartbeat,
+                "calling": {name: plan[name] for name in ("name", "project", "outputs", "shape", "secrets")},
+            }
+        )
 
-    def _patience(self, timeout: float, now: float) -> float:
+    def _too_few_gpus(self, wanted: int) -> OptionError:
+        return OptionError(
+            f"gpus={wanted}: this machine shows {self._all_gpus} (CUDA_VISIBLE_DEVICES or /dev/nvidia*); ask for fewer."
+        )
+
+    def _patience(self, timeout: float) -> float:
         if self._orphans:
             timeout = min(timeout, _ORPHAN_SECONDS)
-        return max(0.0, min(timeout, self._next_poll - now)) if self._processes else timeout
+        return max(0.0, min(timeout, self._next_poll - time.monotonic())) if self._processes else timeout
 
-    def _hear(self, process: _Process) -> list[Report]:
-        open_still = _drain(process.sock)
-        reports = self._news(process)
-        return reports if open_still else reports + self._ended(process)
-
-    def _news(self, process: _Process) -> list[Report]:
-        events: list[Mapping[str, Any]] = []
-        for event, offset in read_events(process.folder / "journal", process.consumed):
-            events.append(event)
-            process.consumed = offset
-        return [Reported(process.id, tuple(events), process.consumed)] if events else []
-
-    def _ended(self, process: _Process) -> list[Report]:
-        """The socket is closed: the process has ended, or is about to."""
-        try:
-            code = process.popen.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            _kill_group(process)
-            code = process.popen.wait()
-        return self._bury(process, code)
-
-    def _bury(self, process: _Process, code: int) -> list[Report]:
-        reports = self._news(process)
-        _kill_group(process)  # what the handler started and left behind
-        self._selector.unregister(process.sock)
-        process.sock.close()
+    def _bury(self, process: WorkerProcess, code: int) -> list[Report]:
+        process.kill_group()  # what the handler started and left behind
+        reports = [*process.news(), process.obituary(code)]
+        self._selector.unregister(process.control)
+        process.close()
         self._free_gpus += process.gpus
         del self._processes[process.id]
-        killed = code == -signal.SIGKILL and process.kill_at is None and _memory_kills() > process.memory_kills
-        gone = Gone(
-            process.id, exit_code=code if code >= 0 else None, signal=-code if code < 0 else None, memory_killed=killed
-        )
-        return [*reports, gone]
+        return reports
 
     def _poll(self) -> list[Report]:
-        """Look at what no message tells: overdue stops, processes that died with their socket held open by a child."""
+        """Look at what no bell tells: starts of runs, overdue ends, a dead worker's socket held open by its child."""
         now = time.monotonic()
         self._next_poll = now + _POLL_SECONDS
         reports: list[Report] = []
         for process in list(self._processes.values()):
-            if (process.kill_at is not None and now >= process.kill_at) or (
-                process.busy and process.kill_at is None and self._is_frozen(process)
-            ):
-                _kill_group(process)
-            if (code := process.popen.poll()) is not None:
+            process.kill_if_overdue(_LAPSE_BEATS * self._around.heartbeat)
+            if (code := process.exit_code()) is not None:
                 reports += self._bury(process, code)
-            elif not process.busy and not process.retired and now - process.idle_since > _IDLE_SECONDS:
-                self._retire(process)
+            elif process.backlog:
+                reports += process.news()
+            elif not process.retired and now - process.idle_since > _IDLE_SECONDS:
+                process.hang_up(self._around.grace)
         return reports
-
-    def _is_frozen(self, process: _Process) -> bool:
-        """Say whether somebody stopped the process (SIGSTOP) longer than three heartbeats ago."""
-        if (since := last_beat(process.folder)) is None or time.time() - since < 3 * self._around.heartbeat:
-            return False
-        return identify(process.popen.pid).state() == "stopped"
-
-    def _rest(self, process: _Process) -> None:
-        process.busy = False
-        process.idle_since = time.monotonic()
-        if process.fresh:
-            self._retire(process)
-
-    def _retire(self, process: _Process) -> None:
-        """Hang up: an idle worker ends at once."""
-        if not process.retired:
-            process.retired = True
-            process.kill_at = time.monotonic() + self._around.grace
-            with contextlib.suppress(OSError):
-                process.sock.shutdown(socket.SHUT_WR)
-
-
-def _drain(sock: socket.socket) -> bool:
-    """Read what waits; False when the other side has closed."""
-    while True:
-        try:
-            data = sock.recv(65536, socket.MSG_DONTWAIT)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        if not data:
-            return False
-
-
-def _kill_group(process: _Process) -> None:
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.popen.pid, signal.SIGKILL)
-
-
-def _remove_folder(folder: Path) -> None:
-    for name in ("journal", "beat"):
-        (folder / name).unlink(missing_ok=True)
-    with contextlib.suppress(OSError):
-        folder.rmdir()
-
-
-def _environ_mark() -> int:
-    return hash(tuple(os.environ.items()))
-
-
-def _memory_kills() -> int:
-    """Return how many processes the kernel has killed for want of memory since it booted."""
-    try:
-        with open("/proc/vmstat", encoding="ascii") as file:
-            return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
-    except OSError:
-        return 0

@@ -100,6 +100,14 @@ class Requeued:
 
 
 @dataclass(frozen=True)
+class TakenBack:
+    """running -> pending, as if the attempt had never been claimed: its worker did not begin it and never will."""
+
+    run: str
+    attempt: int
+
+
+@dataclass(frozen=True)
 class Withdrawn:
     """pending -> terminal: cancelled, or failed before it could start."""
 
@@ -135,6 +143,7 @@ Change = (
     | Progressed
     | Finished
     | Requeued
+    | TakenBack
     | Withdrawn
     | CancelRequested
     | Adopted
@@ -149,6 +158,7 @@ NAMES = {
     Progressed: "progress",
     Finished: "finished",
     Requeued: "requeued",
+    TakenBack: "taken_back",
     Withdrawn: "withdrawn",
     CancelRequested: "cancel",
     Adopted: "adopted",

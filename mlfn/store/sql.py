@@ -24,6 +24,7 @@ from mlfn.store.changes import (
     Requeued,
     Started,
     Submitted,
+    TakenBack,
     Withdrawn,
 )
 from mlfn.store.engine import Engine
@@ -257,6 +258,21 @@ def _requeued(engine: Engine, change: Requeued) -> int:
     return 1
 
 
+def _taken_back(engine: Engine, change: TakenBack) -> int:
+    moved = engine.execute(
+        "UPDATE runs SET state = 'pending', worker = NULL, attempt = attempt - 1, "
+        "started = CASE WHEN attempt = 1 THEN NULL ELSE started END "
+        "WHERE id = ? AND attempt = ? AND state = 'running'",
+        (change.run, change.attempt),
+    ).rowcount
+    if moved:
+        engine.execute("DELETE FROM attempts WHERE run = ? AND attempt = ?", (change.run, change.attempt))
+        engine.execute(
+            "DELETE FROM events WHERE run = ? AND attempt = ? AND what = 'claimed'", (change.run, change.attempt)
+        )
+    return int(moved)
+
+
 def _withdrawn(engine: Engine, change: Withdrawn) -> int:
     outcome = change.outcome
     moved = engine.execute(
@@ -355,6 +371,7 @@ _APPLIERS: Mapping[type, Callable[[Engine, Any], int]] = {
     Progressed: _progress,
     Finished: _finished,
     Requeued: _requeued,
+    TakenBack: _taken_back,
     Withdrawn: _withdrawn,
     CancelRequested: _cancel,
     Adopted: _adopted,

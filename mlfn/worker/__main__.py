@@ -1,4 +1,4 @@
-"""``python -m mlfn.worker FD FOLDER``: take tasks from a socket, run them one after the other, journal what happens."""
+"""``python -m mlfn.worker CONTROL PACKETS FOLDER``: take tasks, run them one after the other, journal what happens."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from typing import Any
 from mlfn import payload, user_context
 from mlfn.artifacts import ArtifactStore
 from mlfn.codec import Codec
-from mlfn.execution import Task, execute, resolve_secrets
-from mlfn.worker.frames import receive_frame
+from mlfn.execution import Calling, Task, execute, resolve_secrets
 from mlfn.worker.journal import Journal
+from mlfn.worker.mailbox import PACKETS, Inbox
 from mlfn.worker.output import captured_output, prepare_streams
 
 # What numeric libraries read, when they are imported, to choose their number of threads.
@@ -38,23 +38,24 @@ _THREAD_VARIABLES = (
 class Worker:
     """One process, bound to one plan, running one task at a time."""
 
-    def __init__(self, sock: socket.socket, folder: Path) -> None:
-        self._sock = sock
+    def __init__(self, control: socket.socket, packets: socket.socket, folder: Path) -> None:
+        self._inbox = Inbox(packets, control, folder)
         self._folder = folder
-        self._journal = Journal(folder / "journal", sock)
+        self._journal = Journal(folder / "journal", control)
         self._in_handler = False
         self._terminated = False
         self._function: Callable[..., Any] | None = None
         self._plan: dict[str, Any] = {}
+        self._calling = Calling("", "")
 
     def serve(self) -> None:
         """Take messages until the place hangs up."""
         signal.signal(signal.SIGTERM, self._on_terminate)
-        while (message := receive_frame(self._sock)) is not None:
+        while (message := self._inbox.receive()) is not None:
             if message["op"] == "bind":
                 self._bind(message)
             else:
-                self._run(Task.from_json(message["task"]))
+                self._run(Task(**message["task"]))
 
     def _on_terminate(self, *_: object) -> None:
         self._terminated = True
@@ -65,6 +66,7 @@ class Worker:
 
     def _bind(self, plan: dict[str, Any]) -> None:
         self._plan = plan
+        self._calling = Calling.of(plan["calling"])
         os.environ.update(plan["env"])
         if plan["threads"]:
             # A variable that the function's own env sets is its author's decision.
@@ -97,8 +99,8 @@ class Worker:
         values: dict[str, str] = {}
 
         def load() -> Callable[..., Any]:
-            values.update(resolve_secrets(task.secrets, os.environ, Path(self._plan["secrets_file"])))
-            _export(task, values)
+            values.update(resolve_secrets(self._calling.secrets, os.environ, Path(self._plan["secrets_file"])))
+            _export(self._calling, values)
             return self._load()
 
         codec = Codec(
@@ -109,24 +111,24 @@ class Worker:
         log = Path(task.log) if task.log else None
         self._in_handler = True
         try:
-            with captured_output(log, _known_secrets(task, self._plan)):
-                execute(task, load, codec, self._journal, values)
+            with captured_output(log, _known_secrets(self._calling, self._plan)):
+                execute(task, self._calling, load, codec, self._journal, values)
         finally:
             self._in_handler = False
         if self._terminated:
             os._exit(0)
 
 
-def _known_secrets(task: Task, plan: Mapping[str, Any]) -> list[str]:
+def _known_secrets(calling: Calling, plan: Mapping[str, Any]) -> list[str]:
     """Return the values to mask; a missing secret fails inside the run, where its error is reported."""
     try:
-        return list(resolve_secrets(task.secrets, os.environ, Path(plan["secrets_file"])).values())
+        return list(resolve_secrets(calling.secrets, os.environ, Path(plan["secrets_file"])).values())
     except Exception:  # noqa: BLE001 - raised again, and reported, when the run loads
         return []
 
 
-def _export(task: Task, values: Mapping[str, str]) -> None:
-    for secret in task.secrets:
+def _export(calling: Calling, values: Mapping[str, str]) -> None:
+    for secret in calling.secrets:
         if secret.env:
             os.environ[secret.env] = values[secret.key or secret.name]
 
@@ -142,8 +144,10 @@ def main() -> None:
     """Start from the command line that the place wrote."""
     prepare_streams()
     user_context.in_worker = True
-    with socket.socket(fileno=int(sys.argv[1])) as sock:
-        Worker(sock, Path(sys.argv[2])).serve()
+    control = socket.socket(fileno=int(sys.argv[1]))
+    packets = socket.socket(socket.AF_UNIX, PACKETS, fileno=int(sys.argv[2]))
+    with control, packets:
+        Worker(control, packets, Path(sys.argv[3])).serve()
 
 
 if __name__ == "__main__":

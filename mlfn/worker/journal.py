@@ -23,13 +23,14 @@ class Journal:
         self._lock = threading.Lock()
 
     def send(self, event: Mapping[str, Any]) -> None:
-        """Append one event and ring the reader's bell."""
+        """Append one event and ring the reader's bell; a run's start can wait for the reader's next look."""
         if event["event"] == "finished" and os.getpid() != self._pid:
             os._exit(0)  # a fork of the handler came back from it: the outcome is its parent's to report
         line = json.dumps(event).encode() + b"\n"
         with self._lock:
             self._append(line)
-        self._ring()
+        if event["event"] != "started":
+            self._ring()
 
     def _append(self, line: bytes) -> None:
         try:

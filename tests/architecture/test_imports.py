@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 # Library -> the file or folder that may import it, inside a function.
 HOMES = {
-    "cloudpickle": "payload.py",
+    "cloudpickle": "payload/",
     "dask": "places/dask.py",
     "distributed": "places/dask.py",
     "fastapi": "service/",

@@ -15,14 +15,8 @@ if TYPE_CHECKING:
 
 # Low to high. A module may import its own layer and those before it.
 LAYERS = (
-    (
-        *("_version", "clock", "errors", "failpoints", "folders", "identity", "key_file", "masker"),
-        *("private_files", "secrets", "setting_layers", "setting_table", "settings", "spec"),
-    ),
-    (
-        *("artifacts", "capture", "classhash", "codec", "codehash", "codenames", "content", "culprit", "ownership"),
-        *("packers", "parcel", "payload", "store", "syntax", "valuehash"),
-    ),
+    ("_version", "errors", "failpoints", "identity", "masker", "private_files", "secrets", "settings", "spec"),
+    ("artifacts", "capture", "codec", "content", "packers", "payload", "store"),
     ("execution", "hints", "inputs", "user_context", "worker"),
     # The registry names classes by string and imports none of them, so that all from the kinds up may ask it.
     ("kinds", "registry"),

@@ -16,9 +16,10 @@ import numpy as np
 import pytest
 
 from mlfn import payload
-from mlfn.capture import capture, estimated_size, own_modules_of
+from mlfn.capture import capture
+from mlfn.capture.sizes import estimated_size
 from mlfn.errors import UnpicklableError
-from mlfn.parcel import SourceFinder
+from mlfn.payload.parcel import SourceFinder
 
 KEY = b"k" * 32
 
@@ -62,7 +63,9 @@ def test_an_installed_function_travels_by_its_name(fn: Any) -> None:
     assert payload.unpack(data, key=KEY) == fn
 
 
-def test_a_declared_function_that_is_installed_unpacks_as_its_raw_function(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_declared_function_that_is_installed_unpacks_as_its_raw_function(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     raw = textwrap.dedent
     declared = types.SimpleNamespace(__mlfn_function__=raw)
     monkeypatch.setattr(textwrap, "dedent", declared)
@@ -140,6 +143,25 @@ def test_opening_a_parcel_where_the_files_are_leaves_imports_alone(user_modules:
     assert SourceFinder not in sys.meta_path
 
 
+def test_a_worker_that_is_used_again_imports_the_text_of_the_newer_function(
+    run_python: Callable[..., bytes], user_modules: Any, tmp_path: Path
+) -> None:
+    user_modules("cap_again", "K = 1\n", load=False)
+    job = user_modules("cap_user3", "def f():\n    import cap_again\n    return cap_again.K\n")
+    first = capture(job.f).payload(KEY)
+    (tmp_path / "project" / "cap_again.py").write_text("K = 22\n")
+    second = capture(job.f).payload(KEY)
+    script = """
+        import sys
+        from mlfn import payload
+        data = sys.stdin.buffer.read()
+        size = int(data[:8])
+        for sent in (data[8:8 + size], data[8 + size:]):
+            print(payload.unpack(sent, key=b"k" * 32)())
+    """
+    assert run_python(script, stdin=b"%8d" % len(first) + first + second).split() == [b"1", b"22"]
+
+
 @pytest.mark.parametrize("future", ["", "from __future__ import annotations\n"])
 def test_type_hints_can_be_resolved_in_the_worker(
     future: str, run_python: Callable[..., bytes], user_modules: Any
@@ -178,7 +200,8 @@ def test_what_cannot_travel_is_named_by_its_path_when_packed() -> None:
 
 def test_what_cannot_travel_is_named_through_annotations_and_own_modules(user_modules: Any) -> None:
     user_modules(
-        "cap_locked", "import threading\nlock = threading.Lock()\nother = threading.Lock()\nclass Never: pass\n"
+        "cap_locked",
+        "import threading\nlock = threading.Lock()\nother = threading.Lock()\nclass Never: pass\n",
     )
     job = user_modules(
         "cap_locking", "import cap_locked\ndef f(x: cap_locked.Never = None):\n    return cap_locked.lock\n"
@@ -207,10 +230,25 @@ def test_the_size_of_a_long_list_is_estimated_from_a_sample() -> None:
     assert estimated_size(ring) < 20_000
 
 
-def test_the_own_modules_of_an_argument(user_modules: Any) -> None:
-    module = user_modules("cap_arg", "class A: pass\n")
-    assert own_modules_of({"a": [module.A()]}) == ("cap_arg",)
-    assert own_modules_of([1, "a", np.zeros(3)]) == ()
+def test_a_cell_of_a_real_notebook_travels_with_the_helpers_of_other_cells(
+    run_python: Callable[..., bytes],
+) -> None:
+    pytest.importorskip("IPython")
+    script = """
+        import sys
+        from IPython.core.interactiveshell import InteractiveShell
+        from mlfn.capture import capture
+        shell = InteractiveShell.instance()
+        shell.run_cell("def helper(x):\\n    if x > 100: get_ipython()\\n    return x * 2")
+        shell.run_cell("unrelated = open('/dev/null')\\ndef train():\\n    # why\\n    return helper(21)")
+        captured = capture(shell.user_ns["train"])
+        assert captured.digest.origin == "source" and captured.is_current()
+        data = captured.payload(b"k" * 32)
+        shell.run_cell("def helper(x):\\n    return x * 3")
+        assert not captured.is_current()
+        sys.stdout.buffer.write(data)
+    """
+    assert run_python(WORKER, stdin=run_python(script)).strip() == b"42"
 
 
 # -- is it still so? -----------------------------------------------------------------------------------------
@@ -240,8 +278,11 @@ CELLS = """
     @functools.lru_cache
     def cached():
         return 1
+    @functools.singledispatch
+    def single(x):
+        return 1
     def f(x=None, *, opts={"a": 1}):
-        return helper(x), TABLE, config.limit, inner(), cached(), later()
+        return single(x), helper(x), TABLE, config.limit, inner(), cached(), later()
 """
 
 
@@ -267,7 +308,7 @@ CELLS = """
         "def cached():\n    return 2",
         "def later():\n    return 1",
         "del RATE",
-        "len = 3; helper = None",
+        "single.register(int, lambda x: 2)",
     ],
 )
 def test_a_change_of_anything_it_reaches_is_noticed(change: str) -> None:

@@ -26,7 +26,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlfn.codehash import digest, is_own_module, value_digest
+from mlfn.capture.codehash import digest, is_own_module, value_digest
 from mlfn.errors import CaptureError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -290,6 +290,26 @@ def test_lambdas_on_one_line_are_told_apart() -> None:
         assert {d.origin for d in (first, second, nested)} == {"source"}
 
 
+def with_an_assert(x: int) -> int:
+    assert x, "pytest compiles this into something else"
+    return x
+
+
+def test_functions_that_pytest_rewrote_have_a_source() -> None:
+    assert digest(with_an_assert).origin == "source"
+
+
+def test_an_attribute_that_a_module_makes_when_asked_counts(user_modules: Any) -> None:
+    user_modules(
+        "hash_made",
+        "K = 1\ndef __getattr__(name):\n    if name == 'made':\n        return K\n    raise AttributeError(name)\n",
+    )
+    job = user_modules("hash_asks", "import hash_made\ndef f():\n    return hash_made.made\n")
+    first = digest(job.f)
+    sys.modules["hash_made"].K = 2  # type: ignore[attr-defined]
+    assert digest(job.f) != first
+
+
 def test_a_cell_defined_again_has_its_own_source() -> None:
     assert hexdigest("def f():\n    return 1") != hexdigest("def f():\n    return 2")
 
@@ -513,7 +533,7 @@ ASK = """
 import sys
 sys.path[:0] = [{folder!r}, {root!r}]
 import job
-from mlfn.codehash import digest
+from mlfn.capture.codehash import digest
 for fn in (job.g, job.f, job.Options, job.OPTIONS.label):
     d = digest(fn)
     print(d.hexdigest, d.origin)

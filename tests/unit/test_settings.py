@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from mlfn import folders, settings
+from mlfn import settings
+from mlfn.settings import folders
 from mlfn.errors import SettingsError, StorageError
 from mlfn.settings import (
     SETTINGS,

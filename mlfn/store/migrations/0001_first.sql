@@ -26,9 +26,9 @@ CREATE TABLE runs (
 );
 CREATE INDEX runs_by_project ON runs (project, seq);
 CREATE INDEX runs_by_name ON runs (name, seq);
-CREATE INDEX runs_by_state ON runs (state, seq);
-CREATE INDEX runs_by_owner ON runs (owner, state);
-CREATE INDEX runs_by_parent ON runs (parent, seq);
+CREATE INDEX runs_active ON runs (owner, seq) WHERE state IN ('pending', 'running');
+CREATE INDEX runs_unsuccessful ON runs (state, seq) WHERE state IN ('failed', 'cancelled', 'pruned');
+CREATE INDEX runs_by_parent ON runs (parent, seq) WHERE parent IS NOT NULL;
 CREATE TABLE labels (
     key TEXT NOT NULL, value TEXT NOT NULL, run TEXT NOT NULL, PRIMARY KEY (key, value, run)
 );

@@ -7,8 +7,8 @@ import types
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
-from mlfn.codenames import global_names
-from mlfn.parcel import Parcel
+from mlfn.payload.codenames import global_names
+from mlfn.payload.parcel import Parcel
 
 Edge = tuple[str, Any]
 _ATOMS = (type(None), bool, int, float, complex, str, bytes, bytearray)
@@ -115,7 +115,7 @@ def slot_names(cls: type) -> list[str]:
 
 
 def render_path(name: str, edges: Sequence[Edge]) -> str:
-    """Write edges as ``train -> config.logger -> lock``: an arrow into each function's names and before the culprit."""
+    """Write edges as ``train -> config.logger -> lock``: arrows into a function and to the culprit."""
     text = name
     for i, (kind, label) in enumerate(edges):
         if kind == "through":

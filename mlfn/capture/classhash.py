@@ -11,9 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mlfn.ownership import is_own_module
+from mlfn.capture.ownership import is_own_module
 
-# Set by the interpreter, by abc or by typing: they differ between Python minors or say again what bases and members do.
+# Set by the interpreter, by abc or by typing: they differ between Python minors or say again what bases and
+# members do.
 _GENERATED = {"_abc_impl", "_is_protocol", "_is_runtime_protocol", "__annotate_func__", "__annotate__"}
 # Options that every Python from 3.10 knows: those of later minors must not change the digest there.
 _DATACLASS_OPTIONS = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
@@ -40,7 +41,7 @@ def class_facts(cls: type, has_source: Callable[[types.FunctionType], bool]) -> 
     }
     watched = tuple(members)
     members.update(_declared(cls))
-    return ClassFacts(members, _annotations(cls), watched)
+    return ClassFacts(members, annotations_of(cls), watched)
 
 
 def _is_generated(cls: type) -> bool:
@@ -111,8 +112,9 @@ def _plain(cls: type) -> dict[str, Any]:
     }
 
 
-def _annotations(cls: type) -> dict[str, Any]:
+def annotations_of(owner: Any) -> dict[str, Any]:
+    """Return the annotations of a class or function; none where they cannot be evaluated."""
     try:
-        return dict(inspect.get_annotations(cls))
+        return dict(inspect.get_annotations(owner))
     except NameError:  # Python 3.14 evaluates late, and a name may be for type checkers alone
         return {}

@@ -1,7 +1,7 @@
 """Values as digests that are the same in every process, on every machine.
 
-Nothing here pickles, and nothing uses ``id``, ``hash`` or a ``repr`` that could hold an address. Dicts and sets are
-hashed without regard to order; an OrderedDict keeps its own.
+Nothing here pickles, and nothing uses ``id``, ``hash`` or a ``repr`` that could hold an address. Dicts and
+sets are hashed without regard to order; an OrderedDict keeps its own.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import hashlib
 import logging
 import pathlib
 import sys
+import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -36,7 +37,7 @@ def text(value: str) -> bytes:
     return value.encode("utf-8", "surrogatepass")
 
 
-# -- atoms -------------------------------------------------------------------------------------------------------------
+# -- atoms ---------------------------------------------------------------------------------------------------
 
 
 def _float(value: float) -> bytes:
@@ -65,7 +66,7 @@ def atom_digest(value: object) -> bytes | None:
 
 
 # A logger is known by its name.
-_FROZEN = (enum.Enum, pathlib.PurePath, datetime.date, datetime.timedelta, logging.Logger)
+_FROZEN = (enum.Enum, pathlib.PurePath, datetime.date, datetime.timedelta, logging.Logger, typing.TypeVar)
 
 
 def is_frozen(value: object) -> bool:
@@ -75,7 +76,7 @@ def is_frozen(value: object) -> bool:
     return type(value) in (tuple, frozenset) and all(is_frozen(item) for item in value)  # type: ignore[attr-defined]
 
 
-# -- plain data --------------------------------------------------------------------------------------------------------
+# -- plain data ----------------------------------------------------------------------------------------------
 
 
 def plain_digest(value: Any, recurse: Recurse) -> bytes | None:
@@ -142,7 +143,7 @@ _PLAIN: dict[type, Callable[[Any, Recurse], Iterable[bytes]]] = {
 }
 
 
-# -- arrays and frames: only of libraries that are loaded already ------------------------------------------------------
+# -- arrays and frames: only of libraries that are loaded already --------------------------------------------
 
 
 def array_digest(value: Any, recurse: Recurse) -> bytes | None:
@@ -199,7 +200,7 @@ _LIBRARIES: dict[str, Callable[[Any, Recurse], bytes | None]] = {
 }
 
 
-# -- any other object --------------------------------------------------------------------------------------------------
+# -- any other object ----------------------------------------------------------------------------------------
 
 
 def object_digest(value: Any, recurse: Recurse) -> bytes:

@@ -9,7 +9,7 @@ import sysconfig
 from types import ModuleType
 from typing import Any
 
-from mlfn.parcel import find_spec
+from mlfn.payload.parcel import find_spec
 
 _INSTALLED_FOLDERS = {"site-packages", "dist-packages"}
 
@@ -17,8 +17,8 @@ _INSTALLED_FOLDERS = {"site-packages", "dist-packages"}
 def is_own_module(module: ModuleType | str | None) -> bool:
     """Return whether a module is the user's own code.
 
-    Own are ``__main__``, notebook cells, files outside the standard library and site-packages (an editable install
-    too), and modules that no file backs and no import finds. mlfn itself is not.
+    Own are ``__main__``, notebook cells, files outside the standard library and site-packages (an editable
+    install too), and modules that no file backs and no import finds. mlfn itself is not.
     """
     name = module.__name__ if isinstance(module, ModuleType) else module
     if name is None or name in ("__main__", "__mp_main__"):

@@ -1,19 +1,18 @@
 """What a function is, as one digest: its own code and everything of the user's that it reaches.
 
-Followed to any depth: defaults, closures, globals that the code mentions, helpers and classes in the user's own
-modules, attributes read through own modules (``helpers.clean`` is that one function), imports within functions,
-partials, bound methods, callable instances. Docstrings and comments are no part of it. ``__wrapped__`` is not
-followed: a decorated function is its wrapper, and what that closes over.
+Followed to any depth: defaults, closures, globals that the code mentions, helpers and classes in the user's
+own modules, attributes read through own modules (``helpers.clean`` is that one function), imports within
+functions, partials, bound methods, callable instances. Docstrings and comments are no part of it.
+``__wrapped__`` is not followed: a decorated function is its wrapper, and what that closes over.
 
-Installed code counts by module and name alone. Neither its version nor its distribution is part of the digest: the
-requirements say which versions a run gets, and the same code has one digest on machines with different ones. The
-function asked about is read as code even where it is installed.
+Installed code counts by module and name alone. Neither its version nor its distribution is part of the
+digest: the requirements say which versions a run gets, and the same code has one digest on machines with
+different ones. The function asked about is read as code even where it is installed.
 """
 
 from __future__ import annotations
 
 import functools
-import inspect
 import sys
 import types
 import typing
@@ -21,21 +20,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mlfn.classhash import class_facts, function_of
+from mlfn.capture.classhash import annotations_of, class_facts, function_of
+from mlfn.capture.codeform import Chain, Form, Import, annotation_chains, bytecode_references, source_form
+from mlfn.capture.modulesources import imported_modules, module_text, own_sources
+from mlfn.capture.ownership import is_own_module
+from mlfn.capture.valuehash import array_digest, atom_digest, combine, object_digest, plain_digest, text
 from mlfn.errors import CaptureError
-from mlfn.ownership import is_own_module
-from mlfn.parcel import ModuleSource, locate_module, plain_function
-from mlfn.syntax import (
-    Chain,
-    Form,
-    Import,
-    annotation_chains,
-    bytecode_references,
-    canonical_module,
-    module_imports,
-    source_form,
-)
-from mlfn.valuehash import array_digest, atom_digest, combine, object_digest, plain_digest, text
+from mlfn.payload.parcel import ModuleSource, is_notebook_shell, plain_function
 
 __all__ = ["ABSENT", "CodeDigest", "Walk", "digest", "is_own_module", "raw_function", "value_digest", "walk"]
 
@@ -57,6 +48,8 @@ class CodeDigest:
     hexdigest: str
     origin: Literal["source", "bytecode"]
     parts: tuple[str, ...]
+    #: the digest of each part that has one of its own: what `mlfn.diff` compares
+    part_digests: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass
@@ -68,6 +61,8 @@ class Walk:
     own_modules: dict[str, None] = field(default_factory=dict)
     #: attributes read through own modules; None is the whole module
     attributes: dict[str, set[str] | None] = field(default_factory=dict)
+    #: own classes
+    classes: dict[type, None] = field(default_factory=dict)
     #: own modules imported by statements within functions
     sources: dict[str, ModuleSource] = field(default_factory=dict)
     #: (namespace, name, value): the value that a name had, or ABSENT
@@ -93,7 +88,9 @@ def walk(fn: Callable[..., Any]) -> Walk:
         hexdigest = walker.value(raw).hex()
     except RecursionError as error:
         raise CaptureError(f"{qualname(raw)} reaches values nested too deeply to be hashed.") from error
-    walker.seen.digest = CodeDigest(hexdigest, "bytecode" if walker.bytecode else "source", tuple(walker.parts))
+    walker.seen.digest = CodeDigest(
+        hexdigest, "bytecode" if walker.bytecode else "source", tuple(walker.parts), walker.part_digests()
+    )
     return walker.seen
 
 
@@ -123,12 +120,16 @@ class _Walker:
     def __init__(self, root: object) -> None:
         self.root = root
         self.seen = Walk()
-        self.parts: dict[str, None] = {}
+        self.parts: dict[str, object] = {}  # name -> what it names, for its digest; None without one
         self.bytecode = False
         self._done: dict[int, bytes] = {}
         self._open: list[int] = []
         # Digests are remembered by id: the object must outlive the walk, or its id could be another's.
         self._keep: list[object] = []
+
+    def part_digests(self) -> dict[str, str]:
+        """Return the digests of the parts."""
+        return {name: self.value(part).hex() for name, part in self.parts.items() if part is not None}
 
     def value(self, value: object) -> bytes:
         """Return the digest of any value."""
@@ -151,6 +152,8 @@ class _Walker:
         encode = _CODE.get(type(value))
         if encode is not None:
             return encode(self, value)
+        if type(value).__name__ in _CYTHON_FUNCTIONS:
+            return self._builtin(value)
         # Before classes: in Python 3.10 list[int] passes for one.
         if typing.get_origin(value) is not None:
             return self._generic(value)
@@ -164,12 +167,12 @@ class _Walker:
                 return found
         return object_digest(value, self.value)
 
-    # -- functions ---------------------------------------------------------------------------------------------
+    # -- functions -------------------------------------------------------------------------------------------
 
     def _function(self, fn: types.FunctionType) -> bytes:
         registry = getattr(fn, "registry", None)
         if isinstance(registry, types.MappingProxyType) and hasattr(fn, "dispatch"):
-            return combine("singledispatch", self.value(dict(registry)))
+            return self._singledispatch(fn, registry)
         module = fn.__globals__.get("__name__")
         if not is_own_module(module) and not self._is_installed_root(fn):
             # An installed decorator's wrapper: what it closes over may be the user's.
@@ -190,6 +193,12 @@ class _Walker:
             *self._references(fn, form),
             *self._imports(form.imports, fn.__globals__),
         )
+
+    def _singledispatch(self, fn: types.FunctionType, registry: Any) -> bytes:
+        # Its closure holds caches besides; the registry is what it does.
+        self._note_own(fn.__module__)
+        self._note_values(fn.__qualname__, {"registry": registry})
+        return combine("singledispatch", self.value(registry))
 
     def _is_installed_root(self, fn: types.FunctionType) -> bool:
         """Return whether `fn` is the function asked about, defined in an installed module and no wrapper."""
@@ -218,7 +227,7 @@ class _Walker:
             else:
                 yield from self._global_chain(fn, chain)
         if form.origin == "bytecode":
-            yield from self._annotations(fn.__annotations__, fn.__globals__)
+            yield from self._annotations(annotations_of(fn), fn.__globals__)
 
     def _cells(self, fn: types.FunctionType) -> Iterator[bytes]:
         for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or ()):
@@ -257,7 +266,8 @@ class _Walker:
         self._note_own(module.__name__)
         value = vars(module).get(name, ABSENT)
         if value is ABSENT:
-            value = sys.modules.get(f"{module.__name__}.{name}", ABSENT)
+            # A submodule that was imported, or what the module's own __getattr__ makes.
+            value = getattr(module, name, ABSENT)
         self.seen.names.append((vars(module), name, vars(module).get(name, ABSENT)))
         names = self.seen.attributes.setdefault(module.__name__, set())
         if names is not None:
@@ -279,29 +289,30 @@ class _Walker:
             if value is not ABSENT:
                 yield self._chain("annotation", value, chain)
 
-    # -- imports within functions ------------------------------------------------------------------------------
+    # -- imports within functions ----------------------------------------------------------------------------
 
     def _imports(self, imports: Iterable[Import], namespace: dict[str, Any]) -> Iterator[bytes]:
         wanted: dict[str, None] = {}
         for statement in imports:
-            wanted.update(dict.fromkeys(_imported_modules(statement, namespace.get("__package__") or "")))
-        sources = _own_sources(wanted)
+            wanted.update(dict.fromkeys(imported_modules(statement, namespace.get("__package__") or "")))
+        sources = own_sources(wanted)
         self.seen.sources.update(sources)
         for name in sources:
             self._note_own(name)
             self.parts[name] = None
         # By text even where the module is loaded: whether somebody imported it yet must not matter.
         yield from (
-            combine("import", text(name), _module_text(source.source)) for name, source in sorted(sources.items())
+            combine("import", text(name), module_text(source.source)) for name, source in sorted(sources.items())
         )
 
-    # -- classes -----------------------------------------------------------------------------------------------
+    # -- classes ---------------------------------------------------------------------------------------------
 
     def _class(self, cls: type) -> bytes:
-        if not is_own_module(cls.__module__):
+        if not _is_own_class(cls):
             return combine("installed", text(f"{_public(cls.__module__)}:{cls.__qualname__}"))
         self._note_own(cls.__module__)
         self._note_part(cls.__module__, cls.__qualname__)
+        self.seen.classes[cls] = None
         facts = class_facts(cls, self._has_source)
         members = {name: vars(cls)[name] for name in facts.watched}
         self.seen.names.extend((vars(cls), name, value) for name, value in members.items())
@@ -312,7 +323,7 @@ class _Walker:
             text(cls.__name__),
             *(self.value(base) for base in cls.__bases__),
             # An installed metaclass comes with the bases, and has had two names (EnumMeta, EnumType).
-            *((self.value(type(cls)),) if is_own_module(type(cls).__module__) else ()),
+            *((self.value(type(cls)),) if _is_own_class(type(cls)) else ()),
             *(combine(name, self.value(value)) for name, value in sorted(facts.members.items())),
             *self._annotations(facts.annotations, namespace),
         )
@@ -320,7 +331,7 @@ class _Walker:
     def _has_source(self, fn: types.FunctionType) -> bool:
         return source_form(fn.__code__, fn.__code__.co_filename) is not None
 
-    # -- everything else that is code --------------------------------------------------------------------------
+    # -- everything else that is code ------------------------------------------------------------------------
 
     def _module(self, module: types.ModuleType) -> bytes:
         name = module.__name__
@@ -339,6 +350,8 @@ class _Walker:
         return combine("generic", self.value(typing.get_origin(value)), self.value(typing.get_args(value)))
 
     def _method(self, method: types.MethodType) -> bytes:
+        if is_notebook_shell(method):
+            return combine("notebook shell")
         return combine("method", self.value(method.__func__), self.value(method.__self__))
 
     def _partial(self, partial: functools.partial[Any]) -> bytes:
@@ -368,20 +381,21 @@ class _Walker:
     def _proxy(self, value: types.MappingProxyType[Any, Any]) -> bytes:
         return combine("proxy", self.value(dict(value)))
 
-    # -- notes -------------------------------------------------------------------------------------------------
+    # -- notes -----------------------------------------------------------------------------------------------
 
     def _note_own(self, module: str | None) -> None:
         if module and module not in ("__main__", "__mp_main__") and is_own_module(module):
             self.seen.own_modules[module] = None
 
     def _note_part(self, module: str | None, name: str) -> None:
-        self.parts[name if module in (None, "__main__", "__mp_main__") else f"{module}:{name}"] = None
+        whole = name if module in (None, "__main__", "__mp_main__") else f"{module}:{name}"
+        self.parts[whole] = self._keep[-1] if self._keep else None
 
     def _note_values(self, path: str, values: Mapping[str, Any]) -> None:
         for name, value in values.items():
-            if not isinstance(function_of(raw_function(value)), _KNOWN_BY_CODE):
+            if not isinstance(function_of(raw_function(value)), _KNOWN_BY_CODE) and not is_notebook_shell(value):
                 self.seen.values.append((f"{path} -> {name}", value))
-                self.parts[f"{path} -> {name}"] = None
+                self.parts[f"{path} -> {name}"] = value
 
 
 # Values of these types are watched as code; all others by what they hold.
@@ -393,6 +407,9 @@ def _default_values(fn: types.FunctionType) -> dict[str, Any]:
     defaults = fn.__defaults__ or ()
     return {**dict(zip(positional[len(positional) - len(defaults) :], defaults)), **(fn.__kwdefaults__ or {})}
 
+
+# Their type differs from one compiled module to the next.
+_CYTHON_FUNCTIONS = ("cython_function_or_method", "fused_cython_function")
 
 _CODE: dict[type, Callable[[_Walker, Any], bytes]] = {
     types.FunctionType: _Walker._function,
@@ -415,58 +432,16 @@ _CODE: dict[type, Callable[[_Walker, Any], bytes]] = {
 }
 
 
-def _public(module: str) -> str:
+def _is_own_class(cls: type) -> bool:
+    # A metaclass that is its own instance has a descriptor there.
+    return isinstance(cls.__module__, str) and is_own_module(cls.__module__)
+
+
+def _public(module: object) -> str:
     """Return a module's name without private parts: Python 3.13 moved pathlib.Path to pathlib._local."""
+    if not isinstance(module, str):
+        return ""
     return ".".join(part for part in module.split(".") if not part.startswith("_")) or module
-
-
-# -- the text of imported modules --------------------------------------------------------------------------------------
-
-
-def _imported_modules(statement: Import, package: str) -> Iterator[str]:
-    """Yield the names of all modules that an import statement may load."""
-    base = statement.module
-    if statement.level:
-        parents = package.split(".")[: len(package.split(".")) - statement.level + 1]
-        base = ".".join([*parents, *([statement.module] if statement.module else [])])
-    yield from _with_parents(base)
-    yield from (f"{base}.{name}" for name in statement.names)
-
-
-def _with_parents(name: str) -> Iterator[str]:
-    pieces = name.split(".")
-    yield from (".".join(pieces[: i + 1]) for i in range(len(pieces)))
-
-
-def _own_sources(names: Iterable[str]) -> dict[str, ModuleSource]:
-    """Return the text of the own modules among `names`, and of those that they import in turn."""
-    found: dict[str, ModuleSource] = {}
-    waiting = list(names)
-    while waiting:
-        name = waiting.pop()
-        if name in found or not name or name.partition(".")[0] in sys.stdlib_module_names:
-            continue
-        source = locate_module(name) if is_own_module(name) else None
-        if source is not None:
-            found[name] = source
-            package = name if source.is_package else name.rpartition(".")[0]
-            waiting += [m for statement in _imports_of(source) for m in _imported_modules(statement, package)]
-    return found
-
-
-def _imports_of(source: ModuleSource) -> tuple[Import, ...]:
-    try:
-        return module_imports(source.source)
-    except SyntaxError:  # the import itself will say so, in the worker as here
-        return ()
-
-
-@functools.lru_cache(maxsize=256)
-def _module_text(source: str) -> bytes:
-    try:
-        return canonical_module(source)
-    except SyntaxError:
-        return text(source)
 
 
 def signature_namespace(fn: Any) -> dict[str, Any]:
@@ -480,5 +455,5 @@ def signature_namespace(fn: Any) -> dict[str, Any]:
 
 
 def _quoted_chains(fn: types.FunctionType) -> tuple[Chain, ...]:
-    strings = [a for a in inspect.get_annotations(fn).values() if isinstance(a, str)]
+    strings = [a for a in annotations_of(fn).values() if isinstance(a, str)]
     return tuple(chain for annotation in strings for chain in annotation_chains(annotation))

@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlfn.errors import SettingsError
-from mlfn.folders import config_folder, find_upwards, user_data_folder
-from mlfn.key_file import obtain_key
 from mlfn.private_files import ensure_folder
-from mlfn.setting_layers import INTERNAL_VARIABLES, Resolved, current_folder, load, toml_files
-from mlfn.setting_table import PREFIX, SETTINGS, Setting, Settings
+from mlfn.settings.folders import config_folder, find_upwards, user_data_folder
+from mlfn.settings.key_file import obtain_key
+from mlfn.settings.layers import INTERNAL_VARIABLES, Resolved, current_folder, load, toml_files
+from mlfn.settings.table import PREFIX, SETTINGS, Setting, Settings
 
 __all__ = [
     "INTERNAL_VARIABLES",

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from mlfn.errors import MissingExtraError, SettingsError, StorageError, nearest
-from mlfn.folders import config_folder, find_upwards
-from mlfn.setting_table import PREFIX, SETTINGS, Setting, Settings
+from mlfn.settings.folders import config_folder, find_upwards
+from mlfn.settings.table import PREFIX, SETTINGS, Setting, Settings
 
 FILE_NAME = "mlfn.toml"
 

@@ -1,7 +1,7 @@
 """What travels with a function and pickle would leave behind; the worker's side of it included.
 
-A function that names an installed one; globals that only annotations mention; the text of the modules that a function
-imports while it runs. Standard library alone: this file travels to the worker.
+A function that names an installed one; globals that only annotations mention; the text of the modules that a
+function imports while it runs. Standard library alone: this file travels to the worker.
 """
 
 from __future__ import annotations
@@ -54,7 +54,8 @@ class ModuleSource:
 class Parcel:
     """A function with what pickle would leave behind; unpickles as the function.
 
-    `names` are globals that only its annotations mention; `sources` the modules that it imports while it runs.
+    `names` are globals that only its annotations mention; `sources` the modules that it imports while it
+    runs.
     """
 
     function: Any
@@ -88,7 +89,22 @@ def plain_function(function: Any) -> Any:
             return getattr(type(function), "__call__", function)  # noqa: B004
 
 
-# -- modules that travel as text ---------------------------------------------------------------------------------------
+def is_notebook_shell(value: object) -> bool:
+    """Return whether a value is the ``get_ipython`` that cells with ``!command`` or ``%magic`` call."""
+    if not isinstance(value, types.MethodType) or value.__name__ != "get_ipython":
+        return False
+    return type(value.__self__).__module__.partition(".")[0] in ("IPython", "ipykernel")
+
+
+def get_ipython() -> Any:
+    """Return the notebook's shell where there is one; stands in for it in a worker."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell is None:
+        raise RuntimeError("!commands and %magics work in a notebook alone, not in a worker: use subprocess instead.")
+    return shell
+
+
+# -- modules that travel as text -----------------------------------------------------------------------------
 
 
 class SourceFinder:
@@ -99,8 +115,8 @@ class SourceFinder:
     @classmethod
     def install(cls, sources: Mapping[str, ModuleSource]) -> None:
         """Serve `sources`, ahead of files of the same name that say something else."""
-        # Where the same text can be imported anyway (the caller's own process) the usual machinery goes on doing it,
-        # so that a later edit of the file is seen there.
+        # Where the same text can be imported anyway (the caller's own process) the usual machinery goes on
+        # doing it, so that a later edit of the file is seen there.
         wanted = {name: s for name, s in sources.items() if _importable_source(name) != s.source}
         for name in wanted:
             _forget_other_text(name)
@@ -161,7 +177,7 @@ def _importable_source(name: str) -> str | None:
 
 
 def locate_module(name: str) -> ModuleSource | None:
-    """Return the source of a module, found without importing it or its parents; None where there is no text."""
+    """Return the text of a module, found without importing it or its parents; None where there is none."""
     spec = find_spec(name)
     if spec is None:
         return None

@@ -1,16 +1,16 @@
-"""How a function's code travels: by import path where it is installed, by value where it is the user's own."""
+"""How a function's code travels: by import path where it is installed, else by value."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import sys
 import types
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mlfn.codehash import (
+from mlfn.capture.belongings import track
+from mlfn.capture.codehash import (
     ABSENT,
     CodeDigest,
     Walk,
@@ -20,12 +20,11 @@ from mlfn.codehash import (
     value_digest,
     walk,
 )
-from mlfn.ownership import is_own_module
-from mlfn.parcel import FunctionReference, ModuleSource, Parcel
+from mlfn.capture.ownership import is_own_module
+from mlfn.capture.sizes import large_values
+from mlfn.capture.valuehash import atom_digest, is_frozen
 from mlfn.payload import pack
-from mlfn.valuehash import atom_digest, is_frozen
-
-LARGE = 1024 * 1024
+from mlfn.payload.parcel import FunctionReference, ModuleSource, Parcel
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +80,7 @@ def capture(fn: Callable[..., Any]) -> Capture:
     """Return how `fn` travels to a worker; a declared Function by its raw function."""
     raw = raw_function(fn)
     seen = walk(raw)
+    track(seen.classes)
     module = _installed_module(raw)
     own = module is None
     return Capture(
@@ -90,16 +90,11 @@ def capture(fn: Callable[..., Any]) -> Capture:
         qualname=qualname(raw),
         own_modules=tuple(sorted(seen.own_modules)) if own else (),
         digest=seen.digest,
-        large=tuple(_large_values(seen)) if own else (),
+        large=tuple(large_values(seen.values)) if own else (),
         attributes=_attributes(seen),
         sources=dict(seen.sources),
         _watch=Watch.over(seen),
     )
-
-
-def own_modules_of(value: Any) -> tuple[str, ...]:
-    """Return the own modules whose classes or functions a value needs: an argument's, for its payload."""
-    return tuple(sorted(walk(value).own_modules))
 
 
 def _installed_module(raw: Any) -> str | None:
@@ -121,12 +116,15 @@ def _attributes(seen: Walk) -> dict[str, tuple[str, ...]]:
     return {module: tuple(sorted(names)) for module, names in seen.attributes.items() if names is not None}
 
 
-# -- is it still so? ---------------------------------------------------------------------------------------------------
+# -- is it still so? -----------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Watch:
-    """What has to stay as it is for a capture to hold. Strong references: an id alone could be another object's."""
+    """What has to stay as it is for a capture to hold.
+
+    The references are strong: an id alone could by now be another object's.
+    """
 
     names: tuple[tuple[Any, str, Any], ...]
     cells: tuple[tuple[types.CellType, Any], ...]
@@ -189,53 +187,3 @@ def _stamp(file: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return stat.st_mtime_ns, stat.st_size
-
-
-# -- sizes -------------------------------------------------------------------------------------------------------------
-
-_SAMPLE = 1000
-_BUDGET = 20_000
-_LIBRARIES = ("numpy", "pandas", "torch", "pyarrow", "polars", "scipy")
-
-
-def _large_values(seen: Walk) -> Iterator[tuple[str, int]]:
-    for path, value in seen.values:
-        size = estimated_size(value)
-        if size > LARGE:
-            yield path, size
-
-
-def estimated_size(value: Any, visited: set[int] | None = None) -> int:
-    """Return about how many bytes a value holds; of a long container, a sample tells."""
-    visited = set() if visited is None else visited
-    if id(value) in visited or len(visited) > _BUDGET:
-        return 0
-    visited.add(id(value))
-    size = _library_size(value)
-    if size is not None:
-        return size
-    own = sys.getsizeof(value, 64)
-    if isinstance(value, (str, bytes, bytearray, type, types.ModuleType, types.FunctionType)):
-        return own
-    if isinstance(value, dict):
-        return own + _sampled(value.keys(), visited) + _sampled(value.values(), visited)
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return own + _sampled(value, visited)
-    return own + _sampled(getattr(value, "__dict__", {}).values(), visited)
-
-
-def _sampled(items: Any, visited: set[int]) -> int:
-    sample = list(itertools.islice(items, _SAMPLE))
-    total = sum(estimated_size(item, visited) for item in sample)
-    return total * len(items) // len(sample) if sample else 0
-
-
-def _library_size(value: Any) -> int | None:
-    """Return the size that a data library's object states itself."""
-    if type(value).__module__.partition(".")[0] not in _LIBRARIES:
-        return None
-    if hasattr(value, "memory_usage"):
-        usage = value.memory_usage(deep=True)
-        return int(usage.sum() if hasattr(usage, "sum") else usage)
-    size = getattr(value, "nbytes", None)
-    return int(size) if size is not None else None

@@ -1,0 +1,198 @@
+"""One worker process as its place holds it: started, bound to a plan, given tasks, listened to, ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mlfn.execution import Task
+from mlfn.identity import identify, new_id
+from mlfn.places.base import Gone, Report, Reported
+from mlfn.places.orphans import last_beat
+from mlfn.worker.journal import read_events
+from mlfn.worker.mailbox import Outbox
+
+ROOT = str(Path(__file__).parents[2])
+# As `python -m mlfn.worker`, but it finds this very mlfn wherever it lies, and no module of the current folder instead.
+_START = f"import sys; sys.path = [{ROOT!r}, *filter(None, sys.path)]; from mlfn.worker.__main__ import main; main()"
+_LEAVING_SECONDS = 5.0
+
+
+class WorkerProcess:
+    """A process that runs the tasks of one plan, one after the other."""
+
+    def __init__(self, python: str, workers: Path) -> None:
+        self.id = new_id()
+        self.python = python
+        self.folder = workers / self.id
+        self.environ = environ_mark()
+        self.plan: str | None = None
+        self.fresh = False
+        self.registered = False
+        self.retired = False
+        self.slots = 1
+        self.gpus: tuple[str, ...] = ()
+        self.backlog = 0
+        self.idle_since = time.monotonic()
+        self._consumed = 0
+        self._kill_at: float | None = None
+        self._memory_kills = memory_kills()
+        self.folder.mkdir(mode=0o700, parents=True)
+        self._outbox = Outbox(self.folder)
+        self.control, theirs = socket.socketpair()
+        with theirs:
+            self._popen = self._spawn(theirs)
+
+    @property
+    def pid(self) -> int:
+        """The process's id, which is its group's and session's too."""
+        return self._popen.pid
+
+    @property
+    def is_stopping(self) -> bool:
+        """Whether it was told to end."""
+        return self._kill_at is not None
+
+    def bind(self, message: Mapping[str, Any]) -> None:
+        """Say what its tasks will have in common."""
+        self._send({"op": "bind", **message})
+
+    def give(self, task: Task) -> None:
+        """Queue a task."""
+        self._send({"op": "run", "task": task.to_json()})
+
+    def take_back(self) -> list[str]:
+        """Return the runs that it was given and has not begun, and now never will."""
+        runs = [message["task"]["run"] for message in self._outbox.take_back() if message["op"] == "run"]
+        self.backlog -= len(runs)
+        return runs
+
+    def hear(self) -> tuple[list[Report], bool]:
+        """Return what it reported, and whether it is still there."""
+        alive = drain(self.control)
+        return self.news(), alive
+
+    def news(self) -> list[Report]:
+        """Return what its journal has new."""
+        events: list[Mapping[str, Any]] = []
+        for event, offset in read_events(self.folder / "journal", self._consumed):
+            events.append(event)
+            self._consumed = offset
+        return [Reported(self.id, tuple(events), self._consumed)] if events else []
+
+    def terminate(self, grace: float) -> None:
+        """SIGTERM now; `kill_if_overdue` follows up after `grace` seconds."""
+        if self._kill_at is None:
+            self._kill_at = time.monotonic() + grace
+            self.retired = True
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGTERM)
+
+    def hang_up(self, grace: float) -> None:
+        """Let it end after what it is doing; it begins nothing more."""
+        if not self.retired:
+            self.retired = True
+            self._kill_at = None if self.backlog else time.monotonic() + grace
+            with contextlib.suppress(OSError):
+                self.control.shutdown(socket.SHUT_WR)
+
+    def kill_if_overdue(self, lapse: float) -> None:
+        """SIGKILL to its group when it did not end in time, or was stopped (SIGSTOP) `lapse` seconds ago."""
+        if (self._kill_at is not None and time.monotonic() >= self._kill_at) or self._is_frozen(lapse):
+            self.kill_group()
+
+    def kill_group(self) -> None:
+        """SIGKILL to all that is left of its process group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def exit_code(self) -> int | None:
+        """Return how the process ended, negative for a signal; None while it is there."""
+        return self._popen.poll()
+
+    def awaited_exit_code(self) -> int:
+        """Return how it ended; it has closed its socket and is about to."""
+        try:
+            return self._popen.wait(_LEAVING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill_group()
+            return self._popen.wait()
+
+    def obituary(self, code: int) -> Gone:
+        """Return the report of its end."""
+        killed = code == -signal.SIGKILL and not self.is_stopping and memory_kills() > self._memory_kills
+        return Gone(
+            self.id,
+            exit_code=code if code >= 0 else None,
+            signal=-code if code < 0 else None,
+            memory_killed=killed,
+            unread=tuple(self.take_back()),
+        )
+
+    def close(self) -> None:
+        """Close this side; a process that is busy goes on by itself, one that is idle ends."""
+        self.control.close()
+        self._outbox.close()
+
+    def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        fds = (theirs.fileno(), self._outbox.theirs.fileno())
+        return subprocess.Popen(
+            [self.python, "-c", _START, *map(str, fds), str(self.folder)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            pass_fds=fds,
+            start_new_session=True,
+        )
+
+    def _send(self, message: Mapping[str, Any]) -> None:
+        # A worker that died meanwhile is noticed by its closed control socket.
+        with contextlib.suppress(ConnectionError):
+            self._outbox.send(message)
+
+    def _is_frozen(self, lapse: float) -> bool:
+        if not self.backlog or (beat := last_beat(self.folder)) is None or time.time() - beat < lapse:
+            return False
+        return identify(self.pid).state() == "stopped"
+
+
+def drain(sock: socket.socket) -> bool:
+    """Read away what waits; False when the other side has closed."""
+    while True:
+        try:
+            if not sock.recv(65536, socket.MSG_DONTWAIT):
+                return False
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove the folder of a worker whose journal is in the store."""
+    with contextlib.suppress(OSError):
+        for path in folder.iterdir():
+            path.unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def environ_mark() -> int:
+    """Return a number that changes with this process's environment."""
+    # Its items are decoded one by one in Python: 50 us for what takes 2 us on the bytes below.
+    return hash(tuple(getattr(os.environ, "_data", os.environ).items()))
+
+
+def memory_kills() -> int:
+    """Return how many processes the kernel has killed for want of memory since it booted."""
+    try:
+        with open("/proc/vmstat", encoding="ascii") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("oom_kill ")), 0)
+    except OSError:
+        return 0
