@@ -36,12 +36,13 @@ background:var(--paper);color:var(--ink);font:13px/1.5 system-ui,-apple-system,"
 color:var(--state);background:color-mix(in srgb,var(--state) 13%,transparent)}
 .mlfn-card .mlfn-time{margin-left:auto;font-variant-numeric:tabular-nums;white-space:nowrap}
 .mlfn-card .mlfn-soft{color:var(--soft);font-size:12px}
-.mlfn-card code,.mlfn-card pre,.mlfn-card .mlfn-value{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
-font-size:12px;background:none;color:inherit;padding:0}
+.mlfn-card.mlfn-card code,.mlfn-card.mlfn-card pre,.mlfn-card .mlfn-value{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
+font-size:12px;background:none;padding:0;border:0;white-space:inherit}
 .mlfn-card .mlfn-bar{height:4px;margin:10px 0 3px;border-radius:2px;background:color-mix(in srgb,var(--state) 16%,transparent);overflow:hidden}
 .mlfn-card .mlfn-bar div{height:4px;border-radius:2px;background:var(--state)}
-.mlfn-card .mlfn-parts{display:flex;flex-wrap:wrap;gap:0 36px}
+.mlfn-card .mlfn-parts{display:flex;flex-wrap:wrap;gap:0 32px}
 .mlfn-card .mlfn-part{flex:1 1 15rem;min-width:0}
+.mlfn-card .mlfn-roomy{flex-basis:21rem}
 .mlfn-card .mlfn-wide{flex-basis:100%}
 .mlfn-card .mlfn-title{margin:12px 0 3px;color:var(--soft);font-size:12px;font-weight:600}
 .mlfn-card.mlfn-card table{width:100%;margin:0;border-collapse:collapse;border:0;font-size:13px;table-layout:auto}
@@ -50,10 +51,10 @@ font-size:12px;background:none;color:inherit;padding:0}
 text-align:left;vertical-align:top;font-weight:400;max-width:none;white-space:normal;color:inherit;background:none}
 .mlfn-card.mlfn-card table td:last-child,.mlfn-card.mlfn-card table th:last-child{padding-right:0}
 .mlfn-card.mlfn-card table thead th{border-top:0;color:var(--soft);font-size:12px;font-weight:600}
-.mlfn-card.mlfn-card table .mlfn-key{width:1%;min-width:6rem;max-width:16rem;color:var(--soft)}
+.mlfn-card.mlfn-card table .mlfn-key{width:1%;min-width:5rem;color:var(--soft)}
 .mlfn-card.mlfn-card table .mlfn-fit{width:1%;white-space:nowrap}
 .mlfn-card.mlfn-card table .mlfn-end{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
-.mlfn-card svg{display:block;color:var(--state)}
+.mlfn-card.mlfn-card svg{display:block;width:132px;height:22px;max-width:none;color:var(--state)}
 .mlfn-card.mlfn-card pre{margin:0;padding:8px 10px;border:0;border-radius:5px;background:var(--tint);color:var(--ink);
 line-height:1.45;white-space:pre-wrap;overflow-wrap:anywhere}
 .mlfn-card.mlfn-card pre.mlfn-error{background:color-mix(in srgb,var(--state) 8%,transparent)}
@@ -71,10 +72,10 @@ def run_card(run: Snapshot) -> str:
             '<div class="mlfn-parts">',
             _part("Parameters", _items(run.params)),
             _part("Results", _items(run.outputs)),
-            _part("Metrics", _series(run.series, run.more_series)),
-            _part("Error", _error(run), wide=True),
-            _part("Attempts", _attempts(run.attempts), wide=True),
-            _part(_log_title(run), f"<pre>{_lines(run.log)}</pre>" if run.log else "", wide=True),
+            _part("Metrics", _series(run.series, run.more_series), size="mlfn-roomy"),
+            _part("Error", _error(run), size="mlfn-wide"),
+            _part("Attempts", _attempts(run.attempts), size="mlfn-wide"),
+            _part(_log_title(run), f"<pre>{_lines(run.log)}</pre>" if run.log else "", size="mlfn-wide"),
             "</div>",
         )
     )
@@ -90,7 +91,7 @@ def function_card(
 ) -> str:
     """Return a function's card: what is declared of it, and (name, type, default) of its parameters."""
     declared = [
-        f'<tr><td class="mlfn-key">{_text(key)}</td><td class="mlfn-value">{_text(value)}</td></tr>'
+        f'<tr>{_key(key)}<td class="mlfn-value">{_text(value)}</td></tr>'
         for key, value in facts
     ]
     rows = [
@@ -211,6 +212,8 @@ def _state(run: Snapshot) -> str:
 
 
 def _spent(run: Snapshot) -> str:
+    if run.started is None and run.state.is_terminal:
+        return "not started"
     span = duration(run.elapsed, exact=run.ended is not None)
     return f"waiting {span}" if run.state is RunState.PENDING else span
 
@@ -231,19 +234,24 @@ def progress_text(said: Progress) -> str:
     return f"{said.text} · {count}" if said.text else count
 
 
-def _part(title: str, content: str, *, wide: bool = False) -> str:
+def _part(title: str, content: str, *, size: str = "") -> str:
     if not content:
         return ""
-    return f'<div class="mlfn-part{" mlfn-wide" * wide}"><div class="mlfn-title">{_text(title)}</div>{content}</div>'
+    return f'<div class="mlfn-part {size}"><div class="mlfn-title">{_text(title)}</div>{content}</div>'
 
 
 def _items(items: Sequence[Item]) -> str:
     rows = [
-        f'<tr><td class="mlfn-key">{_text(item.name)}</td><td class="mlfn-value"{_hover(item.whole)}>{_text(item.text)}'
+        f'<tr>{_key(item.name)}<td class="mlfn-value"{_hover(item.whole)}>{_text(item.text)}'
         f"{_size(item)}</td></tr>"
         for item in items[:MOST_ITEMS]
     ]
     return _table(rows) + _and_more(len(items) - MOST_ITEMS)
+
+
+def _key(name: str) -> str:
+    # A long name may break anywhere; a short one would break too, to make room for what is beside it.
+    return f'<td class="mlfn-key{" mlfn-fit" * (len(name) <= 24)}">{_text(name)}</td>'
 
 
 def _hover(text: str) -> str:
@@ -256,8 +264,8 @@ def _size(item: Item) -> str:
 
 def _series(series: Sequence[Series], more: int) -> str:
     rows = [
-        f'<tr><td class="mlfn-key">{_text(one.name)}</td><td class="mlfn-fit">{sparkline(one.values)}</td>'
-        f'<td class="mlfn-value mlfn-end" title="{one.count} point{"s" * (one.count != 1)}">{one.last:.5g}</td></tr>'
+        f'<tr>{_key(one.name)}<td class="mlfn-fit">{sparkline(one.values)}</td>'
+        f'<td class="mlfn-value" title="{one.count} point{"s" * (one.count != 1)}">{one.last:.5g}</td></tr>'
         for one in series
     ]
     return _table(rows) + _and_more(more)
@@ -272,7 +280,7 @@ def _attempts(attempts: Sequence[Attempt]) -> str:
     if len(attempts) < 2:
         return ""
     rows = [
-        f'<tr><td class="mlfn-key">{one.attempt}</td><td>{_text(clean(str(one.state)))}'
+        f'<tr>{_key(str(one.attempt))}<td>{_text(clean(str(one.state)))}'
         f"{_text(': ' + clean(str(one.reason)) if one.reason else '')}</td>"
         f'<td class="mlfn-end">{_text(_attempt_time(one))}</td></tr>'
         for one in attempts[-MOST_ITEMS:]

@@ -10,9 +10,11 @@ from __future__ import annotations
 import atexit
 import contextvars
 import logging
+import reprlib
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -193,7 +195,7 @@ def _function_card(function: Function[..., Any, Any]) -> str:
         ("place", place[0] if place else "as set (local by default)"),
     ]
     facts += [(name, _words(value)) for name, value in (place[1] if place else {}).items()]
-    facts += [(name, _words(value)) for name, value in options.items() if name not in ("name", "kind")]
+    facts += [(name, _option(name, value)) for name, value in options.items() if name not in ("name", "kind")]
     if function._outputs:
         facts.append(("outputs", ", ".join(function._outputs)))
     if function._prepared is not None:  # as submitted last; making it anew would capture the code
@@ -205,19 +207,38 @@ def _function_card(function: Function[..., Any, Any]) -> str:
 def _parameters(function: Function[..., Any, Any]) -> list[tuple[str, str, str]]:
     from mlfn.signature import shown_annotation
 
-    signature = function._signed()
+    try:
+        signature = function._signed()
+    except Exception:  # noqa: BLE001 - what cannot be read is said when it is submitted
+        return []
     stars = {signature.shape.varargs: "*", signature.shape.varkw: "**"}
     return [
         (
             f"{stars.get(name, '')}{name}",
             shown_annotation(signature.annotations[name]) if name in signature.annotations else "",
-            "" if parameter.default is parameter.empty else _words(parameter.default),
+            "" if parameter.default is parameter.empty else _short_repr(parameter.default),
         )
         for name, parameter in signature.parameters.items()
     ]
 
 
+def _option(name: str, value: object) -> str:
+    # A document is passed on more readily than a store: it gets the names of variables, not what they hold.
+    return ", ".join(map(str, value)) if name == "env" and isinstance(value, Mapping) else _words(value)
+
+
 def _words(value: object) -> str:
-    text = value if isinstance(value, str) else repr(value)
-    text = clean(text)
+    return value if isinstance(value, str) else _short_repr(value)
+
+
+def _short_repr(value: object) -> str:
+    try:
+        text = _SHORT.repr(value)
+    except Exception:  # noqa: BLE001 - a repr of somebody else's
+        text = f"<{type(value).__name__}>"
     return text if len(text) <= 120 else f"{text[:119]}…"
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxdict = _SHORT.maxset = 8
+_SHORT.maxstring = _SHORT.maxother = 120
