@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import nbformat
 from jupyter_client.manager import KernelManager
 from nbclient import NotebookClient
-from nbclient.util import run_sync
 
 from tests.architecture.source import ROOT
 
@@ -38,7 +37,7 @@ class Notebook:
 
     def next_message(self) -> dict[str, Any]:
         """Return what the kernel published next, while no cell runs."""
-        message: dict[str, Any] = run_sync(self.client.kc.iopub_channel.get_msg)(timeout=30)
+        message: dict[str, Any] = self.client.kc.iopub_channel.get_msg(timeout=30)
         return message
 
 
@@ -79,5 +78,5 @@ def notebook(folder: Path, document: Any = None) -> Iterator[Notebook]:
     )
     manager.kernel_spec.argv[0] = sys.executable
     client = NotebookClient(document or nbformat.v4.new_notebook(), km=manager, timeout=120)
-    with client.setup_kernel(env=environment(folder), cwd=str(folder)):
+    with client.setup_kernel(env=environment(folder), cwd=str(folder), cleanup_kc=True):
         yield Notebook(client)
