@@ -58,6 +58,8 @@ text-align:left;vertical-align:top;font-weight:400;max-width:none;white-space:no
 .mlfn-card.mlfn-card pre{margin:0;padding:8px 10px;border:0;border-radius:5px;background:var(--tint);color:var(--ink);
 line-height:1.45;white-space:pre-wrap;overflow-wrap:anywhere}
 .mlfn-card.mlfn-card pre.mlfn-error{background:color-mix(in srgb,var(--state) 8%,transparent)}
+.mlfn-card .mlfn-scroll{overflow-x:auto}
+.mlfn-card>.mlfn-title{margin-top:0}
 .mlfn-card .mlfn-doc{margin:8px 0 0;white-space:pre-line}
 """
 
@@ -90,10 +92,7 @@ def function_card(
     doc: str,
 ) -> str:
     """Return a function's card: what is declared of it, and (name, type, default) of its parameters."""
-    declared = [
-        f'<tr>{_key(key)}<td class="mlfn-value">{_text(value)}</td></tr>'
-        for key, value in facts
-    ]
+    declared = [f'<tr>{_key(key)}<td class="mlfn-value">{_text(value)}</td></tr>' for key, value in facts]
     rows = [
         f'<tr><td class="mlfn-value">{_text(key)}</td><td class="mlfn-value">{_text(kind)}</td>'
         f'<td class="mlfn-value">{_text(default)}</td></tr>'
@@ -127,7 +126,7 @@ def runs_table(runs: Sequence[Snapshot], *, total: int) -> str:
         for run in runs[:MOST_ROWS]
     ]
     count = f"{total} run{'s' * (total != 1)}"
-    body = f'<div class="mlfn-title" style="margin-top:0">{count}</div>{_table(rows, head) if rows else ""}'
+    body = f'<div class="mlfn-title">{count}</div><div class="mlfn-scroll">{_table(rows, head)}</div>'
     return _card(body + _and_more(total - len(rows)))
 
 
@@ -242,8 +241,7 @@ def _part(title: str, content: str, *, size: str = "") -> str:
 
 def _items(items: Sequence[Item]) -> str:
     rows = [
-        f'<tr>{_key(item.name)}<td class="mlfn-value"{_hover(item.whole)}>{_text(item.text)}'
-        f"{_size(item)}</td></tr>"
+        f'<tr>{_key(item.name)}<td class="mlfn-value"{_hover(item.whole)}>{_text(item.text)}{_size(item)}</td></tr>'
         for item in items[:MOST_ITEMS]
     ]
     return _table(rows) + _and_more(len(items) - MOST_ITEMS)
@@ -280,7 +278,7 @@ def _attempts(attempts: Sequence[Attempt]) -> str:
     if len(attempts) < 2:
         return ""
     rows = [
-        f'<tr>{_key(str(one.attempt))}<td>{_text(clean(str(one.state)))}'
+        f"<tr>{_key(str(one.attempt))}<td>{_text(clean(str(one.state)))}"
         f"{_text(': ' + clean(str(one.reason)) if one.reason else '')}</td>"
         f'<td class="mlfn-end">{_text(_attempt_time(one))}</td></tr>'
         for one in attempts[-MOST_ITEMS:]
@@ -319,7 +317,7 @@ def _scale(low: float, high: float) -> Callable[[float], float]:
     room = _HEIGHT - 6
     # Halved, so that the span of two huge numbers is still a number.
     span = high / 2 - low / 2
-    return (lambda _: room / 2) if span == 0 else (lambda value: room * (value / 2 - low / 2) / span)
+    return (lambda _: room / 2) if span == 0 else (lambda value: room * ((value / 2 - low / 2) / span))
 
 
 def _stretches(points: Sequence[tuple[float, float] | None]) -> Iterable[list[tuple[float, float]]]:

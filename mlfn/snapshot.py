@@ -166,8 +166,11 @@ def clean(text: str) -> str:
 
 def type_shown(name: str) -> str:
     """Return a type's name without the modules that only its authors care for."""
-    first, *_, last = clean(name).split(".")
-    return last if first in ("builtins", "__main__") else f"{first}.{last}" if first != last else last
+    first, _, rest = clean(name).partition(".")
+    last = rest.rpartition(".")[2]
+    if not rest:
+        return first
+    return last if first in ("builtins", "__main__") else f"{first}.{last}"
 
 
 def tail(path: Path, lines: int = LOG_LINES) -> tuple[tuple[str, ...], int]:

@@ -29,8 +29,13 @@ def progress_line(run: Run[Any]) -> Iterator[None]:
     try:
         from rich.live import Live
 
-        with Live(_Line(run), console=_console(), transient=True, refresh_per_second=5, redirect_stdout=False):
+        line = Live(_Line(run), console=_console(), transient=True, refresh_per_second=5, redirect_stdout=False)
+        try:
+            # Not as a context manager: ctrl-C within its own start would leave the line running.
+            line.start(refresh=True)
             yield
+        finally:
+            line.stop()
     finally:
         _one_line.release()
 

@@ -187,7 +187,18 @@ def test_interrupting_a_waiting_cell_leaves_the_run_alive(book):
 def test_a_function_shows_what_is_declared_of_it(book):
     shown = html(book.run("until"))
 
-    for word in ("until", "Wait for a file.", "job", "said", "gate", "str", "steps", "4", "&#x27;softly&#x27;", "TOKEN"):
+    for word in (
+        "until",
+        "Wait for a file.",
+        "job",
+        "said",
+        "gate",
+        "str",
+        "steps",
+        "4",
+        "&#x27;softly&#x27;",
+        "TOKEN",
+    ):
         assert word in shown
     assert "ctx" not in shown
     assert "hush" not in shown
