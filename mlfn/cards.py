@@ -36,8 +36,8 @@ background:var(--paper);color:var(--ink);font:13px/1.5 system-ui,-apple-system,"
 color:var(--state);background:color-mix(in srgb,var(--state) 13%,transparent)}
 .mlfn-card .mlfn-time{margin-left:auto;font-variant-numeric:tabular-nums;white-space:nowrap}
 .mlfn-card .mlfn-soft{color:var(--soft);font-size:12px}
-.mlfn-card.mlfn-card code,.mlfn-card.mlfn-card pre,.mlfn-card .mlfn-value{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
-font-size:12px;background:none;padding:0;border:0;white-space:inherit}
+.mlfn-card.mlfn-card pre,.mlfn-card .mlfn-value{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,"DejaVu Sans Mono",monospace;
+font-size:12px}
 .mlfn-card .mlfn-bar{height:4px;margin:10px 0 3px;border-radius:2px;background:color-mix(in srgb,var(--state) 16%,transparent);overflow:hidden}
 .mlfn-card .mlfn-bar div{height:4px;border-radius:2px;background:var(--state)}
 .mlfn-card .mlfn-parts{display:flex;flex-wrap:wrap;gap:0 32px}
@@ -119,7 +119,7 @@ def runs_table(runs: Sequence[Snapshot], *, total: int) -> str:
         '<th class="mlfn-end">time</th><th>parameters</th></tr></thead>'
     )
     rows = [
-        f'<tr><td class="mlfn-fit"><code>{_text(run.id[:8])}</code></td><td>{_text(run.name)}</td>'
+        f'<tr><td class="mlfn-value mlfn-fit">{_text(run.id[:8])}</td><td>{_text(run.name)}</td>'
         f'<td class="mlfn-fit">{_state(run)}</td><td>{_text(run.project)}</td>'
         f'<td class="mlfn-fit">{_text(moment(run.created))}</td><td class="mlfn-end">{_text(_spent(run))}</td>'
         f'<td class="mlfn-value">{_text(_in_a_line(run.params))}</td></tr>'
@@ -199,7 +199,7 @@ def _head(run: Snapshot) -> str:
         below.append(f"as of {_local(run.taken):%H:%M:%S}")
     return (
         f'<div class="mlfn-head"><span class="mlfn-name">{_text(run.name)}</span>'
-        f'<code class="mlfn-soft" title="{_text(run.id)}">{_text(run.id[:8])}</code>{_state(run)}'
+        f'<span class="mlfn-value mlfn-soft" title="{_text(run.id)}">{_text(run.id[:8])}</span>{_state(run)}'
         f'<span class="mlfn-time">{_text(_spent(run))}</span></div>'
         f'<div class="mlfn-soft">{_text(" · ".join(item for item in below if item))}</div>'
     )

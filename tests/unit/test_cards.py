@@ -25,7 +25,6 @@ TAGS = {
     "td",
     "th",
     "pre",
-    "code",
     "svg",
     "g",
     "polyline",
