@@ -9,13 +9,13 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
+from mlfn import errors as errors
 from mlfn import waiting
 from mlfn._version import __version__
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from mlfn import errors
     from mlfn.declaration import Function, function, handler
     from mlfn.errors import MlfnError
     from mlfn.handle import Run, Runs, as_completed, run, runs, wait
@@ -60,7 +60,6 @@ __all__ = [
     "context",
     "data",
     "diff",
-    "errors",
     "function",
     "handler",
     "init",
@@ -71,12 +70,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        value = getattr(importlib.import_module(_HOME_OF[name]), name)
-    elif name == "errors":
-        value = importlib.import_module("mlfn.errors")
-    else:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'mlfn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
     globals()[name] = value
     _be_seen()
     return value

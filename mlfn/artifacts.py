@@ -18,8 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 from mlfn import content
 from mlfn.errors import (
@@ -284,7 +283,7 @@ def _open_root(root: Path | str, options: Mapping[str, Any]) -> ArtifactRoot:
         return FolderRoot(Path(root))
     parts = urlsplit(root)
     if parts.scheme == "file":
-        return FolderRoot(Path(url2pathname(parts.path)))
+        return FolderRoot(Path(unquote(parts.path)))
     return UrlRoot(root, options)
 
 

@@ -28,6 +28,7 @@ from mlfn.store.changes import Adopted, CancelRequested, Finished
 from mlfn.store.reading import WorkerRow
 from mlfn.store.sql import SqlStore
 from mlfn.verdict import failed
+from mlfn.worker.launch import discard_spares
 
 logger = logging.getLogger(__name__)
 _FOLDERS = ("artifacts", "logs", "payloads", "workers")
@@ -253,6 +254,7 @@ def _leave() -> None:
             _cancel_all(clients)
     except KeyboardInterrupt:
         _cancel_all(clients)
+    discard_spares()
     for client in clients:
         try:
             client.close()

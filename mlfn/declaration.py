@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -125,17 +124,28 @@ class Function(Generic[P, C, R]):
         return str(self._options.get("name") or getattr(self, "__name__", type(self._function).__name__))
 
     def _submit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run[R]:
+        if self._prepared is None:
+            self._head_start()
         from mlfn.client import current_client
+        from mlfn.handle import Run
         from mlfn.submission import submit, tell_limits
 
         client = current_client()
         if self._prepared is None:
-            place = self._place or (client.settings.on, {})
-            client.warm(*place)  # its first worker starts while this side captures and checks
+            client.warm(*(self._place or (client.settings.on, {})))
         prepared = self._prepare()
         params = prepared.signature.check(prepared.signature.bind(args, kwargs))
-        tell_limits(prepared.plan)
-        return submit(client, prepared.plan, prepared.payload, self._function, params)
+        tell_limits(prepared.plan, prepared.capture.large)
+        return Run(*submit(client, prepared.plan, prepared.payload, self._function, params), client=client)
+
+    def _head_start(self) -> None:
+        """Let the first worker start while this side still loads what it needs."""
+        if "mlfn.client" in sys.modules:
+            return
+        from mlfn import settings
+        from mlfn.registry import head_start
+
+        head_start(self._place[0] if self._place else settings.current().on)
 
     def _call_with_context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         context = self._context
@@ -153,9 +163,10 @@ class Function(Generic[P, C, R]):
 
     def _prepare(self) -> _Prepared:
         from mlfn import settings
+        from mlfn.planner import working_folder
 
         current = settings.current()
-        where = (current, os.getcwd(), tuple(sys.path))
+        where = (current, working_folder(), tuple(sys.path))
         prepared = self._prepared
         if prepared is not None and prepared.where == where and prepared.capture.is_current():
             return prepared

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import threading
 import time
@@ -18,13 +17,14 @@ from mlfn.dispatch import Ticket
 from mlfn.errors import MlfnError, NotFoundError, ParameterError, ResultTimeoutError, nearest
 from mlfn.spec.record import Attempt, Output, RemoteFailure, RunRecord, RunState
 from mlfn.store.reading import RunFilter
+from mlfn.submission import resubmit
 
 R = TypeVar("R")
 _FIRST_LOOK = 0.005  # seconds between looks at another process's run; grows to the last
 _LAST_LOOK = 0.25
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - what users read, like that of concurrent.futures
+class RemoteTracebackError(Exception):
     """The traceback of the run, as text, under the exception that it ended with."""
 
     def __str__(self) -> str:
@@ -34,7 +34,7 @@ class RemoteTraceback(Exception):  # noqa: N818 - what users read, like that of 
 class Run(Generic[R]):
     """A submitted run. It outlives this handle: `mlfn.run(id)` finds it again from any process."""
 
-    def __init__(self, record: RunRecord, client: Client, ticket: Ticket | None = None) -> None:
+    def __init__(self, record: RunRecord, ticket: Ticket | None = None, *, client: Client) -> None:
         self._record = record
         self._client = client
         self._ticket = ticket
@@ -190,6 +190,8 @@ class Run(Generic[R]):
         return self._awaited().__await__()
 
     async def _awaited(self) -> R:
+        import asyncio  # whoever awaits has loaded it; nobody else need wait for it
+
         loop = asyncio.get_running_loop()
         over = loop.create_future()
 
@@ -217,9 +219,7 @@ class Run(Generic[R]):
 
     def rerun(self, **params: Any) -> Run[R]:
         """Submit the same function version again, with `params` in place of some of the old ones."""
-        from mlfn.submission import resubmit
-
-        return cast("Run[R]", resubmit(self._client, self.record, params))
+        return Run(*resubmit(self._client, self.record, params), client=self._client)
 
     def logs(self, *, follow: bool = False, attempt: int | None = None) -> Iterator[str] | str:
         """Return what it wrote to stdout and stderr; with `follow`, an iterator over chunks until it ends."""
@@ -444,7 +444,7 @@ def run(
     """Return the run whose id begins with `id`, from any process that sees the store."""
     client = client or current_client()
     client.reconcile()
-    return Run(client.store.find_run(id), client)
+    return Run(client.store.find_run(id), client=client)
 
 
 def runs(
@@ -487,7 +487,7 @@ def runs(
         if way not in ("max", "min") or not metric:
             raise ParameterError(f"runs(order={order!r}): 'newest', 'oldest', 'max.NAME' or 'min.NAME' is allowed.")
         records = client.store.best_runs(wanted, metric, limit=limit, highest=way == "max")
-    return Runs(Run(record, client) for record in records)
+    return Runs(Run(record, client=client) for record in records)
 
 
 def wait(runs: Iterable[Run[Any]], timeout: float | None = None) -> tuple[list[Run[Any]], list[Run[Any]]]:
@@ -529,7 +529,7 @@ def rebuild(failure: RemoteFailure, client: Client, *, where: str) -> BaseExcept
         ended = errors.WorkerDiedError if isinstance(error, SystemExit) else errors.RemoteError
         error = ended(f"{where} ended with {what}.")
     if failure.traceback:
-        error.__cause__ = RemoteTraceback(failure.traceback)
+        error.__cause__ = RemoteTracebackError(failure.traceback)
     return error
 
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mlfn import settings as settings_module
 from mlfn.client import Client
 from mlfn.codec import Codec
+from mlfn.dispatch import Ticket
 from mlfn.errors import ParameterError, nearest
 from mlfn.execution import Calling, Task, execute, resolve_secrets
-from mlfn.handle import OutputReference, Run
 from mlfn.identity import new_id, now
 from mlfn.inputs import DataItem
 from mlfn.planner import Plan, as_text
@@ -34,13 +34,14 @@ from mlfn.store.changes import (
 from mlfn.store.sql import SqlStore
 from mlfn.verdict import retry_of, waits_before_retry
 
+Submission = tuple[RunRecord, Ticket | None]  # what was stored, and the ticket of what still runs
 logger = logging.getLogger("mlfn")
 _told: set[str] = set()
 
 
 def submit(
     client: Client, plan: Plan, payload: bytes, function: Callable[..., Any], params: Mapping[str, Any]
-) -> Run[Any]:
+) -> Submission:
     """Store a new run of `plan` and start it; inline, return when it is over."""
     client.register()
     client.once(plan.hash, lambda: _keep(client, plan, payload))
@@ -48,7 +49,7 @@ def submit(
     return _start(client, submitted, plan.body, lambda: function)
 
 
-def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Run[Any]:
+def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Submission:
     """Submit a stored run's function version again, some parameters changed."""
     body = client.store.plan(record.plan)
     for name in params:
@@ -59,8 +60,12 @@ def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Ru
     return _start(client, submitted, body, lambda: _stored_function(client, body))
 
 
-def tell_limits(plan: Plan) -> None:
-    """Say once what this place does not do for this function."""
+def tell_limits(plan: Plan, large: Iterable[tuple[str, int]]) -> None:
+    """Say once what this place does not do for this function, and what of its code is large."""
+    for path, size in large:
+        if f"large {path}" not in _told:
+            _told.add(f"large {path}")
+            logger.warning("%s (%.1f MiB) travels with the code: pass it as a parameter instead", path, size / 2**20)
     place, name = plan.body["place"]["name"], plan.name
     if plan.body["image"] and f"image {name}" not in _told:
         _told.add(f"image {name}")
@@ -107,7 +112,7 @@ def _submitted(
 
 
 def _encoded(codec: Codec, run: str, name: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, OutputReference):
+    if getattr(value, "__mlfn_reference__", False):
         return {"output": {"run": value.run.id, "key": value.key}}
     if isinstance(value, DataItem):
         return {"input": value.url, "as": value.type}
@@ -116,13 +121,13 @@ def _encoded(codec: Codec, run: str, name: str, value: Any) -> dict[str, Any]:
 
 def _start(
     client: Client, submitted: Submitted, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]
-) -> Run[Any]:
+) -> Submission:
     place = body["place"]
     if place_class(place["name"]).runs_in_caller:
         _run_here(client, submitted, body, load)
-        return Run(client.store.get_run(submitted.run), client)
+        return client.store.get_run(submitted.run), None
     ticket = client.dispatcher(place["name"], place["options"]).submit(submitted, body)
-    return Run(_record(submitted), client, ticket)
+    return _record(submitted), ticket
 
 
 def _record(submitted: Submitted) -> RunRecord:

@@ -19,7 +19,8 @@ from mlfn.places.base import Report, Room, Surroundings, Unavailable, WorkerStar
 from mlfn.places.devices import visible_gpus
 from mlfn.places.environments import Environments
 from mlfn.places.orphans import Orphan
-from mlfn.places.process import ROOT, WorkerProcess, drain, environ_mark, remove_folder
+from mlfn.places.process import WorkerProcess, drain, remove_folder
+from mlfn.worker.launch import ROOT, environ_mark
 
 _IDLE_SECONDS = 60.0
 _POLL_SECONDS = 0.25

@@ -1,4 +1,4 @@
-"""``python -m mlfn.worker CONTROL PACKETS FOLDER``: take tasks, run them one after the other, journal what happens."""
+"""``python -m mlfn.worker CONTROL PACKETS``: take tasks, run them one after the other, journal what happens."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from typing import Any
 from mlfn import payload, user_context
 from mlfn.artifacts import ArtifactStore
 from mlfn.codec import Codec
+from mlfn.errors import EnvironmentBuildError
 from mlfn.execution import Calling, Task, execute, resolve_secrets
 from mlfn.worker.journal import Journal
 from mlfn.worker.mailbox import PACKETS, Inbox
@@ -38,12 +39,13 @@ _THREAD_VARIABLES = (
 class Worker:
     """One process, bound to one plan, running one task at a time."""
 
-    def __init__(self, control: socket.socket, packets: socket.socket, folder: Path) -> None:
-        self._inbox = Inbox(packets, control, folder)
-        self._folder = folder
-        self._journal = Journal(folder / "journal", control)
+    def __init__(self, control: socket.socket, packets: socket.socket) -> None:
+        self._inbox = Inbox(packets, control)
+        self._control = control
+        self._folder = Path()
         self._in_handler = False
         self._terminated = False
+        self._refusal: EnvironmentBuildError | None = None
         self._function: Callable[..., Any] | None = None
         self._plan: dict[str, Any] = {}
         self._calling = Calling("", "")
@@ -51,8 +53,12 @@ class Worker:
     def serve(self) -> None:
         """Take messages until the place hangs up."""
         signal.signal(signal.SIGTERM, self._on_terminate)
+        payload.prepare()
         while (message := self._inbox.receive()) is not None:
-            if message["op"] == "bind":
+            if message["op"] == "settle":
+                self._folder = Path(message["folder"])
+                self._journal = Journal(self._folder / "journal", self._control)
+            elif message["op"] == "bind":
                 self._bind(message)
             else:
                 self._run(Task(**message["task"]))
@@ -67,6 +73,18 @@ class Worker:
     def _bind(self, plan: dict[str, Any]) -> None:
         self._plan = plan
         self._calling = Calling.of(plan["calling"])
+        threading.Thread(target=self._beat, args=(plan["heartbeat"],), daemon=True).start()
+        try:
+            self._take_on(plan)
+        except (OSError, ValueError) as error:
+            # Told by each run of the plan: one that ended here would leave nobody the reason.
+            self._refusal = EnvironmentBuildError(
+                f"{self._calling.name}: its worker cannot be as it was asked to (cwd={plan['cwd']!r}, mem={plan['mem']!r}): "
+                f"{error}."
+            )
+
+    def _take_on(self, plan: Mapping[str, Any]) -> None:
+        """Become what the plan asks for: environment, folder, path, limits."""
         os.environ.update(plan["env"])
         if plan["threads"]:
             # A variable that the function's own env sets is its author's decision.
@@ -79,7 +97,6 @@ class Worker:
             _limit_memory(plan["mem"])
         for name, source in plan["sources"].items():
             linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-        threading.Thread(target=self._beat, args=(plan["heartbeat"],), daemon=True).start()
 
     def _beat(self, every: float) -> None:
         path = self._folder / "beat"
@@ -90,6 +107,8 @@ class Worker:
                 os.utime(path)
 
     def _load(self) -> Callable[..., Any]:
+        if self._refusal is not None:
+            raise self._refusal
         if self._function is None:
             data = Path(self._plan["payload"]).read_bytes()
             self._function = payload.unpack(data, key=bytes.fromhex(self._plan["key"]))
@@ -147,7 +166,7 @@ def main() -> None:
     control = socket.socket(fileno=int(sys.argv[1]))
     packets = socket.socket(socket.AF_UNIX, PACKETS, fileno=int(sys.argv[2]))
     with control, packets:
-        Worker(control, packets, Path(sys.argv[3])).serve()
+        Worker(control, packets).serve()
 
 
 if __name__ == "__main__":

@@ -97,7 +97,7 @@ def test_an_exception_of_a_type_from_a_cell_comes_back_with_the_cells_line(book)
         "    print(error.__cause__)"
     )
 
-    assert "3 is odd | RemoteTraceback" in printed(cell)
+    assert "3 is odd | RemoteTracebackError" in printed(cell)
     assert 'raise Odd(f"{x} is odd")  # the line of the cell' in printed(cell)
 
 
