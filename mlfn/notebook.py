@@ -1,8 +1,8 @@
 """IPython's side: how runs, functions and listings show themselves, and cards that follow their runs.
 
 A card is a display with an id; an update names the id, and the front end finds the cell that shows it, whichever cell
-runs meanwhile. An update is published under the header of the cell that runs now, not of the card's own: Jupyter's and
-VS Code's front ends look at the id alone, and nbclient (nbconvert, papermill) drops what is not of the running cell.
+runs meanwhile. An update is published under the header of the cell that runs now, not of the card's own: JupyterLab looks
+at the id alone, and nbclient (nbconvert, papermill) drops what is not of the running cell.
 """
 
 from __future__ import annotations

@@ -83,13 +83,9 @@ def _is_watched() -> bool:
     if stream is None or os.environ.get("CI") or os.environ.get("TERM", "") in ("", "dumb"):
         return False
     try:
-        return stream.isatty() and not _in_notebook() and _color() != "never"
+        return stream.isatty() and _color() != "never"  # a notebook's stream is no terminal
     except Exception:  # noqa: BLE001 - a stream of somebody's own, or settings that do not hold: no line then
         return False
-
-
-def _in_notebook() -> bool:
-    return "ipykernel" in sys.modules
 
 
 def _color() -> str:
