@@ -77,7 +77,7 @@ class Signature:
             return self._checkers[name](value)
         except ValueError as error:
             raise ParameterError(
-                f"{self.name}({name}={_short(value)}) does not fit {_shown(annotation)}: {error}"
+                f"{self.name}({name}={_short(value)}) does not fit {shown_annotation(annotation)}: {error}"
             ) from error
 
     def _explain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: TypeError) -> str:
@@ -97,7 +97,7 @@ class Signature:
         lacking = [p.name for p in required if p.name not in given and p.name not in kwargs]
         if lacking:
             first = lacking[0]
-            wanted = f" ({_shown(self.annotations[first])})" if first in self.annotations else ""
+            wanted = f" ({shown_annotation(self.annotations[first])})" if first in self.annotations else ""
             return f"{self.name}() lacks parameter {first!r}{wanted}: pass it, as in submit({first}=...)."
         if len(args) > len(self.parameters):
             return f"{self.name}() takes {len(self.parameters)} parameters ({', '.join(self.parameters)}) and got {len(args)} by position."
@@ -208,7 +208,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _shown(annotation: Any) -> str:
+def shown_annotation(annotation: Any) -> str:
+    """Return an annotation as its author would write it."""
     if isinstance(annotation, type) and not typing.get_args(annotation):
         return (
             annotation.__qualname__

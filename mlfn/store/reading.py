@@ -189,6 +189,20 @@ class Reading:
         )
         return [(step, math.nan if value is None else value, time) for step, value, time in rows]
 
+    def thinned_series(self, run: str, attempt: int, name: str, *, most: int) -> tuple[int, list[float]]:
+        """Return how many points a metric has, and about `most` of their values, the last one among them."""
+        key = (run, attempt, name)
+        count = int(
+            self.session.read("SELECT count(*) FROM metrics WHERE run = ? AND attempt = ? AND name = ?", key)[0][0]
+        )
+        every = max(1, -(-count // most))
+        rows = self.session.read(
+            "SELECT value FROM (SELECT value, row_number() OVER (ORDER BY time, step) AS place FROM metrics "
+            "WHERE run = ? AND attempt = ? AND name = ?) AS numbered WHERE (? - place) % ? = 0 ORDER BY place",
+            (*key, count, every),
+        )
+        return count, [math.nan if value is None else value for (value,) in rows]
+
     def attempts(self, run: str) -> list[Attempt]:
         """Return every try at the run, first one first."""
         rows = self.session.read(
