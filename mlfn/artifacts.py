@@ -58,18 +58,23 @@ class ArtifactRoot(Protocol):
 
     def put_file(self, folder: str, source: bytes | Path, suffix: str) -> tuple[str, content.Summed]:
         """Copy bytes or a file below the folder; return its path and what was copied."""
+        ...
 
     def put_tree(self, folder: str, source: Path) -> tuple[str, content.Summed]:
         """Copy a folder below the folder; return its path and what was copied."""
+        ...
 
     def local(self, path: str, sha256: str) -> Path:
         """Return a local path of the content; raise NotFoundError where there is none."""
+        ...
 
     def check(self, path: str, sha256: str) -> None:
         """Read the content again; raise StoreCorruptError where it is another."""
+        ...
 
     def uri(self, path: str) -> str:
         """Return the whole address."""
+        ...
 
 
 class ArtifactStore:

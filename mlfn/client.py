@@ -156,8 +156,10 @@ class Client:
 
     def carry_on(self, record: RunRecord) -> Ticket | None:
         """See a run through whose owner is dead; None when it needs nobody, or somebody else was quicker."""
-        if record.state.is_terminal or (ticket := self.ticket(record.id)) is not None:
-            return None if record.state.is_terminal else ticket
+        if record.state.is_terminal:
+            return None
+        if (ticket := self.ticket(record.id)) is not None:
+            return ticket
         self.register()
         if record.owner != self.id and not self._adopt(record):
             return None

@@ -338,7 +338,7 @@ def _declare(function: Any, options: Mapping[str, Any]) -> Function[..., Any, An
         raise DeclarationError(
             "A lambda has no name to be found by: give it one, as in mlfn.function(name='score')(lambda x: x)."
         )
-    if function is not None and "source" in options:
+    if "source" in options:
         raise OptionError(
             f"source={options['source']!r}: on a function that is here already it would be a second one; leave it out."
         )

@@ -109,10 +109,11 @@ class Worker:
     def _load(self) -> Callable[..., Any]:
         if self._refusal is not None:
             raise self._refusal
-        if self._function is None:
+        function = self._function
+        if function is None:
             data = Path(self._plan["payload"]).read_bytes()
-            self._function = payload.unpack(data, key=bytes.fromhex(self._plan["key"]))
-        return self._function
+            function = self._function = payload.unpack(data, key=bytes.fromhex(self._plan["key"]), role="function")
+        return function
 
     def _run(self, task: Task) -> None:
         values: dict[str, str] = {}
