@@ -70,6 +70,7 @@ class ArtifactRoot(Protocol):
 
     def check(self, path: str, sha256: str) -> None:
         """Read the content again; raise StoreCorruptError where it is another."""
+        ...
 
     def uri(self, path: str) -> str:
         """Return the whole address."""

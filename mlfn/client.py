@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import sys
@@ -98,7 +99,10 @@ class Client:
         """Keep a function's payload in a file named by its content."""
         folder = self.folder / "payloads"
         target = folder / digest
-        if target.exists():
+        # The file is renewed where it is there already: until its plan is stored, its age is all that tells a
+        # cleaning up that it is wanted.
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(target)
             return
         temporary = folder / f".{digest}.{new_id()[:8]}"
         try:

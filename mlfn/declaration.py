@@ -100,21 +100,24 @@ class Function(Generic[P, C, R]):
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return as YAML what `submit` with these parameters would create; creates nothing."""
+        from mlfn.spec.text import to_yaml
+
+        return to_yaml(self._planned(args, kwargs))
+
+    def _planned(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         from mlfn.planner import check_place
         from mlfn.spec.canonical import spec_hash
-        from mlfn.spec.text import to_yaml
 
         described = self._describe()
         place, options = self._place or (described.settings.on, {})
         check_place(place, options)
         signature = self._signed()
         params = signature.check(signature.bind(args, kwargs))
-        shown = {
+        return {
             "function": {"hash": spec_hash(described.spec), **described.spec},
             "place": {"name": place, "options": dict(options)},
             "params": {name: repr(value) for name, value in params.items()},
         }
-        return to_yaml(shown)
 
     @property
     def hash(self) -> str:

@@ -205,9 +205,10 @@ class Dispatcher:
         """Listen, decide, record in one transaction, and only then tell and start."""
         if not self._outbox:
             self._listen()
-            self._tick()
+            # Before the tick: an adopted worker must be known to its place before a cancel request is seen.
             while self._calls:
                 self._calls.popleft()()
+            self._tick()
             self._undelay()
             self._claim()
         self._flush()

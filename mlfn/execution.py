@@ -29,6 +29,7 @@ class Channel(Protocol):
 
     def send(self, event: Mapping[str, Any]) -> None:
         """Take one event; returns when it cannot be lost with this process."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast, overload
 
-from mlfn import errors
+from mlfn import errors, waiting
 from mlfn.client import Client, current_client
 from mlfn.codec import reference
 from mlfn.dispatch import Ticket
@@ -126,6 +126,15 @@ class Run(Generic[R]):
 
         A run whose owner is dead is carried on by whoever waits for it.
         """
+        observer = waiting.observer
+        if observer is None or (timeout is not None and timeout <= waiting.PATIENCE):
+            return self._wait(timeout)
+        if self._wait(waiting.PATIENCE):
+            return True
+        with observer(self):
+            return self._wait(None if timeout is None else timeout - waiting.PATIENCE)
+
+    def _wait(self, timeout: float | None) -> bool:
         limit = None if timeout is None else time.monotonic() + timeout
         if self._ticket is not None:
             if not self._ticket.done.wait(timeout):

@@ -93,7 +93,7 @@ class Signature:
             return self._checkers[name](value)
         except ValueError as error:
             raise ParameterError(
-                f"{self.name}({shown}={_short(value)}) does not fit {_shown(annotation)}: {error}"
+                f"{self.name}({shown}={_short(value)}) does not fit {shown_annotation(annotation)}: {error}"
             ) from error
 
     def _explain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: TypeError) -> str:
@@ -116,7 +116,7 @@ class Signature:
         lacking = [p.name for p in required if p.name not in given and p.name not in kwargs]
         if lacking:
             first = lacking[0]
-            wanted = f" ({_shown(self.annotations[first])})" if first in self.annotations else ""
+            wanted = f" ({shown_annotation(self.annotations[first])})" if first in self.annotations else ""
             return f"{self.name}() lacks parameter {first!r}{wanted}: pass it, as in submit({first}=...)."
         if len(args) > len(by_position) and self.shape.varargs is None:
             return (
@@ -177,7 +177,7 @@ def _resolved(target: Any, annotation: Any) -> Any:
 
 def _checker(annotation: Any) -> Callable[[Any], Any]:
     """Return a function that gives a value back if it fits, and raises ValueError if not."""
-    adapter = _adapter(_with_readable_dicts(annotation))
+    adapter = type_adapter(annotation)
     if adapter is None:
         return lambda value: value
     has_fields = _has_fields(annotation)
@@ -206,9 +206,11 @@ def _checker(annotation: Any) -> Callable[[Any], Any]:
     return check
 
 
-def _adapter(annotation: Any) -> Any:
+def type_adapter(annotation: Any) -> Any:
+    """Return pydantic's TypeAdapter for an annotation; None for a type that it cannot read."""
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 
+    annotation = _with_readable_dicts(annotation)
     try:
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
     except PydanticUserError:
@@ -300,7 +302,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _shown(annotation: Any) -> str:
+def shown_annotation(annotation: Any) -> str:
+    """Return an annotation as its author would write it."""
     if isinstance(annotation, type) and not typing.get_args(annotation):
         return (
             annotation.__qualname__

@@ -7,8 +7,8 @@ own, from class names and non-empty fields, because ``ast.dump`` differs between
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Iterator
-from typing import Any
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
@@ -77,6 +77,6 @@ def bare(node: Definition) -> ast.AST:
     """Return a definition without its own decorators."""
     if isinstance(node, ast.Lambda) or not node.decorator_list:
         return node
-    fields: dict[str, Any] = {name: getattr(node, name) for name in node._fields if hasattr(node, name)}
-    fields["decorator_list"] = []
-    return type(node)(**fields)
+    undecorated = copy.copy(node)
+    undecorated.decorator_list = []
+    return undecorated

@@ -79,6 +79,7 @@ class Packer(Protocol):
 
     def unpack(self, stored: Stored, /) -> Any:
         """Give back what `pack` was given; raise any exception for what it did not write."""
+        ...
 
 
 def type_name(value: Any) -> str:

@@ -77,7 +77,7 @@ class RemoteFailure:
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RemoteFailure:
         """Rebuild from `to_json`."""
-        return cls(**{**data, "bases": tuple(data.get("bases", ()))})
+        return cls(**{"message": "", **data, "bases": tuple(data.get("bases", ()))})
 
 
 @dataclass(frozen=True)

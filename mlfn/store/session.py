@@ -21,7 +21,11 @@ class Session:
         self.engine = engine
         self._lock = threading.RLock()
         _sessions.add(self)
-        self._migrate()
+        try:
+            self._migrate()
+        except BaseException:
+            engine.close()
+            raise
 
     @contextmanager
     def writing(self) -> Iterator[Engine]:

@@ -112,7 +112,7 @@ class Worker:
         function = self._function
         if function is None:
             data = Path(self._plan["payload"]).read_bytes()
-            function = self._function = payload.unpack(data, key=bytes.fromhex(self._plan["key"]))
+            function = self._function = payload.unpack(data, key=bytes.fromhex(self._plan["key"]), role="function")
         return function
 
     def _run(self, task: Task) -> None:
