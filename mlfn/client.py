@@ -20,6 +20,7 @@ from mlfn.codec import Codec
 from mlfn.dispatch import NOBODY, Dispatcher, Ticket
 from mlfn.errors import RunLostError, StorageError
 from mlfn.identity import ProcessIdentity, identify, new_id, now
+from mlfn.parents import parents_of
 from mlfn.places.base import Surroundings
 from mlfn.registry import place_class
 from mlfn.settings import Settings
@@ -163,7 +164,7 @@ class Client:
         self.register()
         if record.owner != self.id and not self._adopt(record):
             return None
-        for parent in _parents(record):
+        for parent in parents_of(record.params):
             self.carry_on(self.store.get_run(parent))
         plan = self.store.plan(record.plan)
         if record.state is RunState.RUNNING:
@@ -215,10 +216,6 @@ def _lives(row: tuple[str, str, int, str, float]) -> bool:
     _, host, pid, started, beat = row
     state = ProcessIdentity(host, pid, started).state()
     return time.time() - beat < _DEAD_ELSEWHERE if state == "elsewhere" else state != "gone"
-
-
-def _parents(record: RunRecord) -> list[str]:
-    return [value["output"]["run"] for value in record.params.values() if "output" in value]
 
 
 _clients: dict[tuple[Any, ...], Client] = {}

@@ -23,6 +23,7 @@ from mlfn import errors
 from mlfn.errors import StorageError
 from mlfn.execution import Task, outcome_from_json
 from mlfn.identity import ProcessIdentity, identify, now
+from mlfn.parents import resolve
 from mlfn.places.base import Gone, Place, Reported, Room, WorkerStarted
 from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
 from mlfn.store.changes import (
@@ -78,10 +79,6 @@ class Ticket:
     reported: tuple[Outcome, float] | None = None  # what its worker said, held until the worker is gone
     done: threading.Event = field(default_factory=threading.Event)
     callbacks: list[Callable[[], object]] = field(default_factory=list)
-
-    def parents(self) -> list[str]:
-        """Return the runs whose outputs are parameters of this one."""
-        return [value["output"]["run"] for value in self.params.values() if "output" in value]
 
 
 class Dispatcher:
@@ -355,48 +352,15 @@ class Dispatcher:
 
     def _admit(self, ticket: Ticket) -> None:
         """Queue a run whose inputs are there; hold one whose parents still run; fail one whose parent failed."""
-        parents = ticket.parents()
-        if not parents:
-            self._queue(ticket)
-            return
-        states = self._store.states(parents)
-        for parent in parents:
-            state = states[parent][0] if parent in states else RunState.FAILED
-            if state.is_terminal and state is not RunState.SUCCEEDED:
-                self._withdraw(ticket, failed(Reason.ERROR, self._parent_failed(ticket, parent, state)))
-                return
-        for parent in parents:
-            if not states[parent][0].is_terminal:
-                self._waiting.setdefault(parent, []).append(ticket)
-                return
         try:
-            ticket.params = {name: self._resolved(value) for name, value in ticket.params.items()}
-        except errors.NotFoundError as error:
+            ticket.params, parent = resolve(self._store, ticket.name, ticket.params)
+        except (errors.ParentFailedError, errors.NotFoundError) as error:
             self._withdraw(ticket, failed(Reason.ERROR, error))
             return
-        self._queue(ticket)
-
-    def _parent_failed(self, ticket: Ticket, parent: str, state: RunState) -> errors.ParentFailedError:
-        try:
-            name = self._store.get_run(parent).name
-        except errors.NotFoundError:
-            return errors.ParentFailedError(f"{ticket.name} waits for run {parent[:8]}, which is not in the store.")
-        return errors.ParentFailedError(
-            f"{ticket.name} waits for an output of {name} ({parent[:8]}), which {state.value}; "
-            f"`mlfn show {parent[:8]}` says why."
-        )
-
-    def _resolved(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        if "output" not in value:
-            return value
-        parent, key = self._store.get_run(value["output"]["run"]), value["output"]["key"]
-        outputs = {output.key: output for output in self._store.outputs(parent.id, parent.attempt)}
-        if key not in outputs:
-            raise errors.NotFoundError(
-                f"{parent.name} ({parent.id[:8]}) has no output {key!r}: {errors.nearest(key, outputs)}"
-            )
-        output = outputs[key]
-        return {"packer": output.packer, "inline": output.inline, "path": output.path, "sha256": output.sha256}
+        if parent is None:
+            self._queue(ticket)
+        else:
+            self._waiting.setdefault(parent, []).append(ticket)
 
     def _queue(self, ticket: Ticket) -> None:
         if ticket.state is RunState.PENDING:

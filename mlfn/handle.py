@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from mlfn import errors, waiting
 from mlfn.client import Client, current_client
@@ -200,7 +201,8 @@ class Run(Generic[R]):
                 over.set_result(None)
 
         def tell(_: object) -> None:
-            loop.call_soon_threadsafe(settle)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle)
 
         self.add_done_callback(tell)
         await over
@@ -221,6 +223,10 @@ class Run(Generic[R]):
         """Submit the same function version again, with `params` in place of some of the old ones."""
         return Run(*resubmit(self._client, self.record, params), client=self._client)
 
+    @overload
+    def logs(self, *, follow: Literal[False] = ..., attempt: int | None = ...) -> str: ...
+    @overload
+    def logs(self, *, follow: Literal[True], attempt: int | None = ...) -> Iterator[str]: ...
     def logs(self, *, follow: bool = False, attempt: int | None = None) -> Iterator[str] | str:
         """Return what it wrote to stdout and stderr; with `follow`, an iterator over chunks until it ends."""
         return self._follow(attempt) if follow else "".join(self._chunks(attempt))
@@ -232,7 +238,11 @@ class Run(Generic[R]):
         return path if path is not None and path.exists() else None
 
     def __repr__(self) -> str:
-        return f"<mlfn.Run {self.id[:8]} {self.name} {self.state}>"
+        try:
+            state = self.state
+        except MlfnError:  # a repr must not fail: what was last known is shown
+            state = self._record.state
+        return f"<mlfn.Run {self.id[:8]} {self.name} {state}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Run) and other.id == self.id
@@ -356,6 +366,11 @@ class OutputReference:
     def _find(self) -> Output | None:
         return next((output for output in self.run._outputs() if output.key == self.key), None)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "an output of a run travels only as a parameter of its own; inside another value pass its .value"
+        )
+
     def __repr__(self) -> str:
         return f"<output {self.key!r} of run {self.run.id[:8]}>"
 
@@ -421,7 +436,11 @@ class Runs(Sequence[Run[Any]]):
     def __init__(self, items: Iterable[Run[Any]]) -> None:
         self._items = list(items)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Run[Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: int | slice) -> Run[Any] | Runs:
         return Runs(self._items[index]) if isinstance(index, slice) else self._items[index]
 
     def __len__(self) -> int:
@@ -430,7 +449,7 @@ class Runs(Sequence[Run[Any]]):
     def __repr__(self) -> str:
         return "\n".join(
             [
-                f"{len(self)} runs",
+                _count(len(self)),
                 *(f"{r.id[:8]}  {r._record.state.value:<10} {r.name:<24} {_when(r._record.created)}" for r in self),
             ]
         )
@@ -468,6 +487,12 @@ def runs(
     order: ``"newest"``, ``"oldest"``, or ``"max.NAME"`` / ``"min.NAME"`` for a metric or numeric output.
     before: the last run of the page before, for the next page in order of time.
     """
+    if label is not None and not isinstance(label, Mapping):
+        raise ParameterError(f"runs(label={label!r}): a mapping is allowed, as in label={{'team': 'risk'}}.")
+    if isinstance(since, bool) or not isinstance(since, (int, float, datetime, type(None))):
+        raise ParameterError(f"runs(since={since!r}): seconds since the epoch, or a datetime, is allowed.")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ParameterError(f"runs(limit={limit!r}): a whole number, 1 or more, is allowed.")
     client = current_client()
     client.reconcile()
     wanted = RunFilter(
@@ -478,8 +503,6 @@ def runs(
         since=since.timestamp() if isinstance(since, datetime) else since,
         before=before._record.seq if before is not None else None,
     )
-    if not isinstance(limit, int) or limit < 1:
-        raise ParameterError(f"runs(limit={limit!r}): a whole number, 1 or more, is allowed.")
     if order in ("newest", "oldest"):
         records = client.store.list_runs(wanted, limit=limit, newest=order == "newest")
     else:
@@ -514,7 +537,7 @@ def as_completed(runs: Iterable[Run[R]], timeout: float | None = None) -> Iterat
         if pending and not over:
             if limit is not None and time.monotonic() >= limit:
                 raise ResultTimeoutError(
-                    f"{len(pending)} runs had not ended after {timeout:g} s, {pending[0]!r} among them."
+                    f"{_count(len(pending))} had not ended after {timeout:g} s, {pending[0]!r} among them."
                 )
             news.wait(0.5 if limit is None else min(0.5, max(0.0, limit - time.monotonic())))
 
@@ -556,6 +579,10 @@ def _states(state: str | Sequence[str] | None) -> tuple[str, ...]:
         if str(item) not in allowed:
             raise ParameterError(f"runs(state={item!r}): {nearest(str(item), allowed)}")
     return tuple(str(item) for item in given)
+
+
+def _count(runs: int) -> str:
+    return f"{runs} run{'' if runs == 1 else 's'}"
 
 
 def _when(moment: float) -> str:

@@ -75,6 +75,7 @@ def make_plan(
     capture: Capture,
     shape: CallShape,
     accepts: Iterable[str],
+    inputs: Mapping[str, str],
     place: str,
     place_options: Mapping[str, Any],
 ) -> Plan:
@@ -92,6 +93,7 @@ def make_plan(
         "outputs": spec.get("outputs", []),
         "shape": asdict(shape),
         "accepts": list(accepts),
+        "inputs": dict(inputs),
         "image": spec.get("image"),
         "requirements": spec.get("requirements", []),
         "cpu": resources.get("cpu"),

@@ -12,12 +12,14 @@ from mlfn import settings as settings_module
 from mlfn.client import Client
 from mlfn.codec import Codec
 from mlfn.dispatch import Ticket
-from mlfn.errors import ParameterError, nearest
+from mlfn.errors import NotFoundError, OutputError, ParameterError, ParentFailedError, UnpicklableError, nearest
 from mlfn.execution import Calling, Task, execute, resolve_secrets
 from mlfn.identity import new_id, now
 from mlfn.inputs import DataItem
+from mlfn.parents import resolve
 from mlfn.planner import Plan, as_text
 from mlfn.registry import place_class
+from mlfn.signature import existing_input
 from mlfn.spec.canonical import canonical
 from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
 from mlfn.store.changes import (
@@ -30,9 +32,10 @@ from mlfn.store.changes import (
     Requeued,
     Started,
     Submitted,
+    Withdrawn,
 )
 from mlfn.store.sql import SqlStore
-from mlfn.verdict import retry_of, waits_before_retry
+from mlfn.verdict import failed, retry_of, waits_before_retry
 
 Submission = tuple[RunRecord, Ticket | None]  # what was stored, and the ticket of what still runs
 logger = logging.getLogger("mlfn")
@@ -43,6 +46,7 @@ def submit(
     client: Client, plan: Plan, payload: bytes, function: Callable[..., Any], params: Mapping[str, Any]
 ) -> Submission:
     """Store a new run of `plan` and start it; inline, return when it is over."""
+    _wait_for_parents(plan.body, params)
     client.register()
     client.once(plan.hash, lambda: _keep(client, plan, payload))
     submitted = _submitted(client, plan.hash, plan.body, params, labels=plan.spec.get("labels", {}))
@@ -55,9 +59,25 @@ def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Su
     for name in params:
         if name not in body["accepts"] and body["shape"]["varkw"] is None:
             raise ParameterError(f"{record.name}() has no parameter {name!r}: {nearest(name, body['accepts'])}")
+    params = {name: _as_input(record.name, name, value, body["inputs"].get(name)) for name, value in params.items()}
+    _wait_for_parents(body, params)
     client.register()
     submitted = _submitted(client, record.plan, body, params, labels=record.labels, same=record.params)
     return _start(client, submitted, body, lambda: _stored_function(client, body))
+
+
+def _wait_for_parents(body: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """Wait in the caller's own thread for what a run in it needs; elsewhere the dispatcher does."""
+    if place_class(body["place"]["name"]).runs_in_caller:
+        for value in params.values():
+            if getattr(value, "__mlfn_reference__", False):
+                value.run.wait()
+
+
+def _as_input(function: str, name: str, value: Any, kind: str | None) -> Any:
+    if isinstance(value, str) and kind is not None:
+        value = DataItem(value)
+    return existing_input(value, kind, f"{function}({name}=...)") if isinstance(value, DataItem) else value
 
 
 def tell_limits(plan: Plan, large: Iterable[tuple[str, int]]) -> None:
@@ -96,7 +116,10 @@ def _submitted(
 ) -> Submitted:
     run = new_id()
     codec = client.codec()
-    encoded = {**(same or {}), **{name: _encoded(codec, run, name, value) for name, value in params.items()}}
+    encoded = {
+        **(same or {}),
+        **{name: _encoded(codec, run, f"{body['name']}({name}=...)", name, value) for name, value in params.items()},
+    }
     return Submitted(
         run=run,
         name=body["name"],
@@ -111,12 +134,18 @@ def _submitted(
     )
 
 
-def _encoded(codec: Codec, run: str, name: str, value: Any) -> dict[str, Any]:
+def _encoded(codec: Codec, run: str, where: str, name: str, value: Any) -> dict[str, Any]:
     if getattr(value, "__mlfn_reference__", False):
         return {"output": {"run": value.run.id, "key": value.key}}
     if isinstance(value, DataItem):
         return {"input": value.url, "as": value.type}
-    return codec.encode(run, name, value)
+    try:
+        return codec.encode(run, name, value)
+    except OutputError as error:
+        raise UnpicklableError(
+            f"{where} got a {type(value).__qualname__} that cannot travel: {error.__cause__ or error} "
+            "Pass plain values, or what it is made from."
+        ) from error
 
 
 def _start(
@@ -124,7 +153,7 @@ def _start(
 ) -> Submission:
     place = body["place"]
     if place_class(place["name"]).runs_in_caller:
-        _run_here(client, submitted, body, load)
+        _run_after_parents(client, submitted, body, load)
         return client.store.get_run(submitted.run), None
     ticket = client.dispatcher(place["name"], place["options"]).submit(submitted, body)
     return _record(submitted), ticket
@@ -182,15 +211,30 @@ class StoreChannel:
         self._first = []
 
 
-def _run_here(
+def _run_after_parents(
     client: Client, submitted: Submitted, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]
 ) -> None:
-    client.register()
+    try:
+        params, _ = resolve(client.store, submitted.name, submitted.params)
+    except (NotFoundError, ParentFailedError) as error:
+        client.store.apply([submitted, Withdrawn(submitted.run, failed(Reason.ERROR, error), now())])
+        return
+    _run_here(client, submitted, params, body, load)
+
+
+def _run_here(
+    client: Client,
+    submitted: Submitted,
+    params: Mapping[str, Any],
+    body: Mapping[str, Any],
+    load: Callable[[], Callable[..., Any]],
+) -> None:
     claim = Claimed(submitted.run, client.id, None, None, now())
     attempt = client.store.apply([submitted, claim])[1]
     retries = 0
     while True:
-        wait = _attempt_here(client, submitted, body, load, attempt, retries)
+        task = Task(submitted.run, attempt, params, submitted.labels)
+        wait = _attempt_here(client, task, body, load, retries)
         if wait is None:
             return
         retries += 1
@@ -201,30 +245,40 @@ def _run_here(
 
 
 def _attempt_here(
-    client: Client,
-    submitted: Submitted,
-    body: Mapping[str, Any],
-    load: Callable[[], Callable[..., Any]],
-    attempt: int,
-    retries: int,
+    client: Client, task: Task, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]], retries: int
 ) -> float | None:
-    task = Task(submitted.run, attempt, submitted.params, submitted.labels)
     calling = Calling.of(body)
     values: dict[str, str] = {}
 
+    exported = dict(body["env"])
+
     def load_with_secrets() -> Callable[..., Any]:
         values.update(resolve_secrets(calling.secrets, os.environ, settings_module.secrets_file()))
+        exported.update({secret.env: values[secret.key or secret.name] for secret in calling.secrets if secret.env})
+        os.environ.update(exported)
         return load()
 
     channel = StoreChannel(client.store)
-    codec = client.codec()
-    outcome = execute(task, calling, load_with_secrets, codec, channel, values)
+    before = dict(os.environ) if exported or calling.secrets else {}
+    try:
+        outcome = execute(task, calling, load_with_secrets, client.codec(), channel, values)
+    finally:
+        _restore(exported, before)
     wait = waits_before_retry(outcome, retry_of(body), used=retries, free=0)
     moment = now()
-    change: Change = Finished(submitted.run, attempt, outcome, moment)
+    change: Change = Finished(task.run, task.attempt, outcome, moment)
     if wait is not None:
         change = Requeued(
-            submitted.run, attempt, outcome.reason or Reason.ERROR, outcome.failure, moment + wait, moment
+            task.run, task.attempt, outcome.reason or Reason.ERROR, outcome.failure, moment + wait, moment
         )
     channel.finish(change)
     return wait
+
+
+def _restore(names: Mapping[str, str], before: Mapping[str, str]) -> None:
+    """Give this process's environment back what it had under `names`."""
+    for name in names:
+        if name in before:
+            os.environ[name] = before[name]
+        else:
+            os.environ.pop(name, None)

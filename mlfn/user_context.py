@@ -55,8 +55,19 @@ class Reporter:
 class Context:
     """The run as its handler sees it: where it is, and where to report.
 
-    Outside a run `mlfn.context()` gives one that keeps what is logged in its `reporter`, so that the same function
-    works when it is called plainly.
+    A parameter annotated with it, or called ``context``, is filled in and is no part of what a caller passes. Put it
+    first: from there type checkers can take it out of what `submit` and a plain call accept, from elsewhere they
+    cannot. Outside a run `mlfn.context()` gives one that keeps what is logged in its `reporter`, so that the same
+    function works when it is called plainly.
+
+    >>> import mlfn
+    >>> @mlfn.function
+    ... def train(ctx: mlfn.Context, epochs: int = 3) -> int:
+    ...     for epoch in ctx.progress(range(epochs)):
+    ...         ctx.log_metric("loss", 1 / (epoch + 1), step=epoch)
+    ...     return epochs
+    >>> train(epochs=2)
+    2
     """
 
     def __init__(
@@ -131,7 +142,17 @@ class Context:
 
 
 def context() -> Context:
-    """Return the context of the run that this code is in, or a local one outside any."""
+    """Return the context of the run that this code is in, or a local one outside any.
+
+    For code that is far below the handler and to which nobody passes one. A local one is new at every call and keeps
+    what it is told in its `reporter`; a thread that the handler starts itself is outside the run, unless it was given
+    a copy of the handler's `contextvars`.
+
+    >>> ctx = context()
+    >>> ctx.log_metric("loss", 0.5, step=1)
+    >>> ctx.reporter.metrics
+    {'loss': [(1, 0.5)]}
+    """
     return _current.get() or Context()
 
 

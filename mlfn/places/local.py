@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import selectors
 import socket
 import sys
@@ -20,6 +21,7 @@ from mlfn.places.devices import visible_gpus
 from mlfn.places.environments import Environments
 from mlfn.places.orphans import Orphan
 from mlfn.places.process import WorkerProcess, drain, remove_folder
+from mlfn.secrets import Secret, values_for
 from mlfn.worker.launch import ROOT, environ_mark
 
 _IDLE_SECONDS = 60.0
@@ -217,6 +219,7 @@ class LocalPlace:
                 "mem": plan["mem"],
                 "artifacts": self._around.artifacts,
                 "secrets_file": str(self._around.secrets_file),
+                "secrets": values_for([Secret(**item) for item in plan["secrets"]], os.environ),
                 "by_reference": plan["by_reference"],
                 "sources": plan["sources"],
                 "heartbeat": self._around.heartbeat,

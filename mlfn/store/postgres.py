@@ -32,7 +32,7 @@ class PostgresEngine:
 
     def execute(self, sql: str, args: Sequence[Any] = ()) -> psycopg.Cursor[Any]:
         with self._errors():
-            return self._connect().execute(_percent(sql), args)
+            return self._connect().execute(_percent(sql).encode(), args)  # as bytes: a query need not be a literal
 
     def begin(self, *, write: bool) -> None:
         self.execute("BEGIN" if write else "BEGIN READ ONLY")

@@ -22,7 +22,7 @@ from mlfn.errors import EnvironmentBuildError
 from mlfn.execution import Calling, Task, execute, resolve_secrets
 from mlfn.worker.journal import Journal
 from mlfn.worker.mailbox import PACKETS, Inbox
-from mlfn.worker.output import captured_output, prepare_streams
+from mlfn.worker.output import CapturedOutput, WholeLogChannel, prepare_logging, prepare_streams
 
 # What numeric libraries read, when they are imported, to choose their number of threads.
 _THREAD_VARIABLES = (
@@ -119,7 +119,7 @@ class Worker:
         values: dict[str, str] = {}
 
         def load() -> Callable[..., Any]:
-            values.update(resolve_secrets(self._calling.secrets, os.environ, Path(self._plan["secrets_file"])))
+            values.update(_secret_values(self._calling, self._plan))
             _export(self._calling, values)
             return self._load()
 
@@ -128,13 +128,16 @@ class Worker:
             artifacts=ArtifactStore(self._plan["artifacts"]),
             by_reference=tuple(self._plan["by_reference"]),
         )
-        log = Path(task.log) if task.log else None
         self._in_handler = True
+        secrets = _known_secrets(self._calling, self._plan)
+        output = CapturedOutput(Path(task.log), secrets) if task.log else None
         try:
-            with captured_output(log, _known_secrets(self._calling, self._plan)):
-                execute(task, self._calling, load, codec, self._journal, values)
+            channel = WholeLogChannel(self._journal, output) if output is not None else self._journal
+            execute(task, self._calling, load, codec, channel, values)
         finally:
             self._in_handler = False
+            if output is not None:
+                output.close()
         if self._terminated:
             os._exit(0)
 
@@ -142,9 +145,13 @@ class Worker:
 def _known_secrets(calling: Calling, plan: Mapping[str, Any]) -> list[str]:
     """Return the values to mask; a missing secret fails inside the run, where its error is reported."""
     try:
-        return list(resolve_secrets(calling.secrets, os.environ, Path(plan["secrets_file"])).values())
+        return list(_secret_values(calling, plan).values())
     except Exception:  # noqa: BLE001 - raised again, and reported, when the run loads
         return []
+
+
+def _secret_values(calling: Calling, plan: Mapping[str, Any]) -> dict[str, str]:
+    return resolve_secrets(calling.secrets, {**os.environ, **plan["secrets"]}, Path(plan["secrets_file"]))
 
 
 def _export(calling: Calling, values: Mapping[str, str]) -> None:
@@ -163,6 +170,7 @@ def _limit_memory(size: int) -> None:
 def main() -> None:
     """Start from the command line that the place wrote."""
     prepare_streams()
+    prepare_logging()
     user_context.in_worker = True
     control = socket.socket(fileno=int(sys.argv[1]))
     packets = socket.socket(socket.AF_UNIX, PACKETS, fileno=int(sys.argv[2]))

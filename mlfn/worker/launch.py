@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlfn.secrets import withheld
 from mlfn.worker.mailbox import PACKETS, SEND_BUFFER
 
 ROOT = str(Path(__file__).parents[2])
@@ -45,9 +46,11 @@ def launch(python: str) -> Launched:
     for end in (giving, taking):
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     fds = (theirs.fileno(), taking.fileno())
+    hidden = withheld()
     with theirs:
         popen = subprocess.Popen(
             [python, "-c", _START, *map(str, fds)],
+            env={name: value for name, value in os.environ.items() if name not in hidden},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -80,7 +83,7 @@ def discard(launched: Launched) -> None:
 def environ_mark() -> int:
     """Return a number that changes with this process's environment."""
     # Its items are decoded one by one in Python: 50 us for what takes 2 us on the bytes below.
-    return hash(tuple(getattr(os.environ, "_data", os.environ).items()))
+    return hash((tuple(getattr(os.environ, "_data", os.environ).items()), withheld()))
 
 
 os.register_at_fork(after_in_child=_spares.clear)

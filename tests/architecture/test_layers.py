@@ -21,7 +21,7 @@ LAYERS = (
     # The registry names classes by string and imports none of them, so that all from the kinds up may ask it.
     ("kinds", "registry"),
     ("places",),
-    ("client", "dispatch", "handle", "planner", "signature", "submission", "sweep", "verdict", "waiting"),
+    ("client", "dispatch", "handle", "parents", "planner", "signature", "submission", "sweep", "verdict", "waiting"),
     ("declaration",),
     ("library", "mlrun_names", "serving"),
     ("__main__", "cards", "cli", "notebook", "service", "snapshot", "terminal"),
