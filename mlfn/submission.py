@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import logging
-import os
-import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mlfn import settings as settings_module
 from mlfn.client import Client
 from mlfn.codec import Codec
 from mlfn.dispatch import Ticket
-from mlfn.errors import NotFoundError, OutputError, ParameterError, ParentFailedError, UnpicklableError, nearest
-from mlfn.execution import Calling, Task, execute, resolve_secrets
+from mlfn.errors import OutputError, ParameterError, UnpicklableError, nearest
 from mlfn.identity import new_id, now
+from mlfn.inline import run_here
 from mlfn.inputs import DataItem
-from mlfn.parents import resolve
 from mlfn.planner import Plan, as_text
 from mlfn.registry import place_class
 from mlfn.signature import existing_input
 from mlfn.spec.canonical import canonical
-from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
-from mlfn.store.changes import (
-    Change,
-    Claimed,
-    Finished,
-    MetricLogged,
-    OutputLogged,
-    Progressed,
-    Requeued,
-    Started,
-    Submitted,
-    Withdrawn,
-)
-from mlfn.store.sql import SqlStore
-from mlfn.verdict import failed, retry_of, waits_before_retry
+from mlfn.spec.record import RunRecord, RunState
+from mlfn.store.changes import Submitted
 
 Submission = tuple[RunRecord, Ticket | None]  # what was stored, and the ticket of what still runs
 logger = logging.getLogger("mlfn")
@@ -153,7 +136,7 @@ def _start(
 ) -> Submission:
     place = body["place"]
     if place_class(place["name"]).runs_in_caller:
-        _run_after_parents(client, submitted, body, load)
+        run_here(client, submitted, body, load)
         return client.store.get_run(submitted.run), None
     ticket = client.dispatcher(place["name"], place["options"]).submit(submitted, body)
     return _record(submitted), ticket
@@ -181,104 +164,3 @@ def _stored_function(client: Client, body: Mapping[str, Any]) -> Callable[..., A
 
     function: Callable[..., Any] = unpack((client.folder / "payloads" / body["payload"]).read_bytes(), key=client.key)
     return function
-
-
-class StoreChannel:
-    """Reports of a run in this very process: straight into the store."""
-
-    def __init__(self, store: SqlStore) -> None:
-        self._store = store
-        self._first: list[Change] = []
-        self.outcome: Outcome | None = None
-
-    def send(self, event: Mapping[str, Any]) -> None:
-        run, attempt, moment = event["run"], event["attempt"], event["time"]
-        if event["event"] == "started":
-            self._first.append(Started(run, attempt, moment))  # goes with the next: one transaction less
-        elif event["event"] == "metric":
-            self._apply(MetricLogged(run, attempt, event["name"], event["step"], event["value"], moment))
-        elif event["event"] == "output":
-            self._apply(OutputLogged(run, attempt, Output(**event["output"])))
-        elif event["event"] == "progress":
-            self._apply(Progressed(run, attempt, event["progress"]))
-
-    def finish(self, change: Change) -> None:
-        """Record the end of the attempt."""
-        self._apply(change)
-
-    def _apply(self, change: Change) -> None:
-        self._store.apply([*self._first, change])
-        self._first = []
-
-
-def _run_after_parents(
-    client: Client, submitted: Submitted, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]
-) -> None:
-    try:
-        params, _ = resolve(client.store, submitted.name, submitted.params)
-    except (NotFoundError, ParentFailedError) as error:
-        client.store.apply([submitted, Withdrawn(submitted.run, failed(Reason.ERROR, error), now())])
-        return
-    _run_here(client, submitted, params, body, load)
-
-
-def _run_here(
-    client: Client,
-    submitted: Submitted,
-    params: Mapping[str, Any],
-    body: Mapping[str, Any],
-    load: Callable[[], Callable[..., Any]],
-) -> None:
-    claim = Claimed(submitted.run, client.id, None, None, now())
-    attempt = client.store.apply([submitted, claim])[1]
-    retries = 0
-    while True:
-        task = Task(submitted.run, attempt, params, submitted.labels)
-        wait = _attempt_here(client, task, body, load, retries)
-        if wait is None:
-            return
-        retries += 1
-        time.sleep(wait)
-        attempt = client.store.apply([claim])[0]
-        if not attempt:
-            return
-
-
-def _attempt_here(
-    client: Client, task: Task, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]], retries: int
-) -> float | None:
-    calling = Calling.of(body)
-    values: dict[str, str] = {}
-
-    exported = dict(body["env"])
-
-    def load_with_secrets() -> Callable[..., Any]:
-        values.update(resolve_secrets(calling.secrets, os.environ, settings_module.secrets_file()))
-        exported.update({secret.env: values[secret.key or secret.name] for secret in calling.secrets if secret.env})
-        os.environ.update(exported)
-        return load()
-
-    channel = StoreChannel(client.store)
-    before = dict(os.environ) if exported or calling.secrets else {}
-    try:
-        outcome = execute(task, calling, load_with_secrets, client.codec(), channel, values)
-    finally:
-        _restore(exported, before)
-    wait = waits_before_retry(outcome, retry_of(body), used=retries, free=0)
-    moment = now()
-    change: Change = Finished(task.run, task.attempt, outcome, moment)
-    if wait is not None:
-        change = Requeued(
-            task.run, task.attempt, outcome.reason or Reason.ERROR, outcome.failure, moment + wait, moment
-        )
-    channel.finish(change)
-    return wait
-
-
-def _restore(names: Mapping[str, str], before: Mapping[str, str]) -> None:
-    """Give this process's environment back what it had under `names`."""
-    for name in names:
-        if name in before:
-            os.environ[name] = before[name]
-        else:
-            os.environ.pop(name, None)

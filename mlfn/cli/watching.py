@@ -9,7 +9,7 @@ from typing import Any
 
 from mlfn.cli import exits
 from mlfn.cli.describing import describe_whole
-from mlfn.cli.printing import colored, complain, is_terminal, write_json
+from mlfn.cli.printing import complain, write_json
 from mlfn.cli.telling import tell_end
 from mlfn.client import current_client
 from mlfn.handle import Run
@@ -56,11 +56,7 @@ def leave_at_once(code: int) -> None:
 def _wait(run: Run[Any], *, follow: bool, as_json: bool) -> None:
     if follow:
         copy_logs(run, to_stderr=as_json)
-    elif is_terminal(sys.stderr):
-        from mlfn.cli.drawing import watch
-
-        watch(run, color=colored(sys.stderr))
-    run.wait()
+    run.wait()  # in a terminal, with a progress line
 
 
 def _cancel(run: Run[Any]) -> None:

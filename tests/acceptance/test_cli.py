@@ -65,6 +65,11 @@ def stubborn(mark: str):
 
 
 @mlfn.function
+def take_a_while(seconds: float = 0.9):
+    time.sleep(seconds)
+
+
+@mlfn.function
 def give_up():
     os.kill(os.getpid(), 9)
 
@@ -331,7 +336,7 @@ def in_terminal(*args: str, **variables: str) -> tuple[int, str]:
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,
-        env={**environment(), "TERM": "xterm", "COLUMNS": "100", **variables},
+        env={**environment(), "TERM": "xterm", "COLUMNS": "100", "CI": "", **variables},
         start_new_session=True,
     )
     os.close(theirs)
@@ -347,7 +352,7 @@ def in_terminal(*args: str, **variables: str) -> tuple[int, str]:
 
 
 def test_a_terminal_gets_colours_a_progress_line_and_none_of_them_with_no_color(mlfn):
-    code, shown = in_terminal("run", "train.py::train", "{}")
+    code, shown = in_terminal("run", "train.py::take_a_while")
     _, listed = in_terminal("runs")
     _, bare = in_terminal("runs", NO_COLOR="1")
 
@@ -443,3 +448,29 @@ def test_a_listing_never_unpickles(mlfn):
     assert model["size"] > 0
     assert "value" not in model
     assert shown[1]["outputs"]["score"]["value"] == 0.5
+
+
+def test_ctrl_c_ends_an_inline_run_and_the_script_that_called_it(tmp_path):
+    script = tmp_path / "loop.py"
+    script.write_text(
+        "import time, mlfn\n"
+        "@mlfn.function\n"
+        "def endless():\n"
+        "    open('begun', 'a').write('x')\n"
+        "    time.sleep(60)\n"
+        "for _ in range(2):\n"
+        "    endless.on('inline').submit()\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, str(script)], cwd=tmp_path, env=environment(), stderr=subprocess.DEVNULL
+    )
+    until(tmp_path / "begun")
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(timeout=30) != 0
+    assert (tmp_path / "begun").read_text() == "x"
+    listed = subprocess.run(
+        [sys.executable, "-m", "mlfn", "runs", "--json"], capture_output=True, text=True, env=environment(), check=True
+    )
+    assert [run["state"] for run in json.loads(listed.stdout)] == ["cancelled"]

@@ -299,14 +299,24 @@ def test_sys_exit_is_a_failure_with_its_code(place: str) -> None:
         assert run.state == "failed"
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_what_is_no_ordinary_exception_comes_back_as_a_remote_error(place: str) -> None:
+def test_what_is_no_ordinary_exception_comes_back_as_a_remote_error() -> None:
     @mlfn.function
     def fail() -> None:
         raise KeyboardInterrupt
 
     with pytest.raises(RemoteError, match="KeyboardInterrupt"):
-        fail.on(place).submit().result(timeout=60)
+        fail.on("local").submit().result(timeout=60)
+
+
+def test_ctrl_c_in_an_inline_run_cancels_it_and_goes_on_to_the_caller() -> None:
+    @mlfn.function
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.on("inline").submit()
+
+    assert [run.state for run in mlfn.runs()] == ["cancelled"]
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -114,6 +114,7 @@ def test_importing_loads_nothing_of_the_names() -> None:
     assert {name for name in loaded_after("import mlfn") if name.startswith("mlfn.")} == {
         "mlfn._version",
         "mlfn.errors",
+        "mlfn.waiting",
     }
 
 

@@ -210,7 +210,7 @@ FITS: list[tuple[Any, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("annotation", "value"), FITS, ids=lambda item: str(item)[:40])
+@pytest.mark.parametrize(("annotation", "value"), FITS, ids=lambda item: str(item).split(" at 0x")[0][:40])
 def test_a_value_that_fits_stays_the_very_object(annotation: Any, value: Any) -> None:
     assert checked(taking(annotation), value)["x"] is value
 
