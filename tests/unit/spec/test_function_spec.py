@@ -8,7 +8,7 @@ from typing import Any
 import pydantic
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import mlfn
@@ -139,6 +139,9 @@ PLAIN = st.recursive(
 
 
 @given(PLAIN)
+@example(1e-05)
+@example(-1e22)
+@example({"\x85": "\u2028"})
 def test_any_plain_data_reads_back_from_yaml(data: Any) -> None:
     assert yaml.safe_load(to_yaml(data)) == data
 
