@@ -48,7 +48,11 @@ def main() -> None:
 
 
 def _rows(command: list[str]) -> dict[str, float]:
-    environ = {**os.environ, "PYTHONPATH": str(HERE), "PYTHONWARNINGS": "ignore"}
+    environ = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONWARNINGS": "ignore",
+    }
     environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every import would compile its source again
     done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=900, check=False)
     if done.returncode:
@@ -75,7 +79,7 @@ def _table(measured: dict[str, dict[str, float]]) -> str:
     lines = [
         f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
         "",
-        "| what | mlfn | must reach | | " + " | ".join(peers),
+        "| what | mlfn | must reach | reached |" + "".join(f" {peer} |" for peer in peers),
         "|---|---|---|---|" + "---|" * len(peers),
     ]
     for row, what, unit, target, less in ROWS:
@@ -85,9 +89,9 @@ def _table(measured: dict[str, dict[str, float]]) -> str:
             continue
         reached = ours <= target if less else ours >= target
         sign = "<=" if less else ">="
-        theirs = " | ".join(_cell(measured[peer].get(row), ours, unit) for peer in peers)
+        theirs = "".join(f" {_cell(measured[peer].get(row), ours, unit)} |" for peer in peers)
         lines.append(
-            f"| {what} | {_number(ours)} {unit} | {sign} {target} {unit} | {'yes' if reached else 'NO'} | {theirs}"
+            f"| {what} | {_number(ours)} {unit} | {sign} {target} {unit} | {'yes' if reached else 'NO'} |{theirs}"
         )
     return "\n".join(lines)
 
