@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -18,7 +19,7 @@ from mlfn.artifacts import ArtifactStore
 from mlfn.capture.belongings import own_modules_of
 from mlfn.codec import Codec
 from mlfn.dispatch import NOBODY, Dispatcher, Ticket
-from mlfn.errors import RunLostError, StorageError
+from mlfn.errors import NotFoundError, RunLostError, StorageError
 from mlfn.identity import ProcessIdentity, identify, new_id, now
 from mlfn.parents import parents_of
 from mlfn.places.base import Surroundings
@@ -75,7 +76,9 @@ class Client:
                     heartbeat=self.settings.heartbeat,
                 )
                 member = place_class(place)(surroundings, **options)
-                self._dispatchers[name] = Dispatcher(self.store, member, client=self.id, logs=self.folder / "logs")
+                self._dispatchers[name] = Dispatcher(
+                    self.store, member, client=self.id, logs=self.folder / "logs", rescue=self._rescue
+                )
             return self._dispatchers[name]
 
     def warm(self, place: str, options: Mapping[str, Any]) -> None:
@@ -160,16 +163,25 @@ class Client:
         if record.state.is_terminal:
             return None
         if (ticket := self.ticket(record.id)) is not None:
+            ticket.ours = True  # somebody here asks for it: should it be tried again, then here
             return ticket
         self.register()
+        if record.state is RunState.RUNNING:
+            return self.ticket(record.id)  # `reconcile` took it over, or somebody else did
         if record.owner != self.id and not self._adopt(record):
             return None
         for parent in parents_of(record.params):
-            self.carry_on(self.store.get_run(parent))
+            with suppress(NotFoundError):  # removed: dispatch fails the run, naming it
+                self.carry_on(self.store.get_run(parent))
         plan = self.store.plan(record.plan)
-        if record.state is RunState.RUNNING:
-            return self.ticket(record.id)
         return self.dispatcher(plan["place"]["name"], plan["place"]["options"]).resume(record, plan)
+
+    def _rescue(self, run: str) -> None:
+        """Carry on a run that others wait for, if its owner is dead."""
+        with suppress(NotFoundError):
+            if not self.owner_lives(self.store.get_run(run).owner):
+                self.reconcile()
+                self.carry_on(self.store.get_run(run))
 
     def unfinished(self) -> list[Ticket]:
         """Return the runs that this process started and that are not terminal."""
@@ -187,15 +199,21 @@ class Client:
         self.register()
         running = [record for record in self.store.unfinished(dead) if record.state is RunState.RUNNING]
         for row in self.store.workers(dead):
-            if self.store.take_worker(row.id, client=self.id, former=dead):
-                held = [record for record in running if record.worker == row.id and self._adopt(record)]
+            held = [record for record in running if record.worker == row.id]
+            if self._takes(row, held, former=dead):
                 running = [record for record in running if record not in held]
                 self._take_worker(row, held)
         for record in running:
-            if record.worker is None or record.worker not in {row.id for row in self.store.workers()}:
+            if self._adopt(record):  # else another client has it, with its worker
                 self._lose(record)
         if not self.store.unfinished(dead) and not self.store.workers(dead):
             self.store.remove_client(dead)
+
+    def _takes(self, row: WorkerRow, held: list[RunRecord], *, former: str) -> bool:
+        """Become the one who reads a worker's journal and sees its runs through, both or neither."""
+        if not held:
+            return self.store.take_worker(row.id, client=self.id, former=former)
+        return any(self.store.apply([Adopted(record.id, self.id, former, now(), row.id) for record in held]))
 
     def _take_worker(self, row: WorkerRow, held: list[RunRecord]) -> None:
         plans = {record.id: self.store.plan(record.plan) for record in held}

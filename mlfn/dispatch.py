@@ -31,6 +31,7 @@ from mlfn.store.changes import (
     CancelRequested,
     Change,
     Claimed,
+    Engaged,
     Finished,
     MetricLogged,
     OutputLogged,
@@ -42,12 +43,13 @@ from mlfn.store.changes import (
     Withdrawn,
 )
 from mlfn.store.reading import WorkerRow
-from mlfn.store.sql import SqlStore
-from mlfn.verdict import failed, of_exit, retry_of, waits_before_retry
+from mlfn.store.sql import SqlStore, UsurpedError
+from mlfn.verdict import failed, of_exit, retry_of, terminated, waits_before_retry
 
 logger = logging.getLogger(__name__)
 _TICK = 0.25  # seconds between looks at cancel requests and at other processes' runs
 _BEAT = 5.0
+_RESCUE = 1.0  # seconds between looks at whether those live who see through what runs here wait for
 _QUEUED_SECONDS = 0.02  # how much work may wait at a worker, as far as one can tell
 _MOST_QUEUED = 8
 _LONG = 3600.0
@@ -84,8 +86,11 @@ class Ticket:
 class Dispatcher:
     """The runs that this process submits to one place, and the thread that sees them through."""
 
-    def __init__(self, store: SqlStore, place: Place, *, client: str, logs: Path) -> None:
+    def __init__(
+        self, store: SqlStore, place: Place, *, client: str, logs: Path, rescue: Callable[[str], None]
+    ) -> None:
         self._store = store
+        self._rescue = rescue  # sees to it that somebody sees a run through
         self._place = place
         self._client = client
         self._logs = logs
@@ -99,11 +104,14 @@ class Dispatcher:
         self._held: dict[str, dict[str, Ticket]] = {}  # worker -> the runs it was given, the one it is at first
         self._pace: dict[str, float] = {}  # plan -> seconds that its last runs took
         self._outbox: list[tuple[Change, Callable[[int], None] | None]] = []
+        self._told: deque[tuple[Callable[[int], None], int]] = deque()  # recorded, and now to be acted on
         self._consumed: dict[str, int] = {}
+        self._usurped: set[str] = set()  # workers that another client reads now
         self._departed: list[str] = []
         self._order = itertools.count()
         self._next_tick = 0.0
         self._next_beat = 0.0
+        self._next_rescue = 0.0
         self._roused = False
         self._closing = False
         self._thread: threading.Thread | None = None
@@ -127,7 +135,10 @@ class Dispatcher:
     def resume(self, record: RunRecord, plan: Mapping[str, Any]) -> Ticket:
         """See a pending run through that this process has adopted."""
         ticket = _ticket_of(record, retries=self._store.retries(record.id))
-        self._enter(ticket, plan, lambda: self._admit(ticket))
+        wait_until = record.not_before or 0.0
+        self._enter(
+            ticket, plan, lambda: self._admit(ticket) if wait_until <= now() else self._delay(ticket, wait_until)
+        )
         return ticket
 
     def adopt(self, row: WorkerRow, held: Sequence[tuple[RunRecord, Mapping[str, Any]]]) -> None:
@@ -141,6 +152,10 @@ class Dispatcher:
             self._enter(ticket, plan, partial(self._set_deadline, ticket))
         process = ProcessIdentity(row.host, row.pid, row.started)
         self._call(lambda: self._place.adopt(row.id, process, row.folder, row.consumed))
+        for record, _ in held:
+            if record.cancel_requested:
+                # Before its journal is read: the dead client may have told the worker to end.
+                self._call(partial(self._stop, record.id, Outcome(RunState.CANCELLED)))
 
     def cancel(self, run: str) -> None:
         """Ask for a run's end; its ticket tells when that is confirmed."""
@@ -189,12 +204,12 @@ class Dispatcher:
     # From here on everything happens in the dispatcher's own thread.
 
     def _serve(self) -> None:
-        self._place.warm()
+        self._calls.appendleft(self._place.warm)
         while not self._closing:
             try:
                 self._turn()
             except StorageError as error:
-                logger.warning("the store cannot be written; trying again in a second: %s", error)
+                logger.warning("what a run needs cannot be written; trying again in a second: %s", error)
                 time.sleep(1.0)
             except Exception:
                 logger.exception("dispatch goes on after an error of its own")
@@ -203,26 +218,44 @@ class Dispatcher:
 
     def _turn(self) -> None:
         """Listen, decide, record in one transaction, and only then tell and start."""
-        if not self._outbox:
+        if not self._outbox and not self._told:
             self._listen()
             # Before the tick: an adopted worker must be known to its place before a cancel request is seen.
-            while self._calls:
-                self._calls.popleft()()
+            self._act()
             self._tick()
             self._undelay()
             self._claim()
         self._flush()
 
+    def _act(self) -> None:
+        while self._calls:
+            try:
+                self._calls[0]()
+            except StorageError:
+                raise  # it stays, and is done when the store can be read again
+            except BaseException:
+                self._calls.popleft()
+                raise
+            self._calls.popleft()
+
     def _listen(self) -> None:
         reports = self._place.collect(self._patience())
         self._roused = False
         for report in reports:
-            if isinstance(report, Reported):
-                self._consumed[report.worker] = report.consumed
-                for event in report.events:
-                    self._hear(report.worker, event)
-            elif isinstance(report, Gone):
+            if isinstance(report, Gone):
                 self._bury(report)
+            elif isinstance(report, Reported) and report.worker not in self._usurped:
+                for event in report.events:
+                    try:
+                        self._hear(report.worker, event)
+                    except Exception:
+                        logger.exception("a report of worker %s makes no sense: %r", report.worker, event)
+                if not self._holds_back(report.worker):
+                    self._consumed[report.worker] = report.consumed
+
+    def _holds_back(self, worker: str) -> bool:
+        """Say whether the end that a worker reported is not recorded yet: whoever reads on must then find it again."""
+        return any(ticket.reported is not None for ticket in self._held.get(worker, {}).values())
 
     def _patience(self) -> float:
         if self._calls:
@@ -248,11 +281,13 @@ class Dispatcher:
                 ticket.started = time_
                 self._set_deadline(ticket)
         elif what == "finished" and ticket is not None and ticket.attempt == attempt:
-            outcome = outcome_from_json(event)
+            outcome = _outcome(event, ticket.name)
             self._note_pace(ticket, time_)
             if ticket.cause is not None:
                 ticket.reported = (outcome, time_)  # its worker was told to end: the end counts once that is gone
                 return
+            if outcome.state is RunState.CANCELLED:
+                outcome = terminated(ticket.name)  # not by us: `cause` would say so
             self._let_go(ticket, worker)
             self._conclude(ticket, outcome, time_)
 
@@ -296,7 +331,8 @@ class Dispatcher:
         self._departed.append(gone.worker)
         held = self._held.pop(gone.worker, {})
         for run in gone.unread:
-            self._return(held.pop(run))
+            if run in held:
+                self._return(held.pop(run))
         for ticket in held.values():
             self._lay_to_rest(ticket, gone)
 
@@ -352,6 +388,8 @@ class Dispatcher:
 
     def _admit(self, ticket: Ticket) -> None:
         """Queue a run whose inputs are there; hold one whose parents still run; fail one whose parent failed."""
+        if ticket.state is not RunState.PENDING:
+            return  # cancelled while it waited
         try:
             ticket.params, parent = resolve(self._store, ticket.name, ticket.params)
         except (errors.ParentFailedError, errors.NotFoundError) as error:
@@ -390,16 +428,15 @@ class Dispatcher:
 
     def _hand_over(self, ticket: Ticket, room: Room) -> None:
         if room.report is not None:
-            self._register(room.report)
+            self._record(self._engaged(room.report))
         ticket.state, ticket.worker = RunState.RUNNING, room.worker
         self._held.setdefault(room.worker, {})[ticket.run] = ticket
         log = str(self._logs / ticket.run[:2] / f"{ticket.run}-{ticket.attempt + 1}.log")
         claim = Claimed(ticket.run, self._client, room.worker, log, now())
         self._record(claim, lambda attempt: self._launch(ticket, room.worker, attempt, log))
 
-    def _register(self, started: WorkerStarted) -> None:
-        process = identify(started.pid)
-        self._store.register_worker(started.worker, process, client=self._client, folder=started.folder)
+    def _engaged(self, started: WorkerStarted) -> Engaged:
+        return Engaged(started.worker, self._client, identify(started.pid), started.folder)
 
     def _launch(self, ticket: Ticket, worker: str, attempt: int, log: str) -> None:
         if not attempt:
@@ -446,18 +483,30 @@ class Dispatcher:
         self._next_tick = moment + _TICK
         for run in self._store.cancel_requests(self._client):
             self._stop(run, Outcome(RunState.CANCELLED))
+        self._look_at_held(moment)
+        self._look_at_parents(moment)
+        if moment >= self._next_beat:
+            self._next_beat = moment + _BEAT
+            self._store.register_client(self._client, identify(os.getpid()), time=now())
+
+    def _look_at_held(self, moment: float) -> None:
+        """End what takes longer than it may; let others have what waits behind a long one."""
         for worker, runs in list(self._held.items()):
             for ticket in list(runs.values()):
                 if ticket.deadline is not None and moment >= ticket.deadline:
                     self._stop(ticket.run, self._overdue(ticket))
             if len(runs) > 1 and self._is_stuck(runs):
                 self._take_back(worker)
+
+    def _look_at_parents(self, moment: float) -> None:
+        """Admit children of runs that other processes see through; carry on those whose process is dead."""
         for parent in [parent for parent in self._waiting if parent not in self._tickets]:
             for child in self._waiting.pop(parent):
                 self._admit(child)
-        if moment >= self._next_beat:
-            self._next_beat = moment + _BEAT
-            self._store.register_client(self._client, identify(os.getpid()), time=now())
+        if moment >= self._next_rescue:
+            self._next_rescue = moment + _RESCUE
+            for parent in self._waiting.keys() - self._tickets.keys():
+                self._rescue(parent)
 
     def _is_stuck(self, runs: Mapping[str, Ticket]) -> bool:
         """Say whether others wait behind a run that takes longer than its like."""
@@ -478,16 +527,71 @@ class Dispatcher:
     def _flush(self) -> None:
         """Make this turn's changes last, then act on them; what a full disk refuses is kept and tried again."""
         if self._outbox or self._consumed:
-            answers = self._store.apply(
-                [change for change, _ in self._outbox], consumed=self._consumed, client=self._client
-            )
-            done, self._outbox, self._consumed = self._outbox, [], {}
-            for (_, then), answer in zip(done, answers, strict=True):
-                if then is not None:
-                    then(answer)
+            changes = [change for change, _ in self._outbox]
+            try:
+                answers = self._store.apply(changes, consumed=self._consumed, client=self._client)
+            except StorageError:
+                raise
+            except UsurpedError as error:
+                self._yield_workers(error)
+                return
+            except Exception:
+                if not self._replace_refused(changes):
+                    raise
+                return
+            thens = [then for _, then in self._outbox]
+            self._told.extend((then, answer) for then, answer in zip(thens, answers, strict=True) if then is not None)
+            self._outbox, self._consumed = [], {}
+        self._tell()
         while self._departed:
             self._store.remove_worker(self._departed[-1])
             self._place.forget(self._departed.pop())
+
+    def _tell(self) -> None:
+        while self._told:
+            then, answer = self._told.popleft()
+            try:
+                then(answer)
+            except StorageError:
+                self._told.appendleft((then, answer))
+                raise
+            except Exception:
+                logger.exception("what was recorded could not be acted on")
+
+    def _replace_refused(self, changes: list[Change]) -> bool:
+        """Take out what no store would ever take, so that one value that does not fit does not hold up all others."""
+        refused = self._store.refusals(changes)
+        for index, error in sorted(refused.items(), reverse=True):
+            change, then = self._outbox[index]
+            logger.error("the store cannot take %r: %s", change, error)
+            if isinstance(change, Finished) and (ticket := self._tickets.get(change.run)) is not None:
+                text = f"{ticket.name} ended, but the store cannot keep its outcome: {type(error).__name__}: {error}."
+                outcome = failed(Reason.STORAGE, errors.StoreError(text))
+                self._outbox[index] = (
+                    Finished(change.run, change.attempt, outcome, change.time),
+                    lambda _, ticket=ticket: self._finish(ticket, RunState.FAILED),  # type: ignore[misc]
+                )
+            elif then is None:
+                del self._outbox[index]
+            else:
+                refused.pop(index)
+        return bool(refused)
+
+    def _yield_workers(self, error: UsurpedError) -> None:
+        """Let go of workers, and of the runs they hold, that another client has taken over: it records their ends."""
+        mine = {row.id for row in self._store.workers(self._client)}
+        engaged = {change.worker for change, _ in self._outbox if isinstance(change, Engaged)}
+        gone = {worker for worker in (*self._consumed, *self._held) if worker not in mine | engaged}
+        if not gone:
+            raise error
+        logger.warning("this client was taken for dead: another one sees %d of its runs through now", len(gone))
+        self._usurped |= gone
+        self._consumed = {worker: offset for worker, offset in self._consumed.items() if worker not in gone}
+        runs = {run for worker in gone for run in self._held.pop(worker, {})}
+        concerned = [ticket for run in runs if (ticket := self._tickets.get(run)) is not None]
+        self._outbox = [(change, then) for change, then in self._outbox if getattr(change, "run", None) not in runs]
+        for ticket in concerned:
+            self._finish(ticket, self._store.get_run(ticket.run).state)
 
 
 def _ticket_of(record: RunRecord, *, retries: int) -> Ticket:
@@ -501,6 +605,14 @@ def _ticket_of(record: RunRecord, *, retries: int) -> Ticket:
         attempt=record.attempt,
         retries=retries,
     )
+
+
+def _outcome(event: Mapping[str, Any], name: str) -> Outcome:
+    try:
+        return outcome_from_json(event)
+    except (KeyError, TypeError, ValueError) as error:  # a run must not go on for ever because of how it ended
+        text = f"{name} ended, but what its worker said of it makes no sense ({error!r}); run one version of mlfn on both sides."
+        return failed(Reason.ERROR, errors.RunError(text))
 
 
 def _as_mlfn(error: Exception) -> errors.MlfnError:

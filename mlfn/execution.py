@@ -132,6 +132,8 @@ def execute(
         outcome = Outcome(RunState.CANCELLED)
     except Pruned:
         outcome = Outcome(RunState.PRUNED)
+    except MemoryError as error:
+        outcome = _out_of_memory(error, codec, secrets.values())
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the run's outcome
         outcome = Outcome(RunState.FAILED, _reason(error), describe_failure(error, codec, secrets=secrets.values()))
     reporter.send("finished", **outcome_to_json(outcome))
@@ -221,6 +223,12 @@ def _pack_returned(task: Task, calling: Calling, codec: Codec, value: Any) -> tu
         )
     outputs = tuple(codec.output(task.run, key, item, role="return") for key, item in zip(names, value, strict=True))
     return {"keys": list(names), "as": type(value).__name__}, outputs
+
+
+def _out_of_memory(error: MemoryError, codec: Codec, secrets: Collection[str]) -> Outcome:
+    # What filled the memory hangs on the frames of the traceback: let go of it, or there is none left to tell of it.
+    traceback.clear_frames(error.__traceback__)
+    return Outcome(RunState.FAILED, Reason.OOM, describe_failure(error, codec, secrets=secrets))
 
 
 def _reason(error: BaseException) -> Reason:

@@ -250,6 +250,11 @@ class Run(Generic[R]):
     def __hash__(self) -> int:
         return hash(self.id)
 
+    def _see_through(self) -> None:
+        """Have a run whose owner is dead carried on, without waiting for it."""
+        if self._ticket is None and not self.state.is_terminal:
+            self._carry_on()
+
     def _carry_on(self) -> Ticket | None:
         record = self._record
         if self._client.owner_lives(record.owner):
@@ -517,6 +522,8 @@ def wait(runs: Iterable[Run[Any]], timeout: float | None = None) -> tuple[list[R
     """Wait for all of `runs`, `timeout` seconds at most; return (done, not done)."""
     limit = None if timeout is None else time.monotonic() + timeout
     items = list(runs)
+    for item in items:
+        item._see_through()  # all of them at once, and not one after the other
     for item in items:
         item.wait(None if limit is None else max(0.0, limit - time.monotonic()))
     return [item for item in items if item.done()], [item for item in items if not item.done()]

@@ -31,11 +31,16 @@ class ProcessIdentity:
     def state(self) -> str:
         """Return ``"alive"``, ``"stopped"`` (SIGSTOP) or ``"gone"``; ``"elsewhere"`` on another host."""
         if self.host != this_host():
-            return "elsewhere"
+            return "gone" if self._rebooted() else "elsewhere"
         started, letter = _look(self.pid)
         if started != self.started or letter in "ZX":
             return "gone"
         return "stopped" if letter in "Tt" else "alive"
+
+    def _rebooted(self) -> bool:
+        """Say whether it ran on this very host before its last boot."""
+        then, today = self.host.split("/"), this_host().split("/")
+        return len(then) == len(today) and then[0] == today[0] and then[2] == today[2] and then[1] != today[1]
 
 
 def identify(pid: int) -> ProcessIdentity:
@@ -45,12 +50,17 @@ def identify(pid: int) -> ProcessIdentity:
 
 @functools.cache
 def this_host() -> str:
-    """Return the host's name with its boot, so that a pid from before a reboot is not taken for a live one."""
+    """Return name, boot and PID namespace of the host: a pid means something only where all three are the same.
+
+    A pid from before a reboot must not be taken for a live one. Containers that share their host's name see none of
+    each other's processes: they must not take each other for gone.
+    """
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()[:8]
+        space = os.readlink("/proc/self/ns/pid").strip("pid:[]")
     except OSError:
-        boot = ""
-    return f"{socket.gethostname()}/{boot}"
+        boot = space = ""
+    return f"{socket.gethostname().replace('/', '-')}/{boot}/{space}"
 
 
 def _look(pid: int) -> tuple[str, str]:

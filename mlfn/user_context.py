@@ -104,7 +104,7 @@ class Context:
         step: where on the axis, usually the epoch.
         """
         number = _as_float(name, value)
-        if self.reporter.metric(_key(name), step if step is None else int(step), number):
+        if self.reporter.metric(_key(name), step if step is None else _as_step(name, step), number):
             raise Pruned(f"{name}={number!r} at step {step!r}")
 
     def log_result(self, key: str, value: Any) -> None:
@@ -179,7 +179,19 @@ def _as_float(name: str, value: Any) -> float:
         ) from error
 
 
+def _as_step(name: str, step: Any) -> int:
+    try:
+        number = int(step)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or not -(2**63) <= number < 2**63:
+        raise ParameterError(f"log_metric({name!r}, step={step!r}): a whole number of 64 bits is allowed.")
+    return number
+
+
 def _key(name: str) -> str:
-    if not isinstance(name, str) or not name or len(name) > 128 or "\n" in name:
-        raise ParameterError(f"{name!r} is no name for a metric or output: a text of 1 to 128 characters is allowed.")
+    if not isinstance(name, str) or not name.isprintable() or not 1 <= len(name) <= 128:
+        raise ParameterError(
+            f"{name!r} is no name for a metric or output: a text of 1 to 128 printable characters is allowed."
+        )
     return name

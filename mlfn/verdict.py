@@ -31,6 +31,11 @@ def failed(reason: Reason, error: MlfnError, *, exit_code: int | None = None, si
 
 def of_exit(name: str, gone: Gone, *, started: bool, mem: int | None) -> Outcome:
     """Return the outcome of an attempt whose worker ended without reporting one."""
+    if gone.stopped and started:
+        text = (
+            f"{name}: its worker was stopped (SIGSTOP) and gave no sign of life, so it was ended; see what stopped it."
+        )
+        return failed(Reason.LOST, errors.RunLostError(text))
     if gone.lost:
         text = f"{name}: its worker is gone without an outcome: its heartbeat lapsed and its process is no more."
         return failed(Reason.LOST if started else Reason.NEVER_STARTED, errors.RunLostError(text))
@@ -61,6 +66,12 @@ def waits_before_retry(outcome: Outcome, retry: Retry | None, *, used: int, free
     if retry is None or used >= retry.times or not _wanted(outcome, retry):
         return None
     return retry.wait(used + 1)
+
+
+def terminated(name: str) -> Outcome:
+    """Return the outcome of an attempt that somebody ended by SIGTERM, though no cancel was asked for: a shutdown, say."""
+    text = f"{name}: its worker was told to end (SIGTERM) by another program; nobody had cancelled the run."
+    return failed(Reason.PREEMPTED, errors.WorkerDiedError(text), signal=int(signals.SIGTERM))
 
 
 def retry_of(plan: Mapping[str, Any]) -> Retry | None:

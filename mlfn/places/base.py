@@ -53,6 +53,7 @@ class Gone:
     memory_killed: bool = False
     unread: tuple[str, ...] = ()  # runs that it was given and had not begun
     lost: bool = False  # nobody saw how it ended: its heartbeat lapsed and its process is gone
+    stopped: bool = False  # somebody had stopped it (SIGSTOP) and its heartbeat lapsed, so that it was ended
 
 
 Report = WorkerStarted | Reported | Gone

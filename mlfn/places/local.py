@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlfn.errors import OptionError
+from mlfn.errors import OptionError, WorkerDiedError
 from mlfn.execution import Task
 from mlfn.identity import ProcessIdentity
 from mlfn.places.base import Report, Room, Surroundings, Unavailable, WorkerStarted
@@ -69,7 +69,10 @@ class LocalPlace:
         if (gpus := plan["gpus"] or 0) > self._all_gpus:
             return Unavailable(self._too_few_gpus(gpus))
         environ = environ_mark()
-        process = self._idle(digest, environ) or self._room_for(digest, plan, python, environ)
+        try:
+            process = self._idle(digest, environ) or self._room_for(digest, plan, python, environ)
+        except WorkerDiedError as error:
+            return Unavailable(error)
         if process is None:
             process = self._shortest_queue(digest, environ, backlog)
         if process is None:

@@ -6,13 +6,13 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from mlfn.identity import ProcessIdentity
-from mlfn.places.base import Gone, Report, Reported
-from mlfn.worker.journal import read_events
+from mlfn.places.base import Gone, Report
+from mlfn.places.reports import read_reports
+
+_ELSEWHERE_LAPSE = 120.0  # seconds without a beat after which a worker that only its host could look for counts as gone
 
 
 class Orphan:
@@ -26,16 +26,20 @@ class Orphan:
         self._consumed = consumed
         self._lapse = lapse
         self._kill_at: float | None = None
+        self._stopped = False
+        self._left = False  # it wrote that it is about to end: as good a witness as a heartbeat that lapsed
 
     def news(self) -> list[Report]:
         """Return what the journal has new, and `Gone` once process and heartbeat agree."""
         # The process is looked at first: what it wrote before it ended is then surely in what is read next.
         state = self._process.state()
         reports: list[Report] = self._events()
-        if state == "gone" and (self._kill_at is not None or self._lapsed()):
+        if self._is_over(state):
             self.is_gone = True
-            return [*reports, Gone(self.id, lost=True)]
-        if (self._kill_at is not None and time.monotonic() >= self._kill_at) or (state == "stopped" and self._lapsed()):
+            return [*reports, Gone(self.id, lost=True, stopped=self._stopped)]
+        frozen = state == "stopped" and self._lapsed()
+        if frozen or self._overdue():
+            self._stopped = self._stopped or (frozen and self._kill_at is None)
             self._signal_group(signal.SIGKILL)
         return reports
 
@@ -47,12 +51,25 @@ class Orphan:
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     os.kill(self._process.pid, signal.SIGTERM)
 
+    def _is_over(self, state: str) -> bool:
+        if state == "gone":
+            return self._kill_at is not None or self._left or self._lapsed()
+        if state == "elsewhere":
+            # Nobody here can look for the process: its own beat, where it can be seen, has to be long silent, or a
+            # user has to want the end of it.
+            beat = last_beat(self._folder)
+            return self._overdue() if beat is None else time.time() - beat > _ELSEWHERE_LAPSE
+        return False
+
+    def _overdue(self) -> bool:
+        return self._kill_at is not None and time.monotonic() >= self._kill_at
+
     def _events(self) -> list[Report]:
-        events: list[Mapping[str, Any]] = []
-        for event, offset in read_events(self._folder / "journal", self._consumed):
-            events.append(event)
-            self._consumed = offset
-        return [Reported(self.id, tuple(events), self._consumed)] if events else []
+        reports = read_reports(self.id, self._folder / "journal", self._consumed)
+        if reports:
+            self._consumed = reports[-1].consumed
+            self._left = reports[-1].events[-1]["event"] == "left"
+        return [*reports]
 
     def _lapsed(self) -> bool:
         beat = last_beat(self._folder)

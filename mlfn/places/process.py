@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlfn.errors import StorageError, WorkerDiedError
 from mlfn.execution import Task
 from mlfn.identity import identify, new_id
-from mlfn.places.base import Gone, Report, Reported
+from mlfn.places.base import Gone, Report
 from mlfn.places.orphans import last_beat
-from mlfn.worker.journal import read_events
-from mlfn.worker.launch import launch
+from mlfn.places.reports import read_reports
+from mlfn.worker.launch import Launched, launch
 from mlfn.worker.mailbox import Outbox
 
 _LEAVING_SECONDS = 5.0
@@ -28,9 +29,10 @@ class WorkerProcess:
 
     def __init__(self, python: str, workers: Path) -> None:
         self.id = new_id()
-        launched = launch(python)
-        self.python = python
         self.folder = workers / self.id
+        _make_folder(self.folder)
+        launched = _launched(python, self.folder)
+        self.python = python
         self.environ = launched.environ
         self.plan: str | None = None
         self.fresh = False
@@ -42,8 +44,8 @@ class WorkerProcess:
         self.idle_since = time.monotonic()
         self._consumed = 0
         self._kill_at: float | None = None
+        self._stopped = False  # by somebody else (SIGSTOP), for so long that it was ended
         self._memory_kills = memory_kills()
-        self.folder.mkdir(mode=0o700, parents=True)
         self.control = launched.control
         self._popen = launched.popen
         self._outbox = Outbox(launched.giving, launched.taking, self.folder)
@@ -80,11 +82,10 @@ class WorkerProcess:
 
     def news(self) -> list[Report]:
         """Return what its journal has new."""
-        events: list[Mapping[str, Any]] = []
-        for event, offset in read_events(self.folder / "journal", self._consumed):
-            events.append(event)
-            self._consumed = offset
-        return [Reported(self.id, tuple(events), self._consumed)] if events else []
+        reports = read_reports(self.id, self.folder / "journal", self._consumed)
+        if reports:
+            self._consumed = reports[-1].consumed
+        return [*reports]
 
     def terminate(self, grace: float) -> None:
         """SIGTERM now; `kill_if_overdue` follows up after `grace` seconds."""
@@ -104,7 +105,9 @@ class WorkerProcess:
 
     def kill_if_overdue(self, lapse: float) -> None:
         """SIGKILL to its group when it did not end in time, or was stopped (SIGSTOP) `lapse` seconds ago."""
-        if (self._kill_at is not None and time.monotonic() >= self._kill_at) or self._is_frozen(lapse):
+        if not self.is_stopping and self._is_frozen(lapse):
+            self._stopped = True
+        if self._stopped or (self._kill_at is not None and time.monotonic() >= self._kill_at):
             self.kill_group()
 
     def kill_group(self) -> None:
@@ -126,13 +129,15 @@ class WorkerProcess:
 
     def obituary(self, code: int) -> Gone:
         """Return the report of its end."""
-        killed = code == -signal.SIGKILL and not self.is_stopping and memory_kills() > self._memory_kills
+        ours = self.is_stopping or self._stopped
+        killed = code == -signal.SIGKILL and not ours and memory_kills() > self._memory_kills
         return Gone(
             self.id,
             exit_code=code if code >= 0 else None,
             signal=-code if code < 0 else None,
             memory_killed=killed,
             unread=tuple(self.take_back()),
+            stopped=self._stopped,
         )
 
     def close(self) -> None:
@@ -161,6 +166,25 @@ def drain(sock: socket.socket) -> bool:
             return True
         except OSError:
             return False
+
+
+def _launched(python: str, folder: Path) -> Launched:
+    try:
+        return launch(python)
+    except OSError as error:
+        remove_folder(folder)
+        raise WorkerDiedError(
+            f"No worker process can be started with {python} ({error.strerror}); `mlfn doctor` checks that one can."
+        ) from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise StorageError(
+            f"A worker's folder {folder} cannot be made ({error.strerror}); free space or rights there."
+        ) from error
 
 
 def remove_folder(folder: Path) -> None:

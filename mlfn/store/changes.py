@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlfn.identity import ProcessIdentity
 from mlfn.spec.record import Outcome, Output, Reason, RemoteFailure
 
 
@@ -24,6 +25,16 @@ class Submitted:
     time: float
     labels: Mapping[str, str] = field(default_factory=dict)
     parent: str | None = None
+
+
+@dataclass(frozen=True)
+class Engaged:
+    """A worker process is known, so that its journal is found after a crash; before it gets its first run."""
+
+    worker: str
+    client: str
+    process: ProcessIdentity
+    folder: str
 
 
 @dataclass(frozen=True)
@@ -126,16 +137,18 @@ class CancelRequested:
 
 @dataclass(frozen=True)
 class Adopted:
-    """A living client takes over a run of a dead one."""
+    """A living client takes over a run of a dead one; one that runs, together with the journal of its worker."""
 
     run: str
     owner: str
     former: str
     time: float
+    worker: str | None = None
 
 
 Change = (
     Submitted
+    | Engaged
     | Claimed
     | Started
     | MetricLogged
@@ -151,6 +164,7 @@ Change = (
 
 NAMES = {
     Submitted: "submitted",
+    Engaged: "engaged",
     Claimed: "claimed",
     Started: "started",
     MetricLogged: "metric",

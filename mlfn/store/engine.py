@@ -14,7 +14,11 @@ class Engine(Protocol):
     label: str
 
     def execute(self, sql: str, args: Sequence[Any] = ()) -> Any:
-        """Run one statement with ``?`` for its arguments; the answer has rowcount and rows."""
+        """Run one statement with ``?`` for its arguments; the answer has rowcount and its first row."""
+        ...
+
+    def fetch(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Return all rows of one query."""
         ...
 
     def begin(self, *, write: bool) -> None:
@@ -37,7 +41,11 @@ class Engine(Protocol):
         """Give the connection back."""
         ...
 
-    def reopen_after_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Prepare for a child that must not share the connection; called in the parent, outside of any transaction."""
+        ...
+
+    def after_fork(self) -> None:
         """Forget the parent's connection without touching it, and open another at the next use."""
         ...
 

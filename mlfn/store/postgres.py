@@ -34,6 +34,10 @@ class PostgresEngine:
         with self._errors():
             return self._connect().execute(_percent(sql).encode(), args)  # as bytes: a query need not be a literal
 
+    def fetch(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._errors():
+            return self._connect().execute(_percent(sql), args).fetchall()
+
     def begin(self, *, write: bool) -> None:
         self.execute("BEGIN" if write else "BEGIN READ ONLY")
 
@@ -66,7 +70,10 @@ class PostgresEngine:
         if connection is not None:
             connection.close()
 
-    def reopen_after_fork(self) -> None:
+    def before_fork(self) -> None:
+        pass  # the child forgets its copy of the socket
+
+    def after_fork(self) -> None:
         # Closing would say goodbye to the server in the parent's name: it is leaked on purpose.
         _leaked.append(self._connection)
         self._connection = None

@@ -6,7 +6,7 @@ import os
 import threading
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.resources import files
 from typing import Any
 
@@ -36,24 +36,43 @@ class Session:
                 yield self.engine
                 self.engine.commit()
             except BaseException:
-                self.engine.rollback()
+                with suppress(StoreError):  # where even that is refused, closing the connection will do it
+                    self.engine.rollback()
                 raise
+
+    @contextmanager
+    def trying(self) -> Iterator[Engine]:
+        """Run one transaction that is undone at its end."""
+        with self._lock:
+            self.engine.begin(write=True)
+            try:
+                yield self.engine
+            finally:
+                self.engine.rollback()
 
     def read(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of one query."""
         with self._lock:
-            rows: list[tuple[Any, ...]] = self.engine.execute(sql, args).fetchall()
-            return rows
+            return self.engine.fetch(sql, args)
 
     def close(self) -> None:
         """Give the connection back."""
         with self._lock:
             self.engine.close()
 
-    def after_fork(self) -> None:
+    def before_fork(self) -> None:
+        """Let no thread be within the store while the process forks."""
+        self._lock.acquire()
+        self.engine.before_fork()
+
+    def after_fork_in_parent(self) -> None:
+        """Go on after a fork."""
+        self._lock.release()
+
+    def after_fork_in_child(self) -> None:
         """Start afresh in a forked child."""
         self._lock = threading.RLock()
-        self.engine.reopen_after_fork()
+        self.engine.after_fork()
 
     def _migrate(self) -> None:
         scripts = _migrations()
@@ -95,9 +114,27 @@ def _migrations() -> list[str]:
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 
 
-def _forget_connections() -> None:
-    for session in list(_sessions):
-        session.after_fork()
+_forking: list[Session] = []
+_fork_lock = threading.Lock()  # of two threads that fork, one after the other
 
 
-os.register_at_fork(after_in_child=_forget_connections)
+def _before_fork() -> None:
+    _fork_lock.acquire()
+    _forking.extend(_sessions)
+    for session in _forking:
+        session.before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    while _forking:
+        _forking.pop().after_fork_in_parent()
+    _fork_lock.release()
+
+
+def _after_fork_in_child() -> None:
+    while _forking:
+        _forking.pop().after_fork_in_child()
+    _fork_lock.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

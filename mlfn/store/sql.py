@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from mlfn.errors import StoreError
+from mlfn.errors import StorageError, StoreError
 from mlfn.failpoints import failpoint
 from mlfn.identity import ProcessIdentity
 from mlfn.spec.record import Output, RunState
@@ -17,6 +17,7 @@ from mlfn.store.changes import (
     CancelRequested,
     Change,
     Claimed,
+    Engaged,
     Finished,
     MetricLogged,
     OutputLogged,
@@ -30,6 +31,10 @@ from mlfn.store.changes import (
 from mlfn.store.engine import Engine
 from mlfn.store.reading import Reading
 from mlfn.store.session import Session
+
+
+class UsurpedError(StoreError):
+    """This client was taken for dead, and another reads its workers' journals now."""
 
 
 class SqlStore(Reading):
@@ -86,15 +91,21 @@ class SqlStore(Reading):
         """Forget a client that ended in order."""
         self._insert("DELETE FROM clients WHERE id = ?", (client,))
 
-    def register_worker(self, worker: str, process: ProcessIdentity, *, client: str, folder: str) -> None:
-        """Make a worker known before it gets a run, so that its journal is found after a crash."""
-        self._insert(
-            "INSERT INTO workers (id, client, host, pid, started, folder) VALUES (?, ?, ?, ?, ?, ?)",
-            (worker, client, process.host, process.pid, process.started, folder),
-        )
+    def refusals(self, changes: Sequence[Change]) -> dict[int, Exception]:
+        """Return which of `changes` no store can take, whatever its state, and why; nothing is changed."""
+        found: dict[int, Exception] = {}
+        for index, change in enumerate(changes):
+            try:
+                with self.session.trying() as engine:
+                    _APPLIERS[type(change)](engine, change)
+            except StorageError:
+                raise
+            except Exception as error:  # noqa: BLE001 - a value that does not fit raises whatever its driver raises
+                found[index] = error
+        return found
 
     def take_worker(self, worker: str, *, client: str, former: str) -> bool:
-        """Become the one who reads a worker's journal; False if somebody else was quicker."""
+        """Become the one who reads the journal of a worker that holds no run; False if somebody else was quicker."""
         with self.session.writing() as engine:
             taken = engine.execute(
                 "UPDATE workers SET client = ? WHERE id = ? AND client = ?", (client, worker, former)
@@ -124,7 +135,7 @@ class SqlStore(Reading):
 def _advance(engine: Engine, worker: str, offset: int, client: str | None) -> None:
     moved = engine.execute("UPDATE workers SET consumed = ? WHERE id = ? AND client = ?", (offset, worker, client))
     if not moved.rowcount:
-        raise StoreError(f"Worker {worker} is read by another client now: this one was taken for dead.")
+        raise UsurpedError(f"Worker {worker} is read by another client now: this one was taken for dead.")
 
 
 def _submitted(engine: Engine, change: Submitted) -> int:
@@ -151,6 +162,16 @@ def _submitted(engine: Engine, change: Submitted) -> int:
         engine.execute("INSERT INTO labels (key, value, run) VALUES (?, ?, ?)", (key, value, change.run))
     _event(engine, change.run, 0, change.time, "submitted")
     return 1
+
+
+def _engaged(engine: Engine, change: Engaged) -> int:
+    process = change.process
+    return int(
+        engine.execute(
+            "INSERT INTO workers (id, client, host, pid, started, folder) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (change.worker, change.client, process.host, process.pid, process.started, change.folder),
+        ).rowcount
+    )
 
 
 def _claimed(engine: Engine, change: Claimed) -> int:
@@ -301,13 +322,20 @@ def _cancel(engine: Engine, change: CancelRequested) -> int:
 
 
 def _adopted(engine: Engine, change: Adopted) -> int:
+    # With its worker or not at all: a run whose journal somebody else reads would be taken for lost.
+    held = "AND worker = ?" if change.worker else ""
     moved = engine.execute(
-        "UPDATE runs SET owner = ? WHERE id = ? AND owner = ? AND state IN ('pending', 'running')",
-        (change.owner, change.run, change.former),
+        f"UPDATE runs SET owner = ? WHERE id = ? AND owner = ? AND state IN ('pending', 'running') {held}",
+        (change.owner, change.run, change.former, *([change.worker] if change.worker else [])),
     ).rowcount
-    if moved:
-        _event(engine, change.run, 0, change.time, "adopted")
-    return int(moved)
+    if not moved:
+        return 0
+    if change.worker:
+        engine.execute(
+            "UPDATE workers SET client = ? WHERE id = ? AND client = ?", (change.owner, change.worker, change.former)
+        )
+    _event(engine, change.run, 0, change.time, "adopted")
+    return 1
 
 
 def _store_output(engine: Engine, run: str, attempt: int, output: Output) -> None:
@@ -347,11 +375,15 @@ def _number(inline: Any) -> float | None:
 
 
 def _score(engine: Engine, run: str, name: str, value: float) -> None:
-    if math.isnan(value) or (abs(value) > 1.7e308 and not math.isinf(value)):
+    try:
+        number = float(value)
+    except OverflowError:  # a whole number beyond what a column of reals holds
+        return
+    if math.isnan(number):
         return
     engine.execute(
         "INSERT INTO scores (run, name, value) VALUES (?, ?, ?) ON CONFLICT (run, name) DO UPDATE SET value = excluded.value",
-        (run, name, float(value)),
+        (run, name, number),
     )
 
 
@@ -375,6 +407,7 @@ def _json(value: Any) -> str | None:
 
 _APPLIERS: Mapping[type, Callable[[Engine, Any], int]] = {
     Submitted: _submitted,
+    Engaged: _engaged,
     Claimed: _claimed,
     Started: _started,
     MetricLogged: _metric,

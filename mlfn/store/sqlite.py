@@ -6,14 +6,15 @@ import os
 import random
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from mlfn.errors import StorageError, StoreCorruptError, StoreError
 
 _BUSY_SECONDS = 60.0
+T = TypeVar("T")
 
 
 class SqliteEngine:
@@ -31,25 +32,28 @@ class SqliteEngine:
         self._connection: sqlite3.Connection | None = None
 
     def execute(self, sql: str, args: Sequence[Any] = ()) -> sqlite3.Cursor:
-        with self._errors():
-            return self._connect().execute(sql, args)
+        return self._patiently(lambda connection: connection.execute(sql, args))
+
+    def fetch(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self._patiently(lambda connection: connection.execute(sql, args).fetchall())
 
     def begin(self, *, write: bool) -> None:
         # A deferred transaction that reads and then writes fails at once when another writer came between
         # (no busy timeout helps), so one that writes says so from the start.
-        self._patiently("BEGIN IMMEDIATE" if write else "BEGIN")
+        self.execute("BEGIN IMMEDIATE" if write else "BEGIN")
 
     def commit(self) -> None:
-        self._patiently("COMMIT")
+        self.execute("COMMIT")
 
     def rollback(self) -> None:
         connection = self._connection
         if connection is not None and connection.in_transaction:
-            connection.execute("ROLLBACK")
+            with self._errors():
+                connection.execute("ROLLBACK")
 
     @contextmanager
     def lock_schema(self) -> Iterator[None]:
-        self._patiently("BEGIN EXCLUSIVE")
+        self.execute("BEGIN EXCLUSIVE")
         try:
             yield
         except BaseException:
@@ -62,10 +66,14 @@ class SqliteEngine:
         if connection is not None:
             connection.close()
 
-    def reopen_after_fork(self) -> None:
-        # Closing the parent's connection here would drop the parent's locks on the file: it is leaked on purpose.
-        _leaked.append(self._connection)
-        self._connection = None
+    def before_fork(self) -> None:
+        # SQLite keeps a table of the locks that its process holds. A child inherits the table but not the locks:
+        # even a connection of its own would then rely on locks that nobody holds, and lose what it commits when
+        # the parent, for all it knows the last user, removes the log. Without an open connection the table is empty.
+        self.close()
+
+    def after_fork(self) -> None:
+        pass  # there is nothing to forget
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -82,23 +90,29 @@ class SqliteEngine:
             raise StorageError(
                 f"The store {self.path} cannot be created ({error.strerror}); set MLFN_DATA to a folder that can be written."
             ) from error
-        connection = sqlite3.connect(self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-        self._connection = connection
-        self._patiently("PRAGMA journal_mode=WAL")
-        # NORMAL: a commit outlives any process; after a power cut the last ones may be missing, never half there.
-        connection.execute("PRAGMA synchronous=NORMAL")
-        return connection
+        with self._errors():
+            self._connection = sqlite3.connect(
+                self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+        try:
+            self.execute("PRAGMA journal_mode=WAL")
+            # NORMAL: a commit outlives any process; after a power cut the last ones may be missing, never half there.
+            self.execute("PRAGMA synchronous=NORMAL")
+        except BaseException:
+            self.close()
+            raise
+        return self._connection
 
-    def _patiently(self, sql: str) -> None:
-        """Run `sql`, again while the database is busy: SQLite's own timeout is not honoured everywhere."""
+    def _patiently(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        """Do it again while the database is busy: SQLite's own timeout is not honoured everywhere."""
         connection = self._connect()
-        until = time.monotonic() + _BUSY_SECONDS
+        until = None
         while True:
             try:
                 with self._errors():
-                    connection.execute(sql)
-                return
+                    return action(connection)
             except _BusyError as error:
+                until = until or time.monotonic() + _BUSY_SECONDS
                 if time.monotonic() > until:
                     raise StorageError(
                         f"The store {self.path} stayed locked for {_BUSY_SECONDS:.0f} s; "
@@ -130,6 +144,3 @@ class SqliteEngine:
 
 class _BusyError(StoreError):
     """Another connection writes."""
-
-
-_leaked: list[sqlite3.Connection | None] = []

@@ -18,7 +18,7 @@ from typing import Any
 from mlfn import payload, user_context
 from mlfn.artifacts import ArtifactStore
 from mlfn.codec import Codec
-from mlfn.errors import EnvironmentBuildError
+from mlfn.errors import EnvironmentBuildError, StorageError
 from mlfn.execution import Calling, Task, execute, resolve_secrets
 from mlfn.worker.journal import Journal
 from mlfn.worker.mailbox import PACKETS, Inbox
@@ -62,6 +62,7 @@ class Worker:
                 self._bind(message)
             else:
                 self._run(Task(**message["task"]))
+        self._journal.send({"event": "left", "run": "", "attempt": 0, "time": time.time()})
 
     def _on_terminate(self, *_: object) -> None:
         self._terminated = True
@@ -111,7 +112,7 @@ class Worker:
             raise self._refusal
         function = self._function
         if function is None:
-            data = Path(self._plan["payload"]).read_bytes()
+            data = _read_payload(Path(self._plan["payload"]), self._calling.name)
             function = self._function = payload.unpack(data, key=bytes.fromhex(self._plan["key"]), role="function")
         return function
 
@@ -140,6 +141,15 @@ class Worker:
                 output.close()
         if self._terminated:
             os._exit(0)
+
+
+def _read_payload(path: Path, name: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StorageError(
+            f"The code of {name} cannot be read from {path} ({error.strerror}): submit {name} again, from where it is declared."
+        ) from error
 
 
 def _known_secrets(calling: Calling, plan: Mapping[str, Any]) -> list[str]:
@@ -176,6 +186,14 @@ def main() -> None:
     packets = socket.socket(socket.AF_UNIX, PACKETS, fileno=int(sys.argv[2]))
     with control, packets:
         Worker(control, packets).serve()
+    _end_group()
+
+
+def _end_group() -> None:
+    """Tell what handlers left behind to end too: where the client is dead, nobody else will."""
+    if os.getpgrp() == os.getpid():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mlfn.errors import StorageError
+
 # A packet is taken whole by one reader: what the worker has taken it has begun, what the place has taken back it will
 # never begin. macOS has no packets with a connection; its datagrams are as reliable between two processes of a machine.
 PACKETS = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
@@ -33,8 +35,7 @@ class Outbox:
         if len(body) > _LARGEST:
             self._spilled += 1
             path = self._folder / f"message-{self._spilled}"
-            with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
-                file.write(body)
+            _spill(path, body)
             body = json.dumps({"file": path.name}).encode()
         self._giving.send(body)
 
@@ -54,6 +55,16 @@ class Outbox:
         """Close both ends."""
         self._giving.close()
         self._taking.close()
+
+
+def _spill(path: Path, body: bytes) -> None:
+    try:
+        with open(path, "wb", opener=lambda name, flags: os.open(name, flags, 0o600)) as file:
+            file.write(body)
+    except OSError as error:
+        raise StorageError(
+            f"The parameters of a run cannot be written to {path} ({error.strerror}); free space there."
+        ) from error
 
 
 class Inbox:

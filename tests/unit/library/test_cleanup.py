@@ -11,7 +11,7 @@ from mlfn.identity import ProcessIdentity, new_id
 from mlfn.library.cleanup import GRACE, TEMPORARY_GRACE, Garbage, find_garbage, remove_garbage
 from mlfn.spec.record import Outcome, RunState
 from mlfn.store import open_store
-from mlfn.store.changes import Claimed, Finished, Submitted
+from mlfn.store.changes import Claimed, Engaged, Finished, Submitted
 from mlfn.store.sql import SqlStore
 
 NOW = time.time()
@@ -100,7 +100,7 @@ def test_exactly_the_garbage_goes_and_a_second_pass_finds_nothing(world):
     for digit in "ab":
         world.store.add_plan(digit, function="fn", body=f'{{"payload": "{digit * 64}"}}')
     for worker in (new_id(), new_id()):
-        world.store.register_worker(worker, ProcessIdentity("here", 1, "0"), client="c", folder="w")
+        world.store.apply([Engaged(worker, "c", ProcessIdentity("here", 1, "0"), "w")])
         live.append(world.file(f"workers/{worker}/journal"))
     garbage = [name for _ in range(6) for name in world.files_of(new_id())]
     garbage += [world.file(f"payloads/{digit * 64}") for digit in "cde"]

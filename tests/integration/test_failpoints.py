@@ -1,0 +1,127 @@
+"""Every point around a transaction of the store: the client dies there, and a fresh one finds all and finishes it."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from mlfn.store.changes import FAILPOINTS
+from tests.ledger import Stage, audit
+
+SCRIPT = """
+import os
+import sys
+import time
+from pathlib import Path
+
+import mlfn
+
+def wait_for(path):
+    while not path.exists():
+        time.sleep(0.005)
+
+@mlfn.function(name="whole")
+@mlfn.handler(outputs=["half", "text"])
+def whole(n: int, ledger: str, ctx: mlfn.Context):
+    note(ledger, "start", ctx)
+    for i in ctx.progress(range(3)):
+        ctx.log_metric("loss", float(i), step=i)
+    ctx.log_result("answer", n)
+    ctx.log_artifact("report", "text " * 10_000)
+    note(ledger, "end", ctx)
+    return n / 2, "x" * 100_000
+
+@mlfn.function(name="fails", retry=mlfn.Retry(1, delay=0.05))
+def fails(ledger: str, ctx: mlfn.Context):
+    note(ledger, "start", ctx)
+    raise ValueError("on purpose")
+
+@mlfn.function(name="endless")
+def endless(ledger: str, ctx: mlfn.Context):
+    note(ledger, "start", ctx)
+    while True:
+        time.sleep(0.01)
+
+@mlfn.function(name="quick")
+def quick(i: int, ledger: str, ctx: mlfn.Context):
+    note(ledger, "start", ctx)
+    slow = Path(ledger + ".slow")
+    if i == 50:
+        slow.touch()
+        wait_for(Path(ledger + ".go"))
+    note(ledger, "end", ctx)
+
+def submit(ledger):
+    runs = [whole.submit(7, ledger), fails.submit(ledger)]
+    # Its parent is not done yet: it waits, and is withdrawn when the parent fails.
+    runs.append(whole.submit(fails.submit(ledger).outputs.n, ledger))
+    return runs
+
+def cancel(ledger):
+    run = endless.submit(ledger)
+    pending = endless.with_options(cpu=10_000).submit(ledger)
+    while not run.record.started:
+        time.sleep(0.005)
+    pending.cancel()
+    run.cancel()
+
+def queue(ledger):
+    \"\"\"Short runs queue up at a worker; behind one that takes long they are taken back.\"\"\"
+    runs = [quick.submit(i, ledger) for i in range(60)]
+    wait_for(Path(ledger + ".slow"))
+    while any(run.state != "succeeded" for run in runs if run is not runs[50]):
+        time.sleep(0.02)
+    Path(ledger + ".go").touch()
+
+if __name__ == "__main__":
+    ledger, what = sys.argv[1:]
+    if what == "submit":
+        mlfn.wait(submit(ledger))
+    elif what == "cancel":
+        cancel(ledger)
+    elif what == "queue":
+        queue(ledger)
+    elif what == "abandon":
+        submit(ledger)
+        os.kill(os.getpid(), 9)
+    else:
+        Path(ledger + ".go").touch()
+        runs = mlfn.runs(limit=1000)
+        for run in runs:
+            if run.name == "endless":
+                run.cancel()
+        mlfn.wait(runs)
+"""
+
+
+EXPECTED = {"whole": "succeeded", "fails": "failed", "child": "failed", "endless": "cancelled", "quick": "succeeded"}
+# What reaches a point. "submitted" at its second time, so that there is something to find.
+SCENARIOS = {"cancel": "cancel", "withdrawn": "cancel", "taken_back": "queue", "adopted": "finish"}
+
+
+@pytest.mark.parametrize("point", FAILPOINTS)
+def test_what_a_client_killed_at_this_point_left_is_carried_to_its_end(tmp_path, point):
+    _, change, _ = point.split(".")
+    stage = Stage(tmp_path, SCRIPT, heartbeat=0.2)
+    if change == "adopted":
+        stage.run("abandon", code=-signal.SIGKILL)
+    armed = {"MLFN_FAILPOINT": f"{point}:2" if change == "submitted" else point}
+
+    stage.run(SCENARIOS.get(change, "submit"), code=-signal.SIGKILL, environ=armed)
+    stage.run("finish")
+
+    stored = stage.query("SELECT name, state, attempt, retries, params FROM runs")
+    assert stored
+    audit(stage, runs=len(stored), once=["whole", "quick"])
+    for name, state, attempt, retries, params in stored:
+        waits = '"output"' in params
+        assert state == EXPECTED["child" if waits else name], (name, state)
+        if name == "fails":
+            assert retries == 1 and attempt >= 2
+    complete = stage.query(
+        "SELECT (SELECT count(*) FROM metrics WHERE run = id AND metrics.attempt = runs.attempt), "
+        "(SELECT count(*) FROM outputs WHERE run = id AND outputs.attempt = runs.attempt) "
+        "FROM runs WHERE name = 'whole' AND state = 'succeeded'"
+    )
+    assert set(complete) <= {(3, 4)}

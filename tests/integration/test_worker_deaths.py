@@ -1,0 +1,386 @@
+"""However a worker ends, its run ends with its own reason and its own words, and the next run is not touched."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import mlfn
+from mlfn import errors
+from mlfn.identity import identify
+from tests.ledger import wait_until
+
+
+def write_pid(path: Path) -> None:
+    temporary = path.with_suffix(".new")
+    temporary.write_text(str(os.getpid()))
+    temporary.rename(path)
+
+
+@mlfn.function
+def sleep_long(pid: str) -> None:
+    write_pid(Path(pid))
+    time.sleep(600)
+
+
+@mlfn.function
+def well() -> str:
+    return "well"
+
+
+def ended(run: mlfn.Run) -> tuple[str, str, BaseException]:
+    """Return state, reason and exception of a run that must end soon."""
+    error = run.exception(timeout=30)
+    assert error is not None, run.state
+    return str(run.state), str(run.record.reason), error
+
+
+def is_gone(pid: int) -> bool:
+    return identify(pid).state() == "gone"
+
+
+def test_a_worker_killed_from_outside_is_an_error_that_names_the_signal(local, tmp_path, processes):
+    run = sleep_long.submit(str(tmp_path / "pid"))
+    os.kill(processes("pid"), signal.SIGKILL)
+
+    state, reason, error = ended(run)
+
+    assert (state, reason) == ("failed", "error")
+    assert isinstance(error, errors.WorkerDiedError)
+    assert "signal 9, SIGKILL" in str(error)
+    assert run.record.failure.signal == 9
+    assert well.submit().result(timeout=30) == "well"
+
+
+def test_a_worker_told_to_end_by_somebody_else_is_preempted_and_tried_again(local, tmp_path, processes):
+    @mlfn.function
+    def once(pid: str, ctx: mlfn.Context) -> int:
+        if ctx.attempt == 1:
+            write_pid(Path(pid))
+            time.sleep(600)
+        return ctx.attempt
+
+    run = once.submit(str(tmp_path / "pid"))
+    os.kill(processes("pid"), signal.SIGTERM)
+
+    assert run.result(timeout=30) == 2
+    assert [(a.state, a.reason) for a in run.attempts] == [("failed", "preempted"), ("succeeded", None)]
+
+
+def test_a_worker_that_is_stopped_is_lost_once_its_heartbeat_has_lapsed(local, tmp_path, processes):
+    run = sleep_long.submit(str(tmp_path / "pid"))
+    pid = processes("pid")
+    os.kill(pid, signal.SIGSTOP)
+
+    state, reason, error = ended(run)
+
+    assert (state, reason) == ("failed", "lost")
+    assert isinstance(error, errors.RunLostError)
+    assert "SIGSTOP" in str(error)
+    assert is_gone(pid)
+
+
+def test_a_segfault_leaves_the_traceback_of_python_in_the_log(local):
+    @mlfn.function
+    def crash() -> None:
+        ctypes.string_at(0)
+
+    run = crash.submit()
+    state, reason, error = ended(run)
+
+    assert (state, reason) == ("failed", "error")
+    assert "SIGSEGV" in str(error)
+    assert "Segmentation fault" in run.logs()
+    assert "in crash" in run.logs()
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_an_exit_behind_pythons_back_is_never_a_success(local, code):
+    @mlfn.function
+    def leave(code: int) -> None:
+        os._exit(code)
+
+    state, reason, error = ended(leave.submit(code))
+
+    assert (state, reason) == ("failed", "error")
+    assert isinstance(error, errors.WorkerDiedError)
+    assert f"exit code {code}" in str(error)
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_sys_exit_fails_with_its_code(local, code):
+    @mlfn.function
+    def leave(code: int) -> None:
+        sys.exit(code)
+
+    run = leave.submit(code)
+    state, reason, error = ended(run)
+
+    assert (state, reason) == ("failed", "error")
+    assert isinstance(error, errors.WorkerDiedError)
+    assert f"exit code {code}" in str(error)
+    assert run.record.failure.exit_code == code
+
+
+def fill_with_objects() -> int:
+    kept = []
+    while True:
+        kept.append(" " * 997 + str(len(kept)))
+
+
+def fill_with_small_objects() -> int:
+    kept = []
+    while True:
+        kept.append([len(kept)])
+
+
+def fill_with_array() -> int:
+    import numpy
+
+    return int(numpy.ones(200_000_000).sum())
+
+
+@pytest.mark.parametrize("fill", [fill_with_objects, fill_with_small_objects, fill_with_array])
+def test_more_memory_than_allowed_ends_as_oom(local, fill):
+    run = mlfn.function(fill, mem="256Mi").submit()
+
+    state, reason, error = ended(run)
+
+    assert (state, reason) == ("failed", "oom")
+    assert isinstance(error, MemoryError)
+    assert well.submit().result(timeout=30) == "well"
+
+
+def test_a_fork_that_comes_back_from_the_handler_does_not_answer_for_it(local):
+    @mlfn.function
+    def fork() -> str:
+        if os.fork() == 0:
+            return "child"
+        os.wait()
+        return "parent"
+
+    assert fork.submit().result(timeout=30) == "parent"
+    assert fork.submit().result(timeout=30) == "parent"
+
+
+def test_a_fork_that_fails_does_not_answer_either(local):
+    @mlfn.function
+    def fork() -> str:
+        if os.fork() == 0:
+            raise ValueError("child")
+        os.wait()
+        return "parent"
+
+    assert fork.submit().result(timeout=30) == "parent"
+
+
+def test_a_child_that_outlives_the_handler_ends_with_its_worker(local, tmp_path, processes):
+    @mlfn.function(kind=mlfn.Job(fresh=True))
+    def fork(pid: str) -> str:
+        if os.fork() == 0:
+            write_pid(Path(pid))
+            time.sleep(600)
+        while not Path(pid).exists():
+            time.sleep(0.005)
+        return "parent"
+
+    assert fork.submit(str(tmp_path / "pid")).result(timeout=30) == "parent"
+    wait_until(lambda: is_gone(processes("pid")))
+
+
+def test_a_subprocess_left_behind_is_gone_after_a_cancel(local, tmp_path, processes):
+    @mlfn.function
+    def leave(pid: str) -> None:
+        subprocess.Popen(["sh", "-c", f"echo $$ > {pid}.new; mv {pid}.new {pid}; sleep 600"])
+        time.sleep(600)
+
+    run = leave.submit(str(tmp_path / "pid"))
+    pid = processes("pid")
+
+    assert run.cancel()
+    wait_until(lambda: is_gone(pid))
+
+
+def test_a_subprocess_left_behind_lives_while_its_worker_does(local, tmp_path, processes):
+    @mlfn.function
+    def leave(pid: str) -> None:
+        subprocess.Popen(["sh", "-c", f"echo $$ > {pid}.new; mv {pid}.new {pid}; sleep 600"])
+
+    leave.submit(str(tmp_path / "pid")).result(timeout=30)
+    pid = processes("pid")
+    assert not is_gone(pid)
+
+    from mlfn.client import current_client
+
+    current_client().close()
+    wait_until(lambda: is_gone(pid))
+
+
+@pytest.mark.parametrize("fd", [1, 2])
+def test_a_handler_may_close_its_own_output(local, fd):
+    @mlfn.function
+    def close(fd: int) -> str:
+        os.close(fd)
+        return "closed"
+
+    assert close.submit(fd).result(timeout=30) == "closed"
+    assert close.submit(fd).result(timeout=30) == "closed"
+
+
+def test_a_module_that_is_missing_keeps_its_own_error(local):
+    @mlfn.function
+    def importing() -> None:
+        import no_such_module_anywhere  # noqa: F401
+
+    state, reason, error = ended(importing.submit())
+
+    assert (state, reason) == ("failed", "error")
+    assert isinstance(error, ModuleNotFoundError)
+    assert "no_such_module_anywhere" in str(error)
+
+
+def payload_of(data: Path, run: mlfn.Run) -> Path:
+    from mlfn.client import current_client
+
+    return data / "payloads" / current_client().store.plan(run.record.plan)["payload"]
+
+
+def test_a_payload_with_a_flipped_bit_is_refused_before_it_is_unpickled(local):
+    fresh = well.with_options(kind=mlfn.Job(fresh=True))
+    run = fresh.submit()
+    run.result(timeout=30)
+    path = payload_of(local, run)
+    data = bytearray(path.read_bytes())
+    data[-20] ^= 1
+    path.write_bytes(data)
+
+    state, reason, error = ended(run.rerun())
+
+    assert (state, reason) == ("failed", "storage")
+    assert isinstance(error, errors.SignatureError)
+    assert "nothing of it was read" in str(error)
+
+
+def test_a_payload_that_is_missing_says_what_to_do(local):
+    run = well.with_options(kind=mlfn.Job(fresh=True)).submit()
+    run.result(timeout=30)
+    payload_of(local, run).unlink()
+
+    state, reason, error = ended(run.rerun())
+
+    assert (state, reason) == ("failed", "storage")
+    assert "submit well again" in str(error)
+
+
+class Stubborn(Exception):
+    def __init__(self, *parts: object) -> None:
+        super().__init__(*parts)
+        self.lock = __import__("threading").Lock()
+
+
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def test_a_result_that_cannot_be_pickled_names_the_output(local):
+    @mlfn.function
+    @mlfn.handler(outputs=["model"])
+    def lock() -> object:
+        import threading
+
+        return threading.Lock()
+
+    state, reason, error = ended(lock.submit())
+
+    assert (state, reason) == ("failed", "error")
+    assert isinstance(error, mlfn.MlfnError)
+    assert "model" in str(error)
+
+
+def test_an_exception_that_cannot_be_pickled_arrives_as_text(local):
+    @mlfn.function
+    def fail() -> None:
+        raise Stubborn("the text of it")
+
+    state, reason, error = ended(fail.submit())
+
+    assert (state, reason) == ("failed", "error")
+    assert isinstance(error, errors.RemoteError)
+    assert "the text of it" in str(error)
+
+
+def test_an_exception_without_a_text_still_arrives(local):
+    @mlfn.function
+    def fail() -> None:
+        raise Mute
+
+    state, reason, error = ended(fail.submit())
+
+    assert (state, reason) == ("failed", "error")
+    assert "Mute" in type(error).__name__ + repr(error.args)
+
+
+def test_a_recursion_without_end_is_an_error_with_a_short_traceback(local):
+    @mlfn.function
+    def deep(n: int = 0) -> int:
+        def again(n: int) -> int:
+            return again(n + 1)
+
+        return again(n)
+
+    run = deep.submit()
+    state, reason, error = ended(run)
+
+    assert (state, reason) == ("failed", "error")
+    assert isinstance(error, RecursionError)
+    assert len(run.error) < 70_000
+
+
+def test_a_keyboard_interrupt_of_the_handlers_own_does_not_interrupt_the_caller(local):
+    @mlfn.function
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    state, reason, error = ended(interrupt.submit())
+
+    assert (state, reason) == ("failed", "error")
+    assert isinstance(error, errors.RemoteError)
+    assert "KeyboardInterrupt" in str(error)
+
+
+def test_output_without_end_grows_no_memory(local):
+    @mlfn.function
+    def shout() -> None:
+        block = b"x" * 65535 + b"\n"
+        while True:
+            os.write(1, block)
+
+    before = resident(os.getpid())
+    run = shout.submit()
+    wait_until(lambda: (path := run.log_path()) is not None and path.stat().st_size > 100_000_000)
+    [pid] = {row[0] for row in [(w.pid,) for w in current_workers()]}
+    grown = resident(os.getpid()) - before
+
+    assert resident(pid) < 64 << 20
+    assert grown < 16 << 20
+    assert run.cancel()
+    run.log_path().unlink()
+
+
+def current_workers():
+    from mlfn.client import current_client
+
+    return current_client().store.workers()
+
+
+def resident(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.split("VmRSS:")[1].split()[0]) * 1024
