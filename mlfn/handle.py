@@ -234,8 +234,11 @@ class Run(Generic[R]):
     def log_path(self, attempt: int | None = None) -> Path | None:
         """Return the log file of an attempt (the last by default); None where nothing was written."""
         found = [item for item in self.attempts if attempt in (None, item.attempt)]
-        path = Path(found[-1].log) if found and found[-1].log else None
-        return path if path is not None and path.exists() else None
+        if not found or found[-1].log is None:
+            return None
+        # By name, below this client's own folder: a path out of the store could name any file of this machine.
+        path = self._client.folder / "logs" / self.id[:2] / f"{self.id}-{found[-1].attempt}.log"
+        return path if path.exists() else None
 
     def __repr__(self) -> str:
         try:

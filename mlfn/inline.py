@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -38,6 +39,7 @@ class StoreChannel:
     def __init__(self, store: SqlStore) -> None:
         self._store = store
         self._first: list[Change] = []
+        self._lock = threading.Lock()  # a handler may report from several threads
 
     def send(self, event: Mapping[str, Any]) -> None:
         run, attempt, moment = event["run"], event["attempt"], event["time"]
@@ -55,8 +57,9 @@ class StoreChannel:
         self._apply(change)
 
     def _apply(self, change: Change) -> None:
-        self._store.apply([*self._first, change])
-        self._first = []
+        with self._lock:
+            self._store.apply([*self._first, change])
+            self._first = []
 
 
 def run_here(

@@ -189,7 +189,7 @@ def _whole(run: Run[Any], record: RunRecord) -> Snapshot:
     store = run._client.store
     names = store.metric_names(record.id, record.attempt)
     attempts = store.attempts(record.id)
-    log, size = _log(attempts)
+    log, size = _log(run)
     return replace(
         from_record(record),
         outputs=tuple(_output(item) for item in store.outputs(record.id, record.attempt)),
@@ -208,11 +208,12 @@ def _thinned(found: tuple[int, Sequence[float]]) -> tuple[int, tuple[float, ...]
     return found[0], tuple(found[1])
 
 
-def _log(attempts: Sequence[Attempt]) -> tuple[tuple[str, ...], int]:
-    if not attempts or not attempts[-1].log:
+def _log(run: Run[Any]) -> tuple[tuple[str, ...], int]:
+    path = run.log_path()
+    if path is None:
         return (), 0
     try:
-        return tail(Path(attempts[-1].log))
+        return tail(path)
     except OSError:  # nothing was written, or it lies on another machine
         return (), 0
 

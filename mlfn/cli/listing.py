@@ -114,14 +114,15 @@ def _chunks(item: Any, attempt: int | None) -> Any:
 
 
 def _own_log(item: Any, attempt: int | None) -> Path | None:
-    """Return the log file; refuse a path that the store places outside the folder of logs."""
+    """Return the log file; None where nothing was written. One of another data folder is refused, naming that."""
     from mlfn.client import current_client
 
     path: Path | None = item.log_path(attempt)
     folder = current_client().folder / "logs"
-    if path is not None and not path.resolve().is_relative_to(folder.resolve()):
+    recorded = [Path(tried.log) for tried in item.attempts if tried.log and attempt in (None, tried.attempt)]
+    if path is None and recorded and not recorded[-1].is_relative_to(folder):
         raise NotFoundError(
-            f"The log of {item.name} ({item.id[:8]}) lies at {path}, outside {folder}: "
+            f"The log of {item.name} ({item.id[:8]}) lies at {recorded[-1]}, outside {folder}: "
             "it is of another data folder. Set MLFN_DATA to that one."
         )
     return path

@@ -281,6 +281,20 @@ def test_a_log_elsewhere_is_not_read(mlfn, tmp_path):
 
     answer = mlfn("logs", ids(mlfn)[0])
 
+    assert (answer.code, answer.out) == (0, "one\n")
+
+
+def test_a_log_of_another_data_folder_is_named(mlfn, tmp_path):
+    Path("loud.py").write_text("import mlfn\n\n@mlfn.function\ndef f():\n    print('one')\n")
+    mlfn("run", "loud.py::f", "--on", "local")
+    elsewhere = tmp_path / "elsewhere"
+    with current_client().store.session.writing() as engine:
+        (log,) = engine.execute("SELECT log FROM attempts").fetchone()
+        engine.execute("UPDATE attempts SET log = ?", (str(elsewhere / "logs" / "1.log"),))
+    Path(log).rename(elsewhere)
+
+    answer = mlfn("logs", ids(mlfn)[0])
+
     assert (answer.code, answer.out) == (3, "")
     assert "outside" in answer.err
 

@@ -122,7 +122,7 @@ def test_a_card_moves_while_its_cell_is_long_over_and_nothing_runs(book):
     shown = book.run("run = until.submit(gated('two')); run")
 
     messages = []
-    while not any("1 of 4" in part for part in messages):
+    while not any("2 of 4" in part for part in messages):
         messages.append(_updated(book.next_message()))
     (book.folder / "two").touch()
     while "succeeded" not in messages[-1]:
