@@ -227,7 +227,7 @@ def _has_fields(annotation: Any) -> bool:
     """Say whether a mapping may stand for it or for a part of it: a dataclass or a pydantic model."""
     if typing.get_args(annotation):
         return any(_has_fields(item) for item in typing.get_args(annotation))
-    return hasattr(annotation, "__pydantic_fields__") or dataclasses.is_dataclass(annotation)
+    return hasattr(annotation, "__pydantic_validator__") or dataclasses.is_dataclass(annotation)
 
 
 def _was_built(value: Any, made: Any) -> bool:
