@@ -79,6 +79,7 @@ class Ticket:
     deadline: float | None = None
     cause: Outcome | None = None  # why it is being stopped: how it ends unless the handler was quicker
     reported: tuple[Outcome, float] | None = None  # what its worker said, held until the worker is gone
+    outcome: Outcome | None = None  # how it ended, where this process recorded that
     done: threading.Event = field(default_factory=threading.Event)
     callbacks: list[Callable[[], object]] = field(default_factory=list)
 
@@ -350,7 +351,8 @@ class Dispatcher:
         wait = waits_before_retry(outcome, retry, used=ticket.retries, free=ticket.free)
         if wait is None:
             self._record(
-                Finished(ticket.run, ticket.attempt, outcome, time_), lambda _: self._finish(ticket, outcome.state)
+                Finished(ticket.run, ticket.attempt, outcome, time_),
+                lambda applied: self._finish(ticket, outcome.state, outcome if applied else None),
             )
             return
         reason = outcome.reason or Reason.ERROR
@@ -363,9 +365,9 @@ class Dispatcher:
                 Adopted(ticket.run, NOBODY, self._client, time_), lambda _: self._finish(ticket, RunState.PENDING)
             )
 
-    def _finish(self, ticket: Ticket, state: RunState) -> None:
+    def _finish(self, ticket: Ticket, state: RunState, outcome: Outcome | None = None) -> None:
         with self._lock:
-            ticket.state = state
+            ticket.state, ticket.outcome = state, outcome
             self._tickets.pop(ticket.run, None)
             ticket.done.set()
         for callback in ticket.callbacks:

@@ -16,7 +16,7 @@ from mlfn.client import Client, current_client
 from mlfn.codec import reference
 from mlfn.dispatch import Ticket
 from mlfn.errors import MlfnError, NotFoundError, ParameterError, ResultTimeoutError, nearest
-from mlfn.spec.record import Attempt, Output, RemoteFailure, RunRecord, RunState
+from mlfn.spec.record import Attempt, Outcome, Output, RemoteFailure, RunRecord, RunState
 from mlfn.store.reading import RunFilter
 from mlfn.submission import resubmit
 
@@ -39,6 +39,7 @@ class Run(Generic[R]):
         self._record = record
         self._client = client
         self._ticket = ticket
+        self._outcome: Outcome | None = None  # how it ended, where this process saw it: asking the store takes longer
 
     @property
     def id(self) -> str:
@@ -68,7 +69,7 @@ class Run(Generic[R]):
     @property
     def state(self) -> RunState:
         """Where it is now."""
-        return self.record.state
+        return self._outcome.state if self._outcome is not None else self.record.state
 
     @property
     def record(self) -> RunRecord:
@@ -139,7 +140,7 @@ class Run(Generic[R]):
         if self._ticket is not None:
             if not self._ticket.done.wait(timeout):
                 return False
-            self._ticket = None
+            self._outcome, self._ticket = self._ticket.outcome, None
         pause = _FIRST_LOOK
         while not self.state.is_terminal:
             left = None if limit is None else limit - time.monotonic()
@@ -165,10 +166,12 @@ class Run(Generic[R]):
                 f"{self.name} ({self.id[:8]}) is still {self.state} after {timeout:g} s; it goes on: call result() again, "
                 f"or end it with cancel()."
             )
+        if self._outcome is not None and self._outcome.state is RunState.SUCCEEDED:
+            return cast("R", self._unpacked(self._outcome.returns, self._outcome.outputs))
         failure = self._exception()
         if failure is not None:
             raise failure
-        return cast("R", self._returned())
+        return cast("R", self._unpacked(self.record.returns, self._outputs()))
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return the exception that `result` would raise, or None."""
@@ -276,10 +279,9 @@ class Run(Generic[R]):
             return value["input"]
         return self._client.codec().decode(value)
 
-    def _returned(self) -> Any:
-        record = self.record
-        returns = record.returns or {"keys": ["return"]}
-        stored = {output.key: output for output in self._outputs()}
+    def _unpacked(self, returns: Mapping[str, Any] | None, outputs: Iterable[Output]) -> Any:
+        returns = returns or {"keys": ["return"]}
+        stored = {output.key: output for output in outputs}
         values = [self._client.codec().value(stored[key]) for key in returns["keys"]]
         if "as" not in returns:
             return values[0]

@@ -161,6 +161,8 @@ def _known_secrets(calling: Calling, plan: Mapping[str, Any]) -> list[str]:
 
 
 def _secret_values(calling: Calling, plan: Mapping[str, Any]) -> dict[str, str]:
+    if not calling.secrets:
+        return {}
     return resolve_secrets(calling.secrets, {**os.environ, **plan["secrets"]}, Path(plan["secrets_file"]))
 
 

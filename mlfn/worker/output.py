@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import functools
 import logging
 import os
 import subprocess
@@ -101,9 +102,11 @@ def _flush() -> None:
             stream.flush()
 
 
+@functools.cache
+def _null() -> int:
+    return os.open(os.devnull, os.O_RDWR)
+
+
 def _to_null() -> None:
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 1)
-    os.dup2(null, 2)
-    if null > 2:
-        os.close(null)
+    os.dup2(_null(), 1)
+    os.dup2(_null(), 2)
