@@ -53,7 +53,7 @@ class Codec:
 
     def output(self, run: str, key: str, value: Any, *, role: str, file: bool = False) -> Output:
         """Pack one named value; `file` asks for an artifact even where it would fit inline."""
-        packed = pack(value, name=key, pickler=lambda obj: self._pickle(obj, key))
+        packed = pack(value, name=key, pickler=lambda obj: self._pickle(obj, key), file=file)
         if file and packed.content is None and type(value) in _AS_FILES:
             packed = _AS_FILES[type(value)].pack(value)  # a text as itself, not as the JSON that would be in a row
         if packed.content is None and not file:
