@@ -20,8 +20,7 @@ nox.options.default_venv_backend = "uv|venv"
 nox.options.error_on_missing_interpreters = True
 nox.options.error_on_external_run = True
 nox.options.reuse_venv = "yes"
-# Two are left out, because there is nothing to run yet: `cluster` (tests/cluster is to talk to a real
-# Kubernetes) and `bench` (benchmarks/).
+# Two are left out: `cluster` has nothing to run yet (tests/cluster is to talk to a real Kubernetes), and `bench` measures.
 nox.options.sessions = ["lint", "types", "tests", "minimums", "examples", "integration", "coverage"]
 
 
@@ -120,6 +119,6 @@ def cluster(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def bench(session: nox.Session) -> None:
-    """Run the benchmarks, which state ratios within one run."""
-    session.install("-e", f".[{TESTED_EXTRAS}]", *_group("test"), *_group("bench"))
-    session.run("pytest", "benchmarks", *session.posargs)
+    """Print the table of figures; `-- --peers FOLDER` puts other libraries beside mlfn, each in its own environment."""
+    session.install("-e", ".", *_group("bench"))
+    session.run("python", "benchmarks/table.py", *session.posargs)

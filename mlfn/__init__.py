@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
+from mlfn import errors as errors
+from mlfn import waiting
 from mlfn._version import __version__
 
 if TYPE_CHECKING:
-    from mlfn import errors
+    from contextlib import AbstractContextManager
+
     from mlfn.declaration import Function, function, handler
     from mlfn.errors import MlfnError
     from mlfn.handle import Run, Runs, as_completed, run, runs, wait
@@ -56,7 +60,6 @@ __all__ = [
     "context",
     "data",
     "diff",
-    "errors",
     "function",
     "handler",
     "init",
@@ -67,15 +70,32 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOME_OF:
-        value = getattr(importlib.import_module(_HOME_OF[name]), name)
-    elif name == "errors":
-        value = importlib.import_module("mlfn.errors")
-    else:
+    if name not in _HOME_OF:
         raise AttributeError(f"module 'mlfn' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME_OF[name]), name)
     globals()[name] = value
+    _be_seen()
     return value
 
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def _progress_line(run: Run[Any]) -> AbstractContextManager[None]:
+    from mlfn.terminal import progress_line
+
+    return progress_line(run)
+
+
+def _be_seen() -> None:
+    """Let runs show themselves in IPython, if this process has it."""
+    global _seen
+    if not _seen and "IPython" in sys.modules:
+        from mlfn.notebook import register
+
+        _seen = register()
+
+
+_seen = False
+waiting.observer = _progress_line

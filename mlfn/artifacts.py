@@ -18,8 +18,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 from mlfn import content
 from mlfn.errors import (
@@ -59,18 +58,23 @@ class ArtifactRoot(Protocol):
 
     def put_file(self, folder: str, source: bytes | Path, suffix: str) -> tuple[str, content.Summed]:
         """Copy bytes or a file below the folder; return its path and what was copied."""
+        ...
 
     def put_tree(self, folder: str, source: Path) -> tuple[str, content.Summed]:
         """Copy a folder below the folder; return its path and what was copied."""
+        ...
 
     def local(self, path: str, sha256: str) -> Path:
         """Return a local path of the content; raise NotFoundError where there is none."""
+        ...
 
     def check(self, path: str, sha256: str) -> None:
         """Read the content again; raise StoreCorruptError where it is another."""
+        ...
 
     def uri(self, path: str) -> str:
         """Return the whole address."""
+        ...
 
 
 class ArtifactStore:
@@ -284,7 +288,7 @@ def _open_root(root: Path | str, options: Mapping[str, Any]) -> ArtifactRoot:
         return FolderRoot(Path(root))
     parts = urlsplit(root)
     if parts.scheme == "file":
-        return FolderRoot(Path(url2pathname(parts.path)))
+        return FolderRoot(Path(unquote(parts.path)))
     return UrlRoot(root, options)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import logging
 import os
 import sys
@@ -20,6 +21,7 @@ from mlfn.codec import Codec
 from mlfn.dispatch import NOBODY, Dispatcher, Ticket
 from mlfn.errors import NotFoundError, RunLostError, StorageError
 from mlfn.identity import ProcessIdentity, identify, new_id, now
+from mlfn.parents import parents_of
 from mlfn.places.base import Surroundings
 from mlfn.registry import place_class
 from mlfn.settings import Settings
@@ -29,6 +31,7 @@ from mlfn.store.changes import Adopted, CancelRequested, Finished
 from mlfn.store.reading import WorkerRow
 from mlfn.store.sql import SqlStore
 from mlfn.verdict import failed
+from mlfn.worker.launch import discard_spares
 
 logger = logging.getLogger(__name__)
 _FOLDERS = ("artifacts", "logs", "payloads", "workers")
@@ -99,7 +102,10 @@ class Client:
         """Keep a function's payload in a file named by its content."""
         folder = self.folder / "payloads"
         target = folder / digest
-        if target.exists():
+        # The file is renewed where it is there already: until its plan is stored, its age is all that tells a
+        # cleaning up that it is wanted.
+        with contextlib.suppress(FileNotFoundError):
+            os.utime(target)
             return
         temporary = folder / f".{digest}.{new_id()[:8]}"
         try:
@@ -164,7 +170,7 @@ class Client:
             return self.ticket(record.id)  # `reconcile` took it over, or somebody else did
         if record.owner != self.id and not self._adopt(record):
             return None
-        for parent in _parents(record):
+        for parent in parents_of(record.params):
             with suppress(NotFoundError):  # removed: dispatch fails the run, naming it
                 self.carry_on(self.store.get_run(parent))
         plan = self.store.plan(record.plan)
@@ -230,10 +236,6 @@ def _lives(row: tuple[str, str, int, str, float]) -> bool:
     return time.time() - beat < _DEAD_ELSEWHERE if state == "elsewhere" else state != "gone"
 
 
-def _parents(record: RunRecord) -> list[str]:
-    return [value["output"]["run"] for value in record.params.values() if "output" in value]
-
-
 _clients: dict[tuple[Any, ...], Client] = {}
 _clients_lock = threading.Lock()
 
@@ -273,6 +275,7 @@ def _leave() -> None:
             _cancel_all(clients)
     except KeyboardInterrupt:
         _cancel_all(clients)
+    discard_spares()
     for client in clients:
         try:
             client.close()

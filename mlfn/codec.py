@@ -9,8 +9,12 @@ from typing import Any
 
 from mlfn import payload
 from mlfn.artifacts import Artifact, ArtifactStore
-from mlfn.packers import pack, read_input, unpack
+from mlfn.packers import Packer, pack, read_input, unpack
+from mlfn.packers.builtin import JsonPacker
+from mlfn.packers.text import BytearrayPacker, BytesPacker, TextPacker
 from mlfn.spec.record import Output
+
+_AS_FILES: Mapping[type, Packer] = {str: TextPacker(), bytes: BytesPacker(), bytearray: BytearrayPacker()}
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,10 @@ class Codec:
     by_reference: Collection[str] = field(default_factory=tuple)
 
     def encode(self, run: str, name: str, value: Any) -> dict[str, Any]:
-        """Return the JSON form of a parameter."""
+        """Return the JSON form of a parameter; a path is passed on as it is, and nothing is copied."""
+        if isinstance(value, Path):
+            packed = JsonPacker().pack(value)
+            return {"packer": packed.packer, "inline": packed.inline}
         return reference(self.output(run, name, value, role="param"))
 
     def decode(self, encoded: Mapping[str, Any]) -> Any:
@@ -46,7 +53,9 @@ class Codec:
 
     def output(self, run: str, key: str, value: Any, *, role: str, file: bool = False) -> Output:
         """Pack one named value; `file` asks for an artifact even where it would fit inline."""
-        packed = pack(value, name=key, pickler=lambda obj: self._pickle(obj, key))
+        packed = pack(value, name=key, pickler=lambda obj: self._pickle(obj, key), file=file)
+        if file and packed.content is None and type(value) in _AS_FILES:
+            packed = _AS_FILES[type(value)].pack(value)  # a text as itself, not as the JSON that would be in a row
         if packed.content is None and not file:
             return Output(key, role, packed.packer, packed.type, inline=packed.inline, size=packed.size)
         kept = self.artifacts.put(run, f"param-{key}" if role == "param" else key, packed)
@@ -59,7 +68,11 @@ class Codec:
     def pickle_failure(self, error: BaseException) -> bytes:
         """Return a signed pickle of an exception."""
         return payload.pack(
-            error, key=self.key, role="exception", qualname=type(error).__qualname__, by_reference=self.by_reference
+            _Travelling(error),
+            key=self.key,
+            role="exception",
+            qualname=type(error).__qualname__,
+            by_reference=self.by_reference,
         )
 
     def unpickle_failure(self, data: bytes) -> Any:
@@ -78,6 +91,35 @@ class Codec:
 
     def _unpickle(self, data: bytes) -> Any:
         return payload.unpack(data, key=self.key, role="value")
+
+
+class _Travelling:
+    """An exception on its way: rebuilt without its ``__init__`` where that takes other arguments than it passes on."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        reduced = self._error.__reduce_ex__(4)
+        kind = type(self._error)
+        if isinstance(reduced, tuple) and len(reduced) in (2, 3) and reduced[0] is kind:
+            return rebuilt_error, (kind, reduced[1], dict(reduced[2] or {}) if len(reduced) == 3 else {})
+        return _itself, (self._error,)
+
+
+def rebuilt_error(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    """Return an exception of `kind` with these arguments and attributes."""
+    try:
+        error = kind(*args)
+    except Exception:  # noqa: BLE001 - its __init__ is its own; what it made is in args and state
+        error = kind.__new__(kind, *args)
+        error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def _itself(error: BaseException) -> BaseException:
+    return error
 
 
 def reference(output: Output) -> dict[str, Any]:

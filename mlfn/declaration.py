@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import functools
-import os
+import inspect
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, cast, overload
 
 from mlfn import user_context
 from mlfn.errors import DeclarationError, OptionError
-from mlfn.hints import context_parameter
+from mlfn.hints import annotated, context_parameter
+from mlfn.secrets import withhold
 from mlfn.spec.options import check_name, check_options, merge_options, refuse_unknown
 from mlfn.spec.values import UNSET
 from mlfn.user_context import Context
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from mlfn.signature import Signature
 
 P = ParamSpec("P")
+Q = ParamSpec("Q")
+S = TypeVar("S")
 C = TypeVar("C")
 R = TypeVar("R")
 _OUTPUTS = "__mlfn_outputs__"
@@ -44,11 +49,12 @@ class Function(Generic[P, C, R]):
         place: tuple[str, Mapping[str, Any]] | None = None,
     ) -> None:
         self._function = function
-        self._options = dict(options)
+        self._options = {name: _own_copy(value) for name, value in options.items()}
         self._outputs = outputs
         self._place = place
         self._context = context_parameter(function)
         self._lock = threading.Lock()
+        self._described: _Described | None = None
         self._prepared: _Prepared | None = None
         self._signature: Signature | None = None
         functools.update_wrapper(self, function, updated=())
@@ -86,35 +92,44 @@ class Function(Generic[P, C, R]):
 
         Raises UnpicklableError, with the path to the value, where it cannot travel.
         """
-        from mlfn import settings
         from mlfn.capture import capture
 
         captured = capture(self._function)
-        captured.payload(settings.signing_key())
+        captured.payload(b"never leaves this process")  # so that asking makes no key
         return captured
 
     def plan(self, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return as YAML what `submit` with these parameters would create; creates nothing."""
         from mlfn.spec.text import to_yaml
 
-        prepared = self._prepare()
-        params = prepared.signature.check(prepared.signature.bind(args, kwargs))
-        shown = {
-            "function": {"hash": prepared.plan.function, **prepared.plan.spec},
-            "place": prepared.plan.body["place"],
+        return to_yaml(self._planned(args, kwargs))
+
+    def _planned(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        from mlfn.planner import check_place
+        from mlfn.spec.canonical import spec_hash
+
+        described = self._describe()
+        place, options = self._place or (described.settings.on, {})
+        check_place(place, options)
+        signature = self._signed()
+        params = signature.check(signature.bind(args, kwargs))
+        return {
+            "function": {"hash": spec_hash(described.spec), **described.spec},
+            "place": {"name": place, "options": dict(options)},
             "params": {name: repr(value) for name, value in params.items()},
         }
-        return to_yaml(shown)
 
     @property
     def hash(self) -> str:
         """SHA-256 over the canonical spec: the same on every machine, new on any change."""
-        return self._prepare().plan.function
+        from mlfn.spec.canonical import spec_hash
+
+        return spec_hash(self._describe().spec)
 
     @property
     def spec(self) -> dict[str, Any]:
         """The canonical spec that the hash is made of, and the labels."""
-        return dict(self._prepare().plan.spec)
+        return copy.deepcopy(dict(self._describe().spec))
 
     @property
     def __mlfn_function__(self) -> Callable[..., Any]:
@@ -125,24 +140,35 @@ class Function(Generic[P, C, R]):
         return str(self._options.get("name") or getattr(self, "__name__", type(self._function).__name__))
 
     def _submit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run[R]:
+        if self._prepared is None:
+            self._head_start()
         from mlfn.client import current_client
+        from mlfn.handle import Run
         from mlfn.submission import submit, tell_limits
 
         client = current_client()
         if self._prepared is None:
-            place = self._place or (client.settings.on, {})
-            client.warm(*place)  # its first worker starts while this side captures and checks
+            client.warm(*(self._place or (client.settings.on, {})))
         prepared = self._prepare()
-        params = prepared.signature.check(prepared.signature.bind(args, kwargs))
-        tell_limits(prepared.plan)
-        return submit(client, prepared.plan, prepared.payload, self._function, params)
+        signature = self._signed()
+        params = signature.check(signature.bind(args, kwargs))
+        tell_limits(prepared.plan, prepared.described.capture.large)
+        return Run(*submit(client, prepared.plan, prepared.payload, self._function, params), client=client)
+
+    def _head_start(self) -> None:
+        """Let the first worker start while this side still loads what it needs."""
+        if "mlfn.client" in sys.modules:
+            return
+        from mlfn import settings
+        from mlfn.registry import head_start
+
+        head_start(self._place[0] if self._place else settings.current().on)
 
     def _call_with_context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        context = self._context
-        if context in kwargs:
+        if self._context in kwargs or any(isinstance(arg, Context) for arg in args):
             return self._function(*args, **kwargs)
-        bound = self._signed().bind_call(args, kwargs)
-        return self._function(*bound.args, **{**bound.kwargs, str(context): user_context.context()})
+        args_, kwargs_ = self._signed().arguments(args, kwargs, user_context.context())
+        return self._function(*args_, **kwargs_)
 
     def _signed(self) -> Signature:
         if self._signature is None:
@@ -151,45 +177,68 @@ class Function(Generic[P, C, R]):
             self._signature = Signature(self._function, self._name)
         return self._signature
 
-    def _prepare(self) -> _Prepared:
+    def _describe(self) -> _Described:
+        """Return code and spec as they are here and now; creates nothing."""
         from mlfn import settings
+        from mlfn.planner import working_folder
 
         current = settings.current()
-        where = (current, os.getcwd(), tuple(sys.path))
-        prepared = self._prepared
-        if prepared is not None and prepared.where == where and prepared.capture.is_current():
-            return prepared
+        where = (current, working_folder(), tuple(sys.path))
+        described = self._described
+        if described is not None and described.where == where and described.capture.is_current():
+            return described
         with self._lock:
-            self._prepared = self._freshly_prepared(where, current)
-            return self._prepared
+            self._described = self._freshly_described(where, current)
+            return self._described
 
-    def _freshly_prepared(self, where: tuple[Any, ...], current: Settings) -> _Prepared:
-        from mlfn import settings
+    def _freshly_described(self, where: tuple[Any, ...], current: Settings) -> _Described:
         from mlfn.capture import capture
-        from mlfn.planner import make_plan, make_spec
+        from mlfn.planner import make_spec
 
-        signature = self._signed()
         captured = capture(self._function)
-        payload = captured.payload(settings.signing_key())
         options = check_options(self._options)
         spec = make_spec(
             options, captured, outputs=self._outputs, name=self._name, project=options.project or current.project
         )
-        place, place_options = self._place or (current.on, {})
+        return _Described(where, current, captured, spec)
+
+    def _prepare(self) -> _Prepared:
+        described = self._describe()
+        prepared = self._prepared
+        if prepared is None or prepared.described is not described:
+            prepared = self._prepared = self._freshly_prepared(described)
+        return prepared
+
+    def _freshly_prepared(self, described: _Described) -> _Prepared:
+        from mlfn import settings
+        from mlfn.planner import make_plan
+
+        signature = self._signed()
+        payload = described.capture.payload(settings.signing_key())
+        place, place_options = self._place or (described.settings.on, {})
         plan = make_plan(
-            spec,
+            described.spec,
             payload=payload,
-            capture=captured,
+            capture=described.capture,
             shape=signature.shape,
             accepts=signature.parameters,
+            inputs=signature.inputs(),
             place=place,
             place_options=place_options,
         )
-        return _Prepared(where, captured, signature, plan, payload)
+        return _Prepared(described, plan, payload)
 
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> Function[P, C, R]: ...
+    @overload
+    def __get__(
+        self: Function[Concatenate[S, Q], C, R], instance: S, owner: type | None = None
+    ) -> Function[Q, C, R]: ...
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        """Bind like a function when a class holds it: a plain call of a method works."""
-        return self if instance is None else functools.partial(self, instance)
+        """Bind like a function when a class holds it: a method can be called, and submitted with its object."""
+        if instance is None or not hasattr(self._function, "__get__"):
+            return self
+        return Function(self._function.__get__(instance, owner), self._options, self._outputs, self._place)
 
     def __repr__(self) -> str:
         return f"<mlfn.Function {self._name}>"
@@ -202,19 +251,27 @@ class Function(Generic[P, C, R]):
         self.__init__(*state)  # type: ignore[misc]
 
 
+@dataclass(frozen=True, eq=False)
+class _Described:
+    """What the function is, kept while nothing has changed."""
+
+    where: tuple[Any, ...]
+    settings: Settings
+    capture: Capture
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
 class _Prepared:
-    """What `submit` needs and can keep while nothing has changed."""
+    """What `submit` needs beyond that."""
 
-    __slots__ = ("capture", "payload", "plan", "signature", "where")
+    described: _Described
+    plan: Plan
+    payload: bytes
 
-    def __init__(
-        self, where: tuple[Any, ...], capture: Capture, signature: Signature, plan: Plan, payload: bytes
-    ) -> None:
-        self.where = where
-        self.capture = capture
-        self.signature = signature
-        self.plan = plan
-        self.payload = payload
+
+class _Anything:
+    """Stands in types for a first parameter that takes anything, which a context is too: it must not be taken out."""
 
 
 class Declare:
@@ -223,6 +280,12 @@ class Declare:
     def __init__(self, options: Mapping[str, Any]) -> None:
         self._options = options
 
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[_Anything, P], Coroutine[Any, Any, R]], /
+    ) -> Function[..., Coroutine[Any, Any, R], R]: ...
+    @overload
+    def __call__(self, function: Callable[Concatenate[_Anything, P], R], /) -> Function[..., R, R]: ...
     @overload
     def __call__(
         self, function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
@@ -237,6 +300,12 @@ class Declare:
         return _declare(function, self._options)
 
 
+@overload
+def function(
+    function: Callable[Concatenate[_Anything, P], Coroutine[Any, Any, R]], /
+) -> Function[..., Coroutine[Any, Any, R], R]: ...
+@overload
+def function(function: Callable[Concatenate[_Anything, P], R], /) -> Function[..., R, R]: ...
 @overload
 def function(
     function: Callable[Concatenate[Context, P], Coroutine[Any, Any, R]], /
@@ -321,16 +390,27 @@ def _declare(function: Any, options: Mapping[str, Any]) -> Function[..., Any, An
     if isinstance(function, type):
         function = _instance(function)
     name = options.get("name") or getattr(_innermost(function), "__name__", type(function).__name__)
+    _refuse_generator(function, name)
     if name == "<lambda>":
         raise DeclarationError(
             "A lambda has no name to be found by: give it one, as in mlfn.function(name='score')(lambda x: x)."
         )
-    if function is not None and "source" in options:
+    if options.get("source", UNSET) not in (None, UNSET):
         raise OptionError(
             f"source={options['source']!r}: on a function that is here already it would be a second one; leave it out."
         )
-    _check(options)
-    return Function(function, {"name": name, **options}, getattr(function, _OUTPUTS, ()))
+    named = {**options, "name": name}
+    _check(named)
+    return Function(function, named, getattr(function, _OUTPUTS, ()))
+
+
+def _refuse_generator(function: Any, name: Any) -> None:
+    code = annotated(function)
+    if inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code):
+        raise DeclarationError(
+            f"@function got the generator function {name}: what it yields ends with its process and cannot be kept. "
+            "Return a list, or log each item with ctx.log_result()."
+        )
 
 
 def _instance(cls: type) -> Any:
@@ -346,7 +426,6 @@ def _instance(cls: type) -> Any:
             f"@function got the class {cls.__qualname__}, which cannot be made without arguments ({error}): "
             f"declare an instance, as in mlfn.function(name='...')({cls.__qualname__}(...))."
         ) from error
-    made.__dict__.setdefault("__name__", cls.__name__)
     return made
 
 
@@ -361,10 +440,16 @@ def _check(options: Mapping[str, Any]) -> None:
     if user_context.in_worker:
         return
     checked = check_options({name: value for name, value in options.items() if value is not UNSET})
+    withhold(checked.secrets)
     if checked.kind is not None:
         from mlfn.registry import kind_options
 
         kind_options(checked.kind)
+
+
+def _own_copy(value: Any) -> Any:
+    """Return a copy of a container, so that what its owner does to it later changes no declaration."""
+    return copy.copy(value) if isinstance(value, (dict, list, set)) else value
 
 
 def _with_outputs(function: Any, outputs: tuple[str, ...]) -> Any:

@@ -23,6 +23,7 @@ from mlfn import errors
 from mlfn.errors import StorageError
 from mlfn.execution import Task, outcome_from_json
 from mlfn.identity import ProcessIdentity, identify, now
+from mlfn.parents import resolve
 from mlfn.places.base import Gone, Place, Reported, Room, WorkerStarted
 from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
 from mlfn.store.changes import (
@@ -78,12 +79,9 @@ class Ticket:
     deadline: float | None = None
     cause: Outcome | None = None  # why it is being stopped: how it ends unless the handler was quicker
     reported: tuple[Outcome, float] | None = None  # what its worker said, held until the worker is gone
+    outcome: Outcome | None = None  # how it ended, where this process recorded that
     done: threading.Event = field(default_factory=threading.Event)
     callbacks: list[Callable[[], object]] = field(default_factory=list)
-
-    def parents(self) -> list[str]:
-        """Return the runs whose outputs are parameters of this one."""
-        return [value["output"]["run"] for value in self.params.values() if "output" in value]
 
 
 class Dispatcher:
@@ -223,8 +221,9 @@ class Dispatcher:
         """Listen, decide, record in one transaction, and only then tell and start."""
         if not self._outbox and not self._told:
             self._listen()
-            self._tick()
+            # Before the tick: an adopted worker must be known to its place before a cancel request is seen.
             self._act()
+            self._tick()
             self._undelay()
             self._claim()
         self._flush()
@@ -352,7 +351,8 @@ class Dispatcher:
         wait = waits_before_retry(outcome, retry, used=ticket.retries, free=ticket.free)
         if wait is None:
             self._record(
-                Finished(ticket.run, ticket.attempt, outcome, time_), lambda _: self._finish(ticket, outcome.state)
+                Finished(ticket.run, ticket.attempt, outcome, time_),
+                lambda applied: self._finish(ticket, outcome.state, outcome if applied else None),
             )
             return
         reason = outcome.reason or Reason.ERROR
@@ -365,9 +365,9 @@ class Dispatcher:
                 Adopted(ticket.run, NOBODY, self._client, time_), lambda _: self._finish(ticket, RunState.PENDING)
             )
 
-    def _finish(self, ticket: Ticket, state: RunState) -> None:
+    def _finish(self, ticket: Ticket, state: RunState, outcome: Outcome | None = None) -> None:
         with self._lock:
-            ticket.state = state
+            ticket.state, ticket.outcome = state, outcome
             self._tickets.pop(ticket.run, None)
             ticket.done.set()
         for callback in ticket.callbacks:
@@ -392,48 +392,15 @@ class Dispatcher:
         """Queue a run whose inputs are there; hold one whose parents still run; fail one whose parent failed."""
         if ticket.state is not RunState.PENDING:
             return  # cancelled while it waited
-        parents = ticket.parents()
-        if not parents:
-            self._queue(ticket)
-            return
-        states = self._store.states(parents)
-        for parent in parents:
-            state = states[parent][0] if parent in states else RunState.FAILED
-            if state.is_terminal and state is not RunState.SUCCEEDED:
-                self._withdraw(ticket, failed(Reason.ERROR, self._parent_failed(ticket, parent, state)))
-                return
-        for parent in parents:
-            if not states[parent][0].is_terminal:
-                self._waiting.setdefault(parent, []).append(ticket)
-                return
         try:
-            ticket.params = {name: self._resolved(value) for name, value in ticket.params.items()}
-        except errors.NotFoundError as error:
+            ticket.params, parent = resolve(self._store, ticket.name, ticket.params)
+        except (errors.ParentFailedError, errors.NotFoundError) as error:
             self._withdraw(ticket, failed(Reason.ERROR, error))
             return
-        self._queue(ticket)
-
-    def _parent_failed(self, ticket: Ticket, parent: str, state: RunState) -> errors.ParentFailedError:
-        try:
-            name = self._store.get_run(parent).name
-        except errors.NotFoundError:
-            return errors.ParentFailedError(f"{ticket.name} waits for run {parent[:8]}, which is not in the store.")
-        return errors.ParentFailedError(
-            f"{ticket.name} waits for an output of {name} ({parent[:8]}), which {state.value}; "
-            f"`mlfn show {parent[:8]}` says why."
-        )
-
-    def _resolved(self, value: Mapping[str, Any]) -> Mapping[str, Any]:
-        if "output" not in value:
-            return value
-        parent, key = self._store.get_run(value["output"]["run"]), value["output"]["key"]
-        outputs = {output.key: output for output in self._store.outputs(parent.id, parent.attempt)}
-        if key not in outputs:
-            raise errors.NotFoundError(
-                f"{parent.name} ({parent.id[:8]}) has no output {key!r}: {errors.nearest(key, outputs)}"
-            )
-        output = outputs[key]
-        return {"packer": output.packer, "inline": output.inline, "path": output.path, "sha256": output.sha256}
+        if parent is None:
+            self._queue(ticket)
+        else:
+            self._waiting.setdefault(parent, []).append(ticket)
 
     def _queue(self, ticket: Ticket) -> None:
         if ticket.state is RunState.PENDING:
@@ -518,12 +485,23 @@ class Dispatcher:
         self._next_tick = moment + _TICK
         for run in self._store.cancel_requests(self._client):
             self._stop(run, Outcome(RunState.CANCELLED))
+        self._look_at_held(moment)
+        self._look_at_parents(moment)
+        if moment >= self._next_beat:
+            self._next_beat = moment + _BEAT
+            self._store.register_client(self._client, identify(os.getpid()), time=now())
+
+    def _look_at_held(self, moment: float) -> None:
+        """End what takes longer than it may; let others have what waits behind a long one."""
         for worker, runs in list(self._held.items()):
             for ticket in list(runs.values()):
                 if ticket.deadline is not None and moment >= ticket.deadline:
                     self._stop(ticket.run, self._overdue(ticket))
             if len(runs) > 1 and self._is_stuck(runs):
                 self._take_back(worker)
+
+    def _look_at_parents(self, moment: float) -> None:
+        """Admit children of runs that other processes see through; carry on those whose process is dead."""
         for parent in [parent for parent in self._waiting if parent not in self._tickets]:
             for child in self._waiting.pop(parent):
                 self._admit(child)
@@ -531,9 +509,6 @@ class Dispatcher:
             self._next_rescue = moment + _RESCUE
             for parent in self._waiting.keys() - self._tickets.keys():
                 self._rescue(parent)
-        if moment >= self._next_beat:
-            self._next_beat = moment + _BEAT
-            self._store.register_client(self._client, identify(os.getpid()), time=now())
 
     def _is_stuck(self, runs: Mapping[str, Ticket]) -> bool:
         """Say whether others wait behind a run that takes longer than its like."""

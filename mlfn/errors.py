@@ -39,7 +39,6 @@ allowed and what to type next.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -169,6 +168,8 @@ class ResultTimeoutError(MlfnError, TimeoutError):
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return a sentence with the allowed name closest to `name`, or with all of them."""
+    import difflib  # 4 ms that only a mistake costs
+
     names = sorted(allowed)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]!r}? " if close else ""

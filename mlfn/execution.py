@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import base64
+import contextvars
 import inspect
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from mlfn.codec import Codec
-from mlfn.errors import MlfnError, OutputError, PayloadError, StorageError
-from mlfn.secrets import Secret, read_secret
+from mlfn.errors import MlfnError, OutputError, PayloadError, SkewError, StorageError
+from mlfn.secrets import Masker, Secret, read_secret
 from mlfn.spec.record import Outcome, Output, Reason, RemoteFailure, RunState
 from mlfn.user_context import Cancelled, Context, Pruned, Reporter, call_within
 
 _PACKAGE = str(Path(__file__).parent)
+_EVENT_LOOP = str(Path(inspect.__file__).parent / "asyncio")
 _MAX_TRACEBACK = 64_000  # characters; a recursion error would otherwise fill the store
 
 
@@ -27,6 +29,7 @@ class Channel(Protocol):
 
     def send(self, event: Mapping[str, Any]) -> None:
         """Take one event; returns when it cannot be lost with this process."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -96,6 +99,8 @@ class RunReporter(Reporter):
         self.send("output", output=dict(vars(output)))
 
     def progress(self, done: int, total: int | None, text: str) -> None:
+        if text and self._secrets:
+            text = Masker(self._secrets.values()).text(text)
         self.send("progress", progress={"done": done, "total": total, "text": text})
 
     def secret(self, name: str) -> str:
@@ -128,9 +133,9 @@ def execute(
     except Pruned:
         outcome = Outcome(RunState.PRUNED)
     except MemoryError as error:
-        outcome = _out_of_memory(error, codec)
+        outcome = _out_of_memory(error, codec, secrets.values())
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the run's outcome
-        outcome = _failed(error, codec)
+        outcome = Outcome(RunState.FAILED, _reason(error), describe_failure(error, codec, secrets=secrets.values()))
     reporter.send("finished", **outcome_to_json(outcome))
     return outcome
 
@@ -159,14 +164,25 @@ def _call(
     return Outcome(RunState.SUCCEEDED, returns=returns, outputs=outputs)
 
 
-def _invoke(function: Callable[..., Any], shape: CallShape, params: dict[str, Any], ctx: Context) -> Any:
-    if shape.context is not None:
-        params = {**params, shape.context: ctx}
-    args = [params.pop(name) for name in shape.positional if name in params]
-    args += params.pop(shape.varargs, ()) if shape.varargs else ()
-    extra = params.pop(shape.varkw, {}) if shape.varkw else {}
-    value = function(*args, **params, **extra)
+def _invoke(function: Callable[..., Any], shape: CallShape, params: Mapping[str, Any], ctx: Context) -> Any:
+    args, kwargs = call_arguments(shape, params, ctx)
+    value = function(*args, **kwargs)
     return _await(value) if inspect.iscoroutine(value) else value
+
+
+def call_arguments(shape: CallShape, params: Mapping[str, Any], ctx: Context) -> tuple[list[Any], dict[str, Any]]:
+    """Return what to call the handler with: parameters by name, by position where Python wants that."""
+    named = dict(params)
+    if shape.context is not None:
+        named[shape.context] = ctx
+    args: list[Any] = []
+    for name in shape.positional:
+        if name not in named:
+            break  # left to its default: what follows goes by name
+        args.append(named.pop(name))
+    args += named.pop(shape.varargs, ()) if shape.varargs else ()
+    extra = named.pop(shape.varkw, {}) if shape.varkw else {}
+    return args, {**named, **extra}
 
 
 def _await(coroutine: Any) -> Any:
@@ -185,7 +201,7 @@ def _await(coroutine: Any) -> Any:
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             box.append((None, error))
 
-    thread = threading.Thread(target=run)
+    thread = threading.Thread(target=contextvars.copy_context().run, args=(run,))
     thread.start()
     thread.join()
     value, error = box[0]
@@ -209,65 +225,74 @@ def _pack_returned(task: Task, calling: Calling, codec: Codec, value: Any) -> tu
     return {"keys": list(names), "as": type(value).__name__}, outputs
 
 
-def _failed(error: BaseException, codec: Codec) -> Outcome:
-    return Outcome(RunState.FAILED, _reason(error), describe_failure(error, codec))
-
-
-def _out_of_memory(error: MemoryError, codec: Codec) -> Outcome:
+def _out_of_memory(error: MemoryError, codec: Codec, secrets: Collection[str]) -> Outcome:
     # What filled the memory hangs on the frames of the traceback: let go of it, or there is none left to tell of it.
     traceback.clear_frames(error.__traceback__)
-    return _failed(error, codec)
+    return Outcome(RunState.FAILED, Reason.OOM, describe_failure(error, codec, secrets=secrets))
 
 
 def _reason(error: BaseException) -> Reason:
     if isinstance(error, MemoryError):
         return Reason.OOM
-    if isinstance(error, StorageError):
-        return Reason.STORAGE
-    if isinstance(error, PayloadError):
+    if isinstance(error, SkewError):
         return Reason.SKEW
+    if isinstance(error, (StorageError, PayloadError)):
+        return Reason.STORAGE
     return Reason.ERROR
 
 
-def describe_failure(error: BaseException, codec: Codec) -> RemoteFailure:
-    """Return an exception as it travels: the user's frames as text, and the object itself where it can be pickled."""
+def describe_failure(error: BaseException, codec: Codec, *, secrets: Collection[str] = ()) -> RemoteFailure:
+    """Return an exception as it travels: the user's frames as text, and the object itself where it can be pickled.
+
+    The values of `secrets` are masked in the text; an object that holds one does not travel.
+    """
     kind = type(error)
+    masker = Masker(secrets)
     exit_code = None
     if isinstance(error, SystemExit):
         exit_code = error.code if isinstance(error.code, int) else int(error.code is not None)
     return RemoteFailure(
         type=f"{kind.__module__}.{kind.__qualname__}",
-        message=_safe_text(error),
-        traceback=user_traceback(error),
+        message=masker.text(_safe_text(error)),
+        traceback=_shortened(masker.text(user_traceback(error))),
         bases=tuple(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__[:-1]),
-        pickle=_pickled(error, codec),
+        pickle=_pickled(error, codec, masker),
         exit_code=exit_code,
     )
 
 
 def user_traceback(error: BaseException) -> str:
-    """Return the traceback as text, without the frames of mlfn itself."""
+    """Return the traceback as text, without the frames of mlfn itself and of the event loop beneath the handler."""
     described = traceback.TracebackException.from_exception(error)
     pending = [described]
     while pending:
         item = pending.pop()
         if not isinstance(error, MlfnError):
-            item.stack = traceback.StackSummary.from_list(
-                [f for f in item.stack if not f.filename.startswith(_PACKAGE)]
-            )
+            item.stack = traceback.StackSummary.from_list(_users_frames(item.stack))
         pending += [linked for linked in (item.__cause__, item.__context__) if linked is not None]
-    text = "".join(described.format())
-    if len(text) > _MAX_TRACEBACK:
-        half = _MAX_TRACEBACK // 2
-        text = f"{text[:half]}\n  ... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
-    return text
+        pending += getattr(item, "exceptions", None) or []
+    return "".join(described.format())
 
 
-def _pickled(error: BaseException, codec: Codec) -> str | None:
+def _users_frames(stack: traceback.StackSummary) -> list[traceback.FrameSummary]:
+    frames = [frame for frame in stack if not frame.filename.startswith(_PACKAGE)]
+    first = next((i for i, frame in enumerate(frames) if not frame.filename.startswith(_EVENT_LOOP)), 0)
+    return frames[first:]
+
+
+def _shortened(text: str) -> str:
+    if len(text) <= _MAX_TRACEBACK:
+        return text
+    half = _MAX_TRACEBACK // 2
+    return f"{text[:half]}\n  ... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+
+
+def _pickled(error: BaseException, codec: Codec, masker: Masker) -> str | None:
     try:
-        return base64.b64encode(codec.pickle_failure(error)).decode()
+        data = codec.pickle_failure(error)
     except Exception:  # noqa: BLE001 - any object can refuse in any way; the text remains
         return None
+    return None if masker.bytes(data) is not data else base64.b64encode(data).decode()
 
 
 def _safe_text(error: BaseException) -> str:

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast, overload
 
-from mlfn import errors
+from mlfn import errors, waiting
 from mlfn.client import Client, current_client
 from mlfn.codec import reference
 from mlfn.dispatch import Ticket
 from mlfn.errors import MlfnError, NotFoundError, ParameterError, ResultTimeoutError, nearest
-from mlfn.spec.record import Attempt, Output, RemoteFailure, RunRecord, RunState
+from mlfn.spec.record import Attempt, Outcome, Output, RemoteFailure, RunRecord, RunState
 from mlfn.store.reading import RunFilter
+from mlfn.submission import resubmit
 
 R = TypeVar("R")
 _FIRST_LOOK = 0.005  # seconds between looks at another process's run; grows to the last
 _LAST_LOOK = 0.25
 
 
-class RemoteTraceback(Exception):  # noqa: N818 - what users read, like that of concurrent.futures
+class RemoteTracebackError(Exception):
     """The traceback of the run, as text, under the exception that it ended with."""
 
     def __str__(self) -> str:
@@ -34,10 +35,11 @@ class RemoteTraceback(Exception):  # noqa: N818 - what users read, like that of 
 class Run(Generic[R]):
     """A submitted run. It outlives this handle: `mlfn.run(id)` finds it again from any process."""
 
-    def __init__(self, record: RunRecord, client: Client, ticket: Ticket | None = None) -> None:
+    def __init__(self, record: RunRecord, ticket: Ticket | None = None, *, client: Client) -> None:
         self._record = record
         self._client = client
         self._ticket = ticket
+        self._outcome: Outcome | None = None  # how it ended, where this process saw it: asking the store takes longer
 
     @property
     def id(self) -> str:
@@ -67,7 +69,7 @@ class Run(Generic[R]):
     @property
     def state(self) -> RunState:
         """Where it is now."""
-        return self.record.state
+        return self._outcome.state if self._outcome is not None else self.record.state
 
     @property
     def record(self) -> RunRecord:
@@ -125,11 +127,20 @@ class Run(Generic[R]):
 
         A run whose owner is dead is carried on by whoever waits for it.
         """
+        observer = waiting.observer
+        if observer is None or (timeout is not None and timeout <= waiting.PATIENCE):
+            return self._wait(timeout)
+        if self._wait(waiting.PATIENCE):
+            return True
+        with observer(self):
+            return self._wait(None if timeout is None else timeout - waiting.PATIENCE)
+
+    def _wait(self, timeout: float | None) -> bool:
         limit = None if timeout is None else time.monotonic() + timeout
         if self._ticket is not None:
             if not self._ticket.done.wait(timeout):
                 return False
-            self._ticket = None
+            self._outcome, self._ticket = self._ticket.outcome, None
         pause = _FIRST_LOOK
         while not self.state.is_terminal:
             left = None if limit is None else limit - time.monotonic()
@@ -155,10 +166,12 @@ class Run(Generic[R]):
                 f"{self.name} ({self.id[:8]}) is still {self.state} after {timeout:g} s; it goes on: call result() again, "
                 f"or end it with cancel()."
             )
+        if self._outcome is not None and self._outcome.state is RunState.SUCCEEDED:
+            return cast("R", self._unpacked(self._outcome.returns, self._outcome.outputs))
         failure = self._exception()
         if failure is not None:
             raise failure
-        return cast("R", self._returned())
+        return cast("R", self._unpacked(self.record.returns, self._outputs()))
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return the exception that `result` would raise, or None."""
@@ -181,6 +194,8 @@ class Run(Generic[R]):
         return self._awaited().__await__()
 
     async def _awaited(self) -> R:
+        import asyncio  # whoever awaits has loaded it; nobody else need wait for it
+
         loop = asyncio.get_running_loop()
         over = loop.create_future()
 
@@ -189,7 +204,8 @@ class Run(Generic[R]):
                 over.set_result(None)
 
         def tell(_: object) -> None:
-            loop.call_soon_threadsafe(settle)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                loop.call_soon_threadsafe(settle)
 
         self.add_done_callback(tell)
         await over
@@ -208,10 +224,12 @@ class Run(Generic[R]):
 
     def rerun(self, **params: Any) -> Run[R]:
         """Submit the same function version again, with `params` in place of some of the old ones."""
-        from mlfn.submission import resubmit
+        return Run(*resubmit(self._client, self.record, params), client=self._client)
 
-        return cast("Run[R]", resubmit(self._client, self.record, params))
-
+    @overload
+    def logs(self, *, follow: Literal[False] = ..., attempt: int | None = ...) -> str: ...
+    @overload
+    def logs(self, *, follow: Literal[True], attempt: int | None = ...) -> Iterator[str]: ...
     def logs(self, *, follow: bool = False, attempt: int | None = None) -> Iterator[str] | str:
         """Return what it wrote to stdout and stderr; with `follow`, an iterator over chunks until it ends."""
         return self._follow(attempt) if follow else "".join(self._chunks(attempt))
@@ -219,11 +237,18 @@ class Run(Generic[R]):
     def log_path(self, attempt: int | None = None) -> Path | None:
         """Return the log file of an attempt (the last by default); None where nothing was written."""
         found = [item for item in self.attempts if attempt in (None, item.attempt)]
-        path = Path(found[-1].log) if found and found[-1].log else None
-        return path if path is not None and path.exists() else None
+        if not found or found[-1].log is None:
+            return None
+        # By name, below this client's own folder: a path out of the store could name any file of this machine.
+        path = self._client.folder / "logs" / self.id[:2] / f"{self.id}-{found[-1].attempt}.log"
+        return path if path.exists() else None
 
     def __repr__(self) -> str:
-        return f"<mlfn.Run {self.id[:8]} {self.name} {self.state}>"
+        try:
+            state = self.state
+        except MlfnError:  # a repr must not fail: what was last known is shown
+            state = self._record.state
+        return f"<mlfn.Run {self.id[:8]} {self.name} {state}>"
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Run) and other.id == self.id
@@ -254,10 +279,9 @@ class Run(Generic[R]):
             return value["input"]
         return self._client.codec().decode(value)
 
-    def _returned(self) -> Any:
-        record = self.record
-        returns = record.returns or {"keys": ["return"]}
-        stored = {output.key: output for output in self._outputs()}
+    def _unpacked(self, returns: Mapping[str, Any] | None, outputs: Iterable[Output]) -> Any:
+        returns = returns or {"keys": ["return"]}
+        stored = {output.key: output for output in outputs}
         values = [self._client.codec().value(stored[key]) for key in returns["keys"]]
         if "as" not in returns:
             return values[0]
@@ -352,6 +376,11 @@ class OutputReference:
     def _find(self) -> Output | None:
         return next((output for output in self.run._outputs() if output.key == self.key), None)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "an output of a run travels only as a parameter of its own; inside another value pass its .value"
+        )
+
     def __repr__(self) -> str:
         return f"<output {self.key!r} of run {self.run.id[:8]}>"
 
@@ -417,7 +446,11 @@ class Runs(Sequence[Run[Any]]):
     def __init__(self, items: Iterable[Run[Any]]) -> None:
         self._items = list(items)
 
-    def __getitem__(self, index: Any) -> Any:
+    @overload
+    def __getitem__(self, index: int) -> Run[Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: int | slice) -> Run[Any] | Runs:
         return Runs(self._items[index]) if isinstance(index, slice) else self._items[index]
 
     def __len__(self) -> int:
@@ -426,7 +459,7 @@ class Runs(Sequence[Run[Any]]):
     def __repr__(self) -> str:
         return "\n".join(
             [
-                f"{len(self)} runs",
+                _count(len(self)),
                 *(f"{r.id[:8]}  {r._record.state.value:<10} {r.name:<24} {_when(r._record.created)}" for r in self),
             ]
         )
@@ -440,7 +473,7 @@ def run(
     """Return the run whose id begins with `id`, from any process that sees the store."""
     client = client or current_client()
     client.reconcile()
-    return Run(client.store.find_run(id), client)
+    return Run(client.store.find_run(id), client=client)
 
 
 def runs(
@@ -464,6 +497,12 @@ def runs(
     order: ``"newest"``, ``"oldest"``, or ``"max.NAME"`` / ``"min.NAME"`` for a metric or numeric output.
     before: the last run of the page before, for the next page in order of time.
     """
+    if label is not None and not isinstance(label, Mapping):
+        raise ParameterError(f"runs(label={label!r}): a mapping is allowed, as in label={{'team': 'risk'}}.")
+    if isinstance(since, bool) or not isinstance(since, (int, float, datetime, type(None))):
+        raise ParameterError(f"runs(since={since!r}): seconds since the epoch, or a datetime, is allowed.")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ParameterError(f"runs(limit={limit!r}): a whole number, 1 or more, is allowed.")
     client = current_client()
     client.reconcile()
     wanted = RunFilter(
@@ -474,8 +513,6 @@ def runs(
         since=since.timestamp() if isinstance(since, datetime) else since,
         before=before._record.seq if before is not None else None,
     )
-    if not isinstance(limit, int) or limit < 1:
-        raise ParameterError(f"runs(limit={limit!r}): a whole number, 1 or more, is allowed.")
     if order in ("newest", "oldest"):
         records = client.store.list_runs(wanted, limit=limit, newest=order == "newest")
     else:
@@ -483,7 +520,7 @@ def runs(
         if way not in ("max", "min") or not metric:
             raise ParameterError(f"runs(order={order!r}): 'newest', 'oldest', 'max.NAME' or 'min.NAME' is allowed.")
         records = client.store.best_runs(wanted, metric, limit=limit, highest=way == "max")
-    return Runs(Run(record, client) for record in records)
+    return Runs(Run(record, client=client) for record in records)
 
 
 def wait(runs: Iterable[Run[Any]], timeout: float | None = None) -> tuple[list[Run[Any]], list[Run[Any]]]:
@@ -512,7 +549,7 @@ def as_completed(runs: Iterable[Run[R]], timeout: float | None = None) -> Iterat
         if pending and not over:
             if limit is not None and time.monotonic() >= limit:
                 raise ResultTimeoutError(
-                    f"{len(pending)} runs had not ended after {timeout:g} s, {pending[0]!r} among them."
+                    f"{_count(len(pending))} had not ended after {timeout:g} s, {pending[0]!r} among them."
                 )
             news.wait(0.5 if limit is None else min(0.5, max(0.0, limit - time.monotonic())))
 
@@ -527,7 +564,7 @@ def rebuild(failure: RemoteFailure, client: Client, *, where: str) -> BaseExcept
         ended = errors.WorkerDiedError if isinstance(error, SystemExit) else errors.RemoteError
         error = ended(f"{where} ended with {what}.")
     if failure.traceback:
-        error.__cause__ = RemoteTraceback(failure.traceback)
+        error.__cause__ = RemoteTracebackError(failure.traceback)
     return error
 
 
@@ -554,6 +591,10 @@ def _states(state: str | Sequence[str] | None) -> tuple[str, ...]:
         if str(item) not in allowed:
             raise ParameterError(f"runs(state={item!r}): {nearest(str(item), allowed)}")
     return tuple(str(item) for item in given)
+
+
+def _count(runs: int) -> str:
+    return f"{runs} run{'' if runs == 1 else 's'}"
 
 
 def _when(moment: float) -> str:

@@ -3,30 +3,55 @@
 from __future__ import annotations
 
 import inspect
+import re
 import sys
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 from mlfn.user_context import Context
 
 
 def context_parameter(function: Callable[..., Any]) -> str | None:
     """Return the name of the parameter that a run fills with its Context, if the handler has one."""
-    annotations = raw_annotations(annotated(function))
+    target = annotated(function)
+    annotations = raw_annotations(target)
     for name, annotation in annotations.items():
-        if name != "return" and (annotation is Context or _says_context(annotation)):
+        if name != "return" and _is_context(annotation, target):
             return name
-    code = getattr(annotated(function), "__code__", None)
+    code = getattr(target, "__code__", None)
     if code is None:
         return None
     names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     return "context" if "context" in names and "context" not in annotations else None
 
 
-def _says_context(annotation: Any) -> bool:
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__forward_arg__", "")
-    return text.strip("'\" ") in ("Context", "mlfn.Context", "mlrun.Context")
+def _is_context(annotation: Any, target: Any) -> bool:
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__forward_arg__", None)
+    if text is not None:
+        return _says_context(text, target)
+    return annotation is Context or (Context in get_args(annotation) and get_origin(annotation) in _WRAPPERS)
+
+
+def _says_context(text: str, target: Any) -> bool:
+    """Say whether an annotation that is a text means ours; evaluating it whole could import what is not there."""
+    match = _CONTEXT.fullmatch(text.strip("'\" "))
+    if match is None:
+        return False
+    first, *rest = (match["name"] or match["alone"]).split(".")
+    # A name that is imported for type checkers only cannot be looked up: what it says must do.
+    found = getattr(target, "__globals__", {}).get(first, _UNKNOWN)
+    for name in rest:
+        found = getattr(found, name, _UNKNOWN) if found is not _UNKNOWN else found
+    return found is Context if found is not _UNKNOWN else first in ("Context", "mlfn", "mlrun")
+
+
+_UNKNOWN = object()
+_WRAPPERS = (Union, UnionType, Annotated)
+_CONTEXT = re.compile(
+    r"(?P<alone>(?:\w+\.)*Context)(?: *\| *None)?|(?:\w+\.)?Optional\[ *(?P<name>(?:\w+\.)*Context) *\]"
+)
 
 
 def annotated(function: Callable[..., Any]) -> Any:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
+from urllib.parse import unquote, urlsplit
 
 from mlfn.errors import ParameterError
 
@@ -28,7 +27,7 @@ class DataItem:
             return os.path.abspath(os.path.expanduser(self.url))
         if parts.scheme != "file":
             raise ParameterError(f"{self.url!r} has the scheme {parts.scheme!r}: {_SCHEMES} is allowed.")
-        return url2pathname(parts.path)
+        return unquote(parts.path)
 
 
 def data(url: str | os.PathLike[str]) -> Any:

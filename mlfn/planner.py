@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from mlfn.capture import Capture
-from mlfn.errors import OptionError, nearest
+from mlfn.errors import OptionError, StorageError, nearest
 from mlfn.execution import CallShape
 from mlfn.registry import changed_options, kind_options, place_class
 from mlfn.spec.canonical import canonical, digest, spec_hash
@@ -75,6 +75,7 @@ def make_plan(
     capture: Capture,
     shape: CallShape,
     accepts: Iterable[str],
+    inputs: Mapping[str, str],
     place: str,
     place_options: Mapping[str, Any],
 ) -> Plan:
@@ -92,6 +93,7 @@ def make_plan(
         "outputs": spec.get("outputs", []),
         "shape": asdict(shape),
         "accepts": list(accepts),
+        "inputs": dict(inputs),
         "image": spec.get("image"),
         "requirements": spec.get("requirements", []),
         "cpu": resources.get("cpu"),
@@ -101,7 +103,7 @@ def make_plan(
         "secrets": spec.get("secrets", []),
         "timeout": spec.get("timeout"),
         "retry": spec.get("retry"),
-        "cwd": os.getcwd(),
+        "cwd": working_folder(),
         "sys_path": own_path(),
         "by_reference": list(capture.own_modules),
         "sources": _unsaved_sources(capture.function),
@@ -119,9 +121,19 @@ def check_place(place: str, options: Mapping[str, Any]) -> None:
             )
 
 
+def working_folder() -> str:
+    """Return the current folder, in which the run will start too."""
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise StorageError(
+            f"The current folder cannot be used ({error.strerror}): change to one that is there."
+        ) from error
+
+
 def own_path() -> list[str]:
     """Return the caller's own folders on ``sys.path``: what is neither installed nor the standard library."""
-    own = [os.path.abspath(path or os.getcwd()) for path in sys.path if not path.endswith(("-packages", ".zip"))]
+    own = [os.path.abspath(path or working_folder()) for path in sys.path if not path.endswith(("-packages", ".zip"))]
     return [path for path in own if path not in _STDLIB and not path.endswith("lib-dynload")]
 
 

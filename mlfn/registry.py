@@ -11,6 +11,15 @@ from mlfn.errors import OptionError, UnknownNameError, nearest
 _KINDS = {"job": "mlfn.kinds.job:Job"}
 _PLACES = {"local": "mlfn.places.local:LocalPlace", "inline": "mlfn.places.inline:InlinePlace"}
 
+# What a place can start while the rest is still being loaded.
+_HEAD_STARTS = {"local": "mlfn.worker.launch:launch_spare"}
+
+
+def head_start(place: str) -> None:
+    """Begin what a first run at this place will wait for."""
+    if place in _HEAD_STARTS:
+        _load(_HEAD_STARTS, place, "place")()
+
 
 def kind_options(kind: Any) -> tuple[str, Any]:
     """Return (name, options) for a kind's name, or for an instance of its options."""

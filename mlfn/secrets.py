@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -94,6 +94,24 @@ def read_secret(secret: Secret | str, *, environ: Mapping[str, str], file: Path)
         if environ.get(variable):
             return environ[variable]
     return _pick(reference, _load(file).get(reference.name))
+
+
+def withhold(secrets: Iterable[Secret]) -> None:
+    """Keep the variables of `secrets` out of the environment of processes that are started from now on."""
+    _withheld.update(variable for secret in secrets for variable in _variables(secret))
+
+
+def withheld() -> frozenset[str]:
+    """Return the variables that no process inherits: a run that names the secret is sent its value."""
+    return frozenset(_withheld)
+
+
+def values_for(secrets: Iterable[Secret], environ: Mapping[str, str]) -> dict[str, str]:
+    """Return those of the variables that `secrets` are read from."""
+    return {name: environ[name] for secret in secrets for name in _variables(secret) if name in environ}
+
+
+_withheld: set[str] = set()
 
 
 def _variables(secret: Secret) -> tuple[str, str]:

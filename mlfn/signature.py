@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import sys
+import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mlfn.errors import InputNotFoundError, ParameterError, nearest
-from mlfn.execution import CallShape
+from mlfn.execution import CallShape, call_arguments
 from mlfn.hints import annotated, context_parameter, raw_annotations
 from mlfn.inputs import DataItem
 from mlfn.packers import annotation_name, wants_input
+from mlfn.user_context import Context
 
 _MISSING = inspect.Parameter.empty
 
@@ -30,16 +33,7 @@ class Signature:
         parameters = [p for p in whole.parameters.values() if p.name != self.context]
         self._python = whole.replace(parameters=parameters, return_annotation=_MISSING)
         self.parameters = {p.name: p for p in parameters}
-        self.shape = CallShape(
-            positional=tuple(p.name for p in parameters if p.kind is p.POSITIONAL_ONLY),
-            varargs=next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), None),
-            varkw=next((p.name for p in parameters if p.kind is p.VAR_KEYWORD), None),
-            context=self.context,
-        )
-        if self.shape.varargs:
-            # What stands before *args can only be given by position when there is more.
-            before = [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-            self.shape = CallShape(tuple(before), self.shape.varargs, self.shape.varkw, self.context)
+        self.shape = _shape(whole.parameters.values(), self.context)
         self._checkers: dict[str, Callable[[Any], Any]] = {}
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,20 +43,27 @@ class Signature:
         except TypeError as error:
             raise ParameterError(self._explain(args, kwargs, error)) from None
 
-    def bind_call(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> inspect.BoundArguments:
-        """Return the arguments as Python binds them, for a plain call; its TypeError is Python's own."""
-        return self._python.bind(*args, **kwargs)
+    def arguments(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any], ctx: Context
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Return what a plain call passes, with `ctx` where the handler wants it; its TypeError is Python's own."""
+        return call_arguments(self.shape, self._python.bind(*args, **kwargs).arguments, ctx)
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return `params` with texts that name inputs as DataItem; raise ParameterError for one that does not fit."""
         return {name: self._checked(name, value) for name, value in params.items()}
 
+    def inputs(self) -> dict[str, str]:
+        """Return the parameters for which a text names an input, each with what it is read as."""
+        named = {name: annotation_name(annotation) for name, annotation in self.annotations.items()}
+        return {name: kind for name, kind in named.items() if kind and wants_input(self.annotations[name])}
+
     def _checked(self, name: str, value: Any) -> Any:
-        if name in (self.shape.varargs, self.shape.varkw):
-            return value
+        if name == self.shape.varargs:
+            return tuple(self._plain(f"{name}[{i}]", name, item) for i, item in enumerate(value))
+        if name == self.shape.varkw:
+            return {key: self._plain(key, name, item) for key, item in value.items()}
         annotation = self.annotations.get(name, _MISSING)
-        if annotation is _MISSING or type(value) is annotation:
-            return value
         if getattr(value, "__mlfn_reference__", False):
             return value  # an output of another run: its value is not there yet
         if isinstance(value, str) and wants_input(annotation):
@@ -70,14 +71,29 @@ class Signature:
                 return Path(value)
             value = DataItem(value)
         if isinstance(value, DataItem):
-            return _existing(value, annotation_name(annotation), f"{self.name}({name}=...)")
+            return existing_input(value, annotation_name(annotation), f"{self.name}({name}=...)")
+        return self._fitting(name, name, value)
+
+    def _plain(self, shown: str, name: str, value: Any) -> Any:
+        """Return one value of ``*args`` or ``**kwargs``; only a parameter of its own can wait or be read."""
+        if isinstance(value, DataItem) or getattr(value, "__mlfn_reference__", False):
+            raise ParameterError(
+                f"{self.name}({shown}={_short(value)}) is among *args or **kwargs: give the function a parameter "
+                "of its own for an input or for an output of another run, or pass the value itself."
+            )
+        return self._fitting(shown, name, value)
+
+    def _fitting(self, shown: str, name: str, value: Any) -> Any:
+        annotation = self.annotations.get(name, _MISSING)
+        if annotation is _MISSING or type(value) is annotation:
+            return value
         if name not in self._checkers:
             self._checkers[name] = _checker(annotation)
         try:
             return self._checkers[name](value)
         except ValueError as error:
             raise ParameterError(
-                f"{self.name}({name}={_short(value)}) does not fit {_shown(annotation)}: {error}"
+                f"{self.name}({shown}={_short(value)}) does not fit {shown_annotation(annotation)}: {error}"
             ) from error
 
     def _explain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: TypeError) -> str:
@@ -88,7 +104,10 @@ class Signature:
                 return (
                     f"{self.name}() has no parameter {name!r} (value {_short(value)}): {nearest(name, self.parameters)}"
                 )
-        given = list(self.parameters)[: len(args)]
+        by_position = [
+            p.name for p in self.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        given = by_position[: len(args)]
         required = [
             p
             for p in self.parameters.values()
@@ -97,11 +116,28 @@ class Signature:
         lacking = [p.name for p in required if p.name not in given and p.name not in kwargs]
         if lacking:
             first = lacking[0]
-            wanted = f" ({_shown(self.annotations[first])})" if first in self.annotations else ""
+            wanted = f" ({shown_annotation(self.annotations[first])})" if first in self.annotations else ""
             return f"{self.name}() lacks parameter {first!r}{wanted}: pass it, as in submit({first}=...)."
-        if len(args) > len(self.parameters):
-            return f"{self.name}() takes {len(self.parameters)} parameters ({', '.join(self.parameters)}) and got {len(args)} by position."
+        if len(args) > len(by_position) and self.shape.varargs is None:
+            return (
+                f"{self.name}() takes {len(by_position)} parameters by position ({', '.join(by_position) or 'none'}) "
+                f"and got {len(args)}: the first too many is {_short(args[len(by_position)])}."
+            )
         return f"{self.name}(): {error}."
+
+
+def _shape(parameters: Iterable[inspect.Parameter], context: str | None) -> CallShape:
+    """Return how to pass parameters by name; `parameters` are all, the context's among them."""
+    items = list(parameters)
+    varargs = next((p.name for p in items if p.kind is p.VAR_POSITIONAL), None)
+    # What stands before *args can only be given by position when there is more.
+    kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return CallShape(
+        positional=tuple(p.name for p in items if p.kind in (kinds if varargs else kinds[:1])),
+        varargs=varargs,
+        varkw=next((p.name for p in items if p.kind is p.VAR_KEYWORD), None),
+        context=context,
+    )
 
 
 def _signature(function: Callable[..., Any]) -> inspect.Signature:
@@ -141,23 +177,25 @@ def _resolved(target: Any, annotation: Any) -> Any:
 
 def _checker(annotation: Any) -> Callable[[Any], Any]:
     """Return a function that gives a value back if it fits, and raises ValueError if not."""
-    adapters = _adapters(annotation)
-    if adapters is None:
+    adapter = type_adapter(annotation)
+    if adapter is None:
         return lambda value: value
-    adapter = adapters
+    has_fields = _has_fields(annotation)
 
     def check(value: Any) -> Any:
         from pydantic import ValidationError
 
         try:
-            adapter.validate_python(value, strict=True)
-            return value  # as it was given: an int stays an int where a float is declared
+            made = adapter.validate_python(value, strict=True)
+            # As it was given: an int stays an int where a float is declared. But for fields given as a mapping.
+            return made if has_fields and _was_built(value, made) else value
         except ValidationError as error:
             said = error.errors()[0]
         plain = _plain_number(value)
         if plain is not None:
-            return check(plain) and value
-        if isinstance(value, Mapping):  # fields of a model, dataclass or TypedDict
+            check(plain)
+            return value
+        if isinstance(value, Mapping) and has_fields:
             try:
                 return adapter.validate_python(dict(value))
             except ValidationError as error:
@@ -168,9 +206,11 @@ def _checker(annotation: Any) -> Callable[[Any], Any]:
     return check
 
 
-def _adapters(annotation: Any) -> Any:
+def type_adapter(annotation: Any) -> Any:
+    """Return pydantic's TypeAdapter for an annotation; None for a type that it cannot read."""
     from pydantic import ConfigDict, PydanticUserError, TypeAdapter
 
+    annotation = _with_readable_dicts(annotation)
     try:
         return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
     except PydanticUserError:
@@ -183,6 +223,57 @@ def _adapters(annotation: Any) -> Any:
         return None
 
 
+def _has_fields(annotation: Any) -> bool:
+    """Say whether a mapping may stand for it or for a part of it: a dataclass or a pydantic model."""
+    if typing.get_args(annotation):
+        return any(_has_fields(item) for item in typing.get_args(annotation))
+    return hasattr(annotation, "__pydantic_validator__") or dataclasses.is_dataclass(annotation)
+
+
+def _was_built(value: Any, made: Any) -> bool:
+    """Say whether an object was made of a mapping, in the value or within its containers."""
+    if isinstance(value, Mapping):
+        if not isinstance(made, Mapping):
+            return True
+        return any(_was_built(value[key], made[key]) for key in value if key in made)
+    if isinstance(value, (list, tuple)) and isinstance(made, (list, tuple)):
+        return any(map(_was_built, value, made))
+    return False
+
+
+def _with_readable_dicts(annotation: Any) -> Any:
+    """Return the annotation with `typing.TypedDict` as pydantic reads it: before Python 3.12 only that of an extension."""
+    if sys.version_info >= (3, 12):
+        return annotation
+    if typing.is_typeddict(annotation):
+        return _readable_dict(annotation)
+    args = typing.get_args(annotation)
+    readable = tuple(_with_readable_dicts(arg) for arg in args)
+    if all(new is old for new, old in zip(readable, args, strict=True)):
+        return annotation
+    origin = typing.get_origin(annotation)
+    if origin is types.UnionType:
+        return typing.Union[readable]  # noqa: UP007 - made of a tuple
+    if isinstance(annotation, types.GenericAlias) and isinstance(origin, type):
+        return types.GenericAlias(origin, readable)
+    return annotation.copy_with(readable) if hasattr(annotation, "copy_with") else annotation
+
+
+def _readable_dict(annotation: Any) -> Any:
+    import typing_extensions  # comes with pydantic
+
+    if type(annotation).__module__ == "typing_extensions":
+        return annotation
+    hints = typing.get_type_hints(annotation, include_extras=True)
+    kept = {
+        key: typing_extensions.Required[hint]
+        if key in annotation.__required_keys__
+        else typing_extensions.NotRequired[hint]
+        for key, hint in ((key, _with_readable_dicts(hint)) for key, hint in hints.items())
+    }
+    return typing_extensions.TypedDict(annotation.__name__, kept)  # type: ignore[operator]
+
+
 def _plain_number(value: Any) -> Any:
     """Return the Python number inside a NumPy scalar."""
     if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
@@ -191,10 +282,14 @@ def _plain_number(value: Any) -> Any:
     return None
 
 
-def _existing(item: DataItem, kind: str | None, where: str) -> DataItem:
-    path = item.local_path()
+def existing_input(item: DataItem, kind: str | None, where: str) -> DataItem:
+    """Return `item` by its absolute path; raise InputNotFoundError that names what lies near it."""
+    try:
+        path = item.local_path()
+    except ParameterError as error:
+        raise ParameterError(f"{where}: {error}") from None
     if os.path.exists(path):
-        return DataItem(path, kind)
+        return DataItem(path, kind or item.type)
     folder = os.path.dirname(path)
     near = (
         nearest(os.path.basename(path), os.listdir(folder)[:50]) if os.path.isdir(folder) else f"{folder} is no folder."
@@ -207,7 +302,8 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _shown(annotation: Any) -> str:
+def shown_annotation(annotation: Any) -> str:
+    """Return an annotation as its author would write it."""
     if isinstance(annotation, type) and not typing.get_args(annotation):
         return (
             annotation.__qualname__

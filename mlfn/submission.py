@@ -3,64 +3,72 @@
 from __future__ import annotations
 
 import logging
-import os
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mlfn import settings as settings_module
 from mlfn.client import Client
 from mlfn.codec import Codec
-from mlfn.errors import ParameterError, nearest
-from mlfn.execution import Calling, Task, execute, resolve_secrets
-from mlfn.handle import OutputReference, Run
+from mlfn.dispatch import Ticket
+from mlfn.errors import OutputError, ParameterError, UnpicklableError, nearest
 from mlfn.identity import new_id, now
+from mlfn.inline import run_here
 from mlfn.inputs import DataItem
 from mlfn.planner import Plan, as_text
 from mlfn.registry import place_class
+from mlfn.signature import existing_input
 from mlfn.spec.canonical import canonical
-from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
-from mlfn.store.changes import (
-    Change,
-    Claimed,
-    Finished,
-    MetricLogged,
-    OutputLogged,
-    Progressed,
-    Requeued,
-    Started,
-    Submitted,
-)
-from mlfn.store.sql import SqlStore
-from mlfn.verdict import retry_of, waits_before_retry
+from mlfn.spec.record import RunRecord, RunState
+from mlfn.store.changes import Submitted
 
+Submission = tuple[RunRecord, Ticket | None]  # what was stored, and the ticket of what still runs
 logger = logging.getLogger("mlfn")
 _told: set[str] = set()
 
 
 def submit(
     client: Client, plan: Plan, payload: bytes, function: Callable[..., Any], params: Mapping[str, Any]
-) -> Run[Any]:
+) -> Submission:
     """Store a new run of `plan` and start it; inline, return when it is over."""
+    _wait_for_parents(plan.body, params)
     client.register()
     client.once(plan.hash, lambda: _keep(client, plan, payload))
     submitted = _submitted(client, plan.hash, plan.body, params, labels=plan.spec.get("labels", {}))
     return _start(client, submitted, plan.body, lambda: function)
 
 
-def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Run[Any]:
+def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Submission:
     """Submit a stored run's function version again, some parameters changed."""
     body = client.store.plan(record.plan)
     for name in params:
         if name not in body["accepts"] and body["shape"]["varkw"] is None:
             raise ParameterError(f"{record.name}() has no parameter {name!r}: {nearest(name, body['accepts'])}")
+    params = {name: _as_input(record.name, name, value, body["inputs"].get(name)) for name, value in params.items()}
+    _wait_for_parents(body, params)
     client.register()
     submitted = _submitted(client, record.plan, body, params, labels=record.labels, same=record.params)
     return _start(client, submitted, body, lambda: _stored_function(client, body))
 
 
-def tell_limits(plan: Plan) -> None:
-    """Say once what this place does not do for this function."""
+def _wait_for_parents(body: Mapping[str, Any], params: Mapping[str, Any]) -> None:
+    """Wait in the caller's own thread for what a run in it needs; elsewhere the dispatcher does."""
+    if place_class(body["place"]["name"]).runs_in_caller:
+        for value in params.values():
+            if getattr(value, "__mlfn_reference__", False):
+                value.run.wait()
+
+
+def _as_input(function: str, name: str, value: Any, kind: str | None) -> Any:
+    if isinstance(value, str) and kind is not None:
+        value = DataItem(value)
+    return existing_input(value, kind, f"{function}({name}=...)") if isinstance(value, DataItem) else value
+
+
+def tell_limits(plan: Plan, large: Iterable[tuple[str, int]]) -> None:
+    """Say once what this place does not do for this function, and what of its code is large."""
+    for path, size in large:
+        if f"large {path}" not in _told:
+            _told.add(f"large {path}")
+            logger.warning("%s (%.1f MiB) travels with the code: pass it as a parameter instead", path, size / 2**20)
     place, name = plan.body["place"]["name"], plan.name
     if plan.body["image"] and f"image {name}" not in _told:
         _told.add(f"image {name}")
@@ -91,7 +99,10 @@ def _submitted(
 ) -> Submitted:
     run = new_id()
     codec = client.codec()
-    encoded = {**(same or {}), **{name: _encoded(codec, run, name, value) for name, value in params.items()}}
+    encoded = {
+        **(same or {}),
+        **{name: _encoded(codec, run, f"{body['name']}({name}=...)", name, value) for name, value in params.items()},
+    }
     return Submitted(
         run=run,
         name=body["name"],
@@ -106,23 +117,29 @@ def _submitted(
     )
 
 
-def _encoded(codec: Codec, run: str, name: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, OutputReference):
+def _encoded(codec: Codec, run: str, where: str, name: str, value: Any) -> dict[str, Any]:
+    if getattr(value, "__mlfn_reference__", False):
         return {"output": {"run": value.run.id, "key": value.key}}
     if isinstance(value, DataItem):
         return {"input": value.url, "as": value.type}
-    return codec.encode(run, name, value)
+    try:
+        return codec.encode(run, name, value)
+    except OutputError as error:
+        raise UnpicklableError(
+            f"{where} got a {type(value).__qualname__} that cannot travel: {error.__cause__ or error} "
+            "Pass plain values, or what it is made from."
+        ) from error
 
 
 def _start(
     client: Client, submitted: Submitted, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]
-) -> Run[Any]:
+) -> Submission:
     place = body["place"]
     if place_class(place["name"]).runs_in_caller:
-        _run_here(client, submitted, body, load)
-        return Run(client.store.get_run(submitted.run), client)
+        run_here(client, submitted, body, load)
+        return client.store.get_run(submitted.run), None
     ticket = client.dispatcher(place["name"], place["options"]).submit(submitted, body)
-    return Run(_record(submitted), client, ticket)
+    return _record(submitted), ticket
 
 
 def _record(submitted: Submitted) -> RunRecord:
@@ -147,79 +164,3 @@ def _stored_function(client: Client, body: Mapping[str, Any]) -> Callable[..., A
 
     function: Callable[..., Any] = unpack((client.folder / "payloads" / body["payload"]).read_bytes(), key=client.key)
     return function
-
-
-class StoreChannel:
-    """Reports of a run in this very process: straight into the store."""
-
-    def __init__(self, store: SqlStore) -> None:
-        self._store = store
-        self._first: list[Change] = []
-        self.outcome: Outcome | None = None
-
-    def send(self, event: Mapping[str, Any]) -> None:
-        run, attempt, moment = event["run"], event["attempt"], event["time"]
-        if event["event"] == "started":
-            self._first.append(Started(run, attempt, moment))  # goes with the next: one transaction less
-        elif event["event"] == "metric":
-            self._apply(MetricLogged(run, attempt, event["name"], event["step"], event["value"], moment))
-        elif event["event"] == "output":
-            self._apply(OutputLogged(run, attempt, Output(**event["output"])))
-        elif event["event"] == "progress":
-            self._apply(Progressed(run, attempt, event["progress"]))
-
-    def finish(self, change: Change) -> None:
-        """Record the end of the attempt."""
-        self._apply(change)
-
-    def _apply(self, change: Change) -> None:
-        self._store.apply([*self._first, change])
-        self._first = []
-
-
-def _run_here(
-    client: Client, submitted: Submitted, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]
-) -> None:
-    client.register()
-    claim = Claimed(submitted.run, client.id, None, None, now())
-    attempt = client.store.apply([submitted, claim])[1]
-    retries = 0
-    while True:
-        wait = _attempt_here(client, submitted, body, load, attempt, retries)
-        if wait is None:
-            return
-        retries += 1
-        time.sleep(wait)
-        attempt = client.store.apply([claim])[0]
-        if not attempt:
-            return
-
-
-def _attempt_here(
-    client: Client,
-    submitted: Submitted,
-    body: Mapping[str, Any],
-    load: Callable[[], Callable[..., Any]],
-    attempt: int,
-    retries: int,
-) -> float | None:
-    task = Task(submitted.run, attempt, submitted.params, submitted.labels)
-    calling = Calling.of(body)
-    values: dict[str, str] = {}
-
-    def load_with_secrets() -> Callable[..., Any]:
-        values.update(resolve_secrets(calling.secrets, os.environ, settings_module.secrets_file()))
-        return load()
-
-    channel = StoreChannel(client.store)
-    codec = client.codec()
-    outcome = execute(task, calling, load_with_secrets, codec, channel, values)
-    wait = waits_before_retry(outcome, retry_of(body), used=retries, free=0)
-    moment = now()
-    change: Change = Finished(submitted.run, attempt, outcome, moment)
-    if wait is not None:
-        change = Requeued(
-            submitted.run, attempt, outcome.reason or Reason.ERROR, outcome.failure, moment + wait, moment
-        )
-    channel.finish(change)
-    return wait

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from typing import Any, TypeVar
@@ -55,8 +56,19 @@ class Reporter:
 class Context:
     """The run as its handler sees it: where it is, and where to report.
 
-    Outside a run `mlfn.context()` gives one that keeps what is logged in its `reporter`, so that the same function
-    works when it is called plainly.
+    A parameter annotated with it, or called ``context``, is filled in and is no part of what a caller passes. Put it
+    first: from there type checkers can take it out of what `submit` and a plain call accept, from elsewhere they
+    cannot. Outside a run `mlfn.context()` gives one that keeps what is logged in its `reporter`, so that the same
+    function works when it is called plainly.
+
+    >>> import mlfn
+    >>> @mlfn.function
+    ... def train(ctx: mlfn.Context, epochs: int = 3) -> int:
+    ...     for epoch in ctx.progress(range(epochs)):
+    ...         ctx.log_metric("loss", 1 / (epoch + 1), step=epoch)
+    ...     return epochs
+    >>> train(epochs=2)
+    2
     """
 
     def __init__(
@@ -114,24 +126,72 @@ class Context:
         return self._progress(items, count, text)
 
     def _progress(self, items: Iterable[T], count: int | None, text: str) -> Iterator[T]:
-        done, last = 0, 0.0
-        self.reporter.progress(0, count, text)
-        for item in items:
-            yield item
-            done += 1
-            now = time.monotonic()
-            if now - last >= _PROGRESS_EVERY:
-                last = now
-                self.reporter.progress(done, count, text)
-        self.reporter.progress(done, count, text)
+        shown = _Throttle(lambda done: self.reporter.progress(done, count, text))
+        done = 0
+        shown.tell(0)
+        try:
+            for item in items:
+                yield item
+                done += 1
+                shown.tell(done)
+        finally:
+            shown.end(done)
 
     def secret(self, name: str) -> str:
         """Return the value of a secret that the function named in ``secrets=``."""
         return self.reporter.secret(name)
 
 
+class _Throttle:
+    """Passes numbers on, ten times a second at most; the latest one within that time, even if no other follows."""
+
+    def __init__(self, report: Callable[[int], None]) -> None:
+        self._report = report
+        self._lock = threading.Lock()
+        self._latest = -1
+        self._told = -1
+        self._next = 0.0
+        self._timer: threading.Timer | None = None
+
+    def tell(self, number: int) -> None:
+        """Take a number; it is passed on now, or soon."""
+        self._latest = number
+        if time.monotonic() >= self._next:
+            self._pass_on()
+        elif self._timer is None:
+            self._timer = threading.Timer(_PROGRESS_EVERY, self._pass_on)
+            self._timer.daemon = True
+            self._timer.start()
+
+    def end(self, number: int) -> None:
+        """Pass the last number on, and nothing after it."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._latest = number
+        self._pass_on()
+        self._told = number + 1
+
+    def _pass_on(self) -> None:
+        with self._lock:
+            self._timer = None
+            self._next = time.monotonic() + _PROGRESS_EVERY
+            if self._latest > self._told:
+                self._told = self._latest
+                self._report(self._latest)
+
+
 def context() -> Context:
-    """Return the context of the run that this code is in, or a local one outside any."""
+    """Return the context of the run that this code is in, or a local one outside any.
+
+    For code that is far below the handler and to which nobody passes one. A local one is new at every call and keeps
+    what it is told in its `reporter`; a thread that the handler starts itself is outside the run, unless it was given
+    a copy of the handler's `contextvars`.
+
+    >>> ctx = context()
+    >>> ctx.log_metric("loss", 0.5, step=1)
+    >>> ctx.reporter.metrics
+    {'loss': [(1, 0.5)]}
+    """
     return _current.get() or Context()
 
 

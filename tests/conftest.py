@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -38,6 +39,23 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", str(root))
     monkeypatch.chdir(work)
     return root
+
+
+@pytest.fixture(autouse=True)
+def clients(home: Path) -> Iterator[None]:
+    """End what the test submitted, its worker processes and its settings with the test."""
+    yield
+    loaded = sys.modules.get("mlfn.client")
+    if loaded is not None:
+        ending = list(loaded._clients.values())
+        loaded._clients.clear()  # first: a store that a test has broken must not reach the next one
+        for client in ending:
+            for ticket in client.unfinished():
+                client.cancel(client.store.get_run(ticket.run))
+                ticket.done.wait(10)
+            client.close()
+    if "mlfn.settings" in sys.modules:
+        sys.modules["mlfn.settings"].reset()
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,15 @@ class Capture:
     _watch: Watch = field(repr=False)
     _payloads: dict[bytes, bytes] = field(default_factory=dict, repr=False)
 
+    def __str__(self) -> str:
+        """Say in a few lines how the code travels."""
+        if self.mode == "import":
+            return f"{self.qualname} travels by import path: {self.module}:{self.qualname}"
+        with_ = f", with {', '.join(self.own_modules)}" if self.own_modules else ""
+        held = [f"  {path} is {size / 2**20:.1f} MiB" for path, size in self.large]
+        lines = [f"{self.qualname} travels by value{with_}", f"  hashed from {self.digest.origin}", *held]
+        return "\n".join(lines)
+
     def payload(self, key: bytes) -> bytes:
         """Return the function as a signed payload; packed once per key.
 

@@ -81,8 +81,8 @@ def _declared(cls: type) -> dict[str, Any]:
     """Return the declaration of a generated class: fields, members, options."""
     if issubclass(cls, enum.Enum):
         return {"members": [(name, member.value) for name, member in cls.__members__.items()]}
-    if issubclass(cls, tuple) and hasattr(cls, "_fields"):
-        return {"fields": cls._fields, "field defaults": getattr(cls, "_field_defaults", {})}
+    if issubclass(cls, tuple) and (names := getattr(cls, "_fields", None)) is not None:
+        return {"fields": names, "field defaults": getattr(cls, "_field_defaults", {})}
     if "__dataclass_fields__" in vars(cls):
         params = vars(cls).get("__dataclass_params__")
         options = [getattr(params, name, None) for name in _DATACLASS_OPTIONS]

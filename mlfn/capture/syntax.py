@@ -7,6 +7,7 @@ own, from class names and non-empty fields, because ``ast.dump`` differs between
 from __future__ import annotations
 
 import ast
+import copy
 from collections.abc import Iterator
 
 Definition = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
@@ -76,5 +77,6 @@ def bare(node: Definition) -> ast.AST:
     """Return a definition without its own decorators."""
     if isinstance(node, ast.Lambda) or not node.decorator_list:
         return node
-    fields = {name: getattr(node, name) for name in node._fields if hasattr(node, name)}
-    return type(node)(**{**fields, "decorator_list": []})
+    undecorated = copy.copy(node)
+    undecorated.decorator_list = []
+    return undecorated

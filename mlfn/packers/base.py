@@ -62,19 +62,24 @@ class Packer(Protocol):
     @property
     def name(self) -> str:
         """The word that the store keeps, by which the packer is found again."""
+        ...
 
     @property
     def types(self) -> tuple[type, ...]:
         """Exact types that go straight to this packer; empty where `accepts` must look."""
+        ...
 
     def accepts(self, value: Any, /) -> bool:
         """Say whether the value is of this family, without importing what it may come from."""
+        ...
 
     def pack(self, value: Any, /) -> Packed:
         """Pack the value; raise `UnfitError` where it would not come back exactly."""
+        ...
 
     def unpack(self, stored: Stored, /) -> Any:
         """Give back what `pack` was given; raise any exception for what it did not write."""
+        ...
 
 
 def type_name(value: Any) -> str:

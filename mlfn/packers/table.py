@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -31,17 +31,19 @@ PACKERS: tuple[Packer, ...] = (
 
 _BY_NAME = {packer.name: packer for packer in PACKERS}
 _BY_TYPE = {kind: [p for p in PACKERS if kind in p.types] for packer in PACKERS for kind in packer.types}
+# A short text is JSON within the store; as a file of its own it is a text.
+_AS_FILES = {kind: sorted(packers, key=lambda p: p.name == "json") for kind, packers in _BY_TYPE.items()}
 
 
-def pack(value: Any, *, name: str, pickler: Pickler) -> Packed:
-    """Pack an output in the first format that gives it back exactly.
+def pack(value: Any, *, name: str, pickler: Pickler, file: bool = False) -> Packed:
+    """Pack an output in the first format that gives it back exactly; with `file`, in one that people open as a file.
 
     Raises:
         OutputError: no packer could; names the output, its type and why.
 
     """
     try:
-        return _first_fit(value) or PicklePacker(pickler=pickler).pack(value)
+        return _first_fit(value, _AS_FILES if file else _BY_TYPE) or PicklePacker(pickler=pickler).pack(value)
     except MemoryError:
         # A run that is out of memory ends with that reason, not with a packing error.
         raise
@@ -70,8 +72,8 @@ def unpack(packer: str, *, inline: Any, path: Path | None, unpickler: Unpickler)
         raise OutputError(f"Cannot unpack a {packer} value from {where}: {_why(error)}.") from error
 
 
-def _first_fit(value: Any) -> Packed | None:
-    for packer in _BY_TYPE.get(type(value)) or _accepting(value):
+def _first_fit(value: Any, by_type: Mapping[type, Sequence[Packer]]) -> Packed | None:
+    for packer in by_type.get(type(value)) or _accepting(value):
         with suppress(UnfitError):
             return packer.pack(value)
     return None

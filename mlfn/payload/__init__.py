@@ -112,6 +112,11 @@ def _load(header: Header, body: memoryview) -> Any:
 Dump = Callable[[object], bytes]
 
 
+def prepare() -> None:
+    """Load what packing and unpacking need, while there is time."""
+    _pickler_class()
+
+
 def _cloudpickle() -> Any:
     import cloudpickle
 

@@ -79,33 +79,44 @@ class Place(Protocol):
 
     def warm(self) -> None:
         """Begin to start what a first run will need."""
+        ...
 
     def reserve(self, digest: str, plan: Mapping[str, Any], *, backlog: int) -> Room | Unavailable:
         """Return a worker for one run of this plan; where all are busy, one with fewer than `backlog` runs to do."""
+        ...
 
     def start(self, worker: str, task: Task) -> None:
         """Hand a task to a worker that `reserve` gave."""
+        ...
 
     def take_back(self, worker: str) -> list[str]:
         """Return the runs that a worker was given and has not begun: it never will."""
+        ...
 
     def finished(self, worker: str) -> None:
         """Take note that the worker's run is over, or that its reservation was not used."""
+        ...
 
     def adopt(self, worker: str, process: ProcessIdentity, folder: str, consumed: int) -> None:
         """Read the journal of a worker that a dead client left, from `consumed` on."""
+        ...
 
     def collect(self, timeout: float) -> list[Report]:
         """Wait for news, `timeout` seconds at most."""
+        ...
 
     def wake(self) -> None:
         """Make `collect` return soon; from any thread."""
+        ...
 
     def stop(self, worker: str) -> None:
         """End a worker: SIGTERM, then SIGKILL to its whole group after the grace time."""
+        ...
 
     def forget(self, worker: str) -> None:
         """Remove what a worker that is gone has left behind; its journal is in the store."""
+        ...
 
     def close(self) -> None:
         """End what is idle; what still runs goes on by itself."""
+        ...

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import logging
 import shutil
 import site
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from mlfn.errors import EnvironmentBuildError, MlfnError
 
+logger = logging.getLogger("mlfn")
 _BUILD_SECONDS = 1800
 
 
@@ -39,6 +41,7 @@ class Environments:
         if name not in self._building:
             self._building[name] = threading.Thread(target=self._build, args=(name, requirements), daemon=True)
             self._building[name].start()
+            logger.warning("building an environment for %s: kept for the next runs", ", ".join(requirements))
         return None
 
     def _build(self, name: str, requirements: tuple[str, ...]) -> None:

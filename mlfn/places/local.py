@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import selectors
 import socket
 import sys
@@ -19,7 +20,9 @@ from mlfn.places.base import Report, Room, Surroundings, Unavailable, WorkerStar
 from mlfn.places.devices import visible_gpus
 from mlfn.places.environments import Environments
 from mlfn.places.orphans import Orphan
-from mlfn.places.process import ROOT, WorkerProcess, drain, environ_mark, remove_folder
+from mlfn.places.process import WorkerProcess, drain, remove_folder
+from mlfn.secrets import Secret, values_for
+from mlfn.worker.launch import ROOT, environ_mark
 
 _IDLE_SECONDS = 60.0
 _POLL_SECONDS = 0.25
@@ -147,8 +150,8 @@ class LocalPlace:
                 remove_folder(process.folder)
         self._processes.clear()
         self._selector.close()
-        self._wake_in.close()
-        self._wake_out.close()
+        for end in (self._wake_in, self._wake_out):
+            end.close()
 
     def _idle(self, digest: str, environ: int) -> WorkerProcess | None:
         for process in self._bound(digest):
@@ -219,6 +222,7 @@ class LocalPlace:
                 "mem": plan["mem"],
                 "artifacts": self._around.artifacts,
                 "secrets_file": str(self._around.secrets_file),
+                "secrets": values_for([Secret(**item) for item in plan["secrets"]], os.environ),
                 "by_reference": plan["by_reference"],
                 "sources": plan["sources"],
                 "heartbeat": self._around.heartbeat,

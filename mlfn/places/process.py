@@ -18,11 +18,9 @@ from mlfn.identity import identify, new_id
 from mlfn.places.base import Gone, Report
 from mlfn.places.orphans import last_beat
 from mlfn.places.reports import read_reports
+from mlfn.worker.launch import Launched, launch
 from mlfn.worker.mailbox import Outbox
 
-ROOT = str(Path(__file__).parents[2])
-# As `python -m mlfn.worker`, but it finds this very mlfn wherever it lies, and no module of the current folder instead.
-_START = f"import sys; sys.path = [{ROOT!r}, *filter(None, sys.path)]; from mlfn.worker.__main__ import main; main()"
 _LEAVING_SECONDS = 5.0
 
 
@@ -31,9 +29,11 @@ class WorkerProcess:
 
     def __init__(self, python: str, workers: Path) -> None:
         self.id = new_id()
-        self.python = python
         self.folder = workers / self.id
-        self.environ = environ_mark()
+        _make_folder(self.folder)
+        launched = _launched(python, self.folder)
+        self.python = python
+        self.environ = launched.environ
         self.plan: str | None = None
         self.fresh = False
         self.registered = False
@@ -46,18 +46,10 @@ class WorkerProcess:
         self._kill_at: float | None = None
         self._stopped = False  # by somebody else (SIGSTOP), for so long that it was ended
         self._memory_kills = memory_kills()
-        _make_folder(self.folder)
-        self._outbox = Outbox(self.folder)
-        self.control, theirs = socket.socketpair()
-        with theirs:
-            try:
-                self._popen = self._spawn(theirs)
-            except OSError as error:
-                self.close()
-                remove_folder(self.folder)
-                raise WorkerDiedError(
-                    f"No worker process can be started with {python} ({error.strerror}); `mlfn doctor` checks that one can."
-                ) from error
+        self.control = launched.control
+        self._popen = launched.popen
+        self._outbox = Outbox(launched.giving, launched.taking, self.folder)
+        self._send({"op": "settle", "folder": str(self.folder)})
 
     @property
     def pid(self) -> int:
@@ -153,17 +145,6 @@ class WorkerProcess:
         self.control.close()
         self._outbox.close()
 
-    def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
-        fds = (theirs.fileno(), self._outbox.theirs.fileno())
-        return subprocess.Popen(
-            [self.python, "-c", _START, *map(str, fds), str(self.folder)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=fds,
-            start_new_session=True,
-        )
-
     def _send(self, message: Mapping[str, Any]) -> None:
         # A worker that died meanwhile is noticed by its closed control socket.
         with contextlib.suppress(ConnectionError):
@@ -187,6 +168,16 @@ def drain(sock: socket.socket) -> bool:
             return False
 
 
+def _launched(python: str, folder: Path) -> Launched:
+    try:
+        return launch(python)
+    except OSError as error:
+        remove_folder(folder)
+        raise WorkerDiedError(
+            f"No worker process can be started with {python} ({error.strerror}); `mlfn doctor` checks that one can."
+        ) from error
+
+
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True)
@@ -202,12 +193,6 @@ def remove_folder(folder: Path) -> None:
         for path in folder.iterdir():
             path.unlink(missing_ok=True)
         folder.rmdir()
-
-
-def environ_mark() -> int:
-    """Return a number that changes with this process's environment."""
-    # Its items are decoded one by one in Python: 50 us for what takes 2 us on the bytes below.
-    return hash(tuple(getattr(os.environ, "_data", os.environ).items()))
 
 
 def memory_kills() -> int:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -109,5 +109,26 @@ def _explain(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return f"A function spec has no key {where!r} (value {first['input']!r}): {nearest(where, FunctionSpec.model_fields)}"
+        allowed = _fields_at(first["loc"][:-1])
+        return f"A function spec has no key {where!r} (value {first['input']!r}): {nearest(str(first['loc'][-1]), allowed)}"
     return f"A function spec with {where}={first['input']!r} does not fit: {first['msg']}."
+
+
+def _fields_at(path: tuple[int | str, ...]) -> Iterable[str]:
+    """Return the keys that are allowed where a path leads to: a number is a place in a list."""
+    model: type[BaseModel] = FunctionSpec
+    for part in path:
+        if isinstance(part, str):
+            annotation: Any = model.model_fields[part].annotation
+            model = next(item for item in (annotation, *_flat(annotation)) if _is_model(item))
+    return model.model_fields
+
+
+def _flat(annotation: Any) -> Iterator[Any]:
+    for item in get_args(annotation):
+        yield item
+        yield from _flat(item)
+
+
+def _is_model(item: Any) -> bool:
+    return isinstance(item, type) and issubclass(item, BaseModel)

@@ -11,7 +11,7 @@ from mlfn.errors import OptionError, nearest
 from mlfn.secrets import Secret
 from mlfn.spec.values import UNSET, Node, Retry, parse_bytes, parse_cpu, parse_seconds
 
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -42,16 +42,32 @@ def check_name(value: Any, *, what: str = "name") -> str:
         return value
     raise OptionError(
         f"{what}={value!r} is no legal name: letters, digits, '_', '-' and '.' are allowed, "
-        "the first a letter or digit, 128 at most."
+        "the first a letter, digit or '_', 128 at most; name= gives a function another than its own."
     )
 
 
 def check_options(given: Mapping[str, Any]) -> Options:
     """Return the checked options, or raise OptionError that names the option, its value and what is allowed."""
     refuse_unknown(given, _CHECKS, where="@function")
-    return Options(
+    options = Options(
         **{name: _CHECKS[name](value) for name, value in given.items() if value is not None and value is not UNSET}
     )
+    _refuse_clashes(options)
+    return options
+
+
+def _refuse_clashes(options: Options) -> None:
+    """Refuse secrets that would stand under one name, for `Context.secret` or in the environment."""
+    answers: dict[str, Secret] = {}
+    variables: dict[str, str] = {name: f"env[{name!r}]" for name in options.env}
+    for secret in options.secrets:
+        name = secret.key or secret.name
+        if name in answers and answers[name] != secret:
+            raise OptionError(f"secrets: {answers[name]} and {secret} are both {name!r} to ctx.secret(): name one.")
+        if secret.env is not None and variables.get(secret.env, repr(secret)) != repr(secret):
+            raise OptionError(f"secrets: {secret} and {variables[secret.env]} both set {secret.env}: leave one out.")
+        answers[name] = secret
+        variables.update({secret.env: repr(secret)} if secret.env else {})
 
 
 def merge_options(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,8 +76,8 @@ def merge_options(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[s
     for name, value in changes.items():
         if value is UNSET:
             merged.pop(name, None)
-        elif isinstance(value, Mapping) and isinstance(merged.get(name), Mapping):
-            merged[name] = merge_options(merged[name], value)
+        elif isinstance(value, Mapping) and isinstance(merged.get(name, {}), Mapping):
+            merged[name] = merge_options(merged.get(name, {}), value)
         else:
             merged[name] = value
     return merged

@@ -69,16 +69,15 @@ class RemoteFailure:
     signal: int | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields that are set, as plain JSON."""
-        values = {key: list(value) if key == "bases" else value for key, value in vars(self).items()}
-        return {
-            key: value for key, value in values.items() if key in ("type", "message") or value not in (None, "", [])
-        }
+        """Return the fields that are set, as plain JSON; an exception without a text has an empty one."""
+        facts = {"type": self.type, "message": self.message, "traceback": self.traceback, "bases": list(self.bases)}
+        more = {"pickle": self.pickle, "exit_code": self.exit_code, "signal": self.signal}
+        return {**facts, **{key: value for key, value in more.items() if value is not None}}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> RemoteFailure:
         """Rebuild from `to_json`."""
-        return cls(**{**data, "bases": tuple(data.get("bases", ()))})
+        return cls(**{"message": "", **data, "bases": tuple(data.get("bases", ()))})
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,8 @@ from typing import Any
 
 # What a YAML reader of any version takes for a text; everything else is quoted as JSON, which is YAML too.
 _PLAIN = re.compile(r"[A-Za-z_/][A-Za-z0-9_/.-]*")
+# What JSON may hold as it is and YAML may not, or takes for the end of a line.
+_UNSEEN = re.compile("[\x7f-\xa0\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 _WORDS = {"true", "false", "yes", "no", "on", "off", "null", "y", "n"}
 
 
@@ -40,4 +42,6 @@ def _item(pad: str, value: Any, depth: int) -> list[str]:
 def _scalar(value: Any) -> str:
     if isinstance(value, str) and _PLAIN.fullmatch(value) and value.lower() not in _WORDS:
         return value
-    return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, float) and "." not in (text := repr(value)) and "e" in text:
+        return text.replace("e", ".0e")  # YAML 1.1 takes 1e-05 for a text
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))

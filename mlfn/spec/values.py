@@ -66,7 +66,10 @@ class Retry:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1e9:
                 raise OptionError(f"Retry({name}={value!r}): a number from 0 to 1e9 is allowed.")
-        names = tuple(_type_name(item) for item in ([self.on] if isinstance(self.on, (str, type)) else self.on))
+        given: Any = self.on
+        names = tuple(map(_type_name, given if isinstance(given, (list, tuple, set, frozenset)) else [given]))
+        if isinstance(given, (set, frozenset)):
+            names = tuple(sorted(names))  # it has an order of its own in every process, and the hash must not
         object.__setattr__(self, "on", names)
 
     def wait(self, retry: int) -> float:

@@ -15,30 +15,39 @@ class Engine(Protocol):
 
     def execute(self, sql: str, args: Sequence[Any] = ()) -> Any:
         """Run one statement with ``?`` for its arguments; the answer has rowcount and its first row."""
+        ...
 
     def fetch(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Return all rows of one query."""
+        ...
 
     def begin(self, *, write: bool) -> None:
         """Open a transaction; one that writes takes the writer's place at once."""
+        ...
 
     def commit(self) -> None:
         """Make the transaction last."""
+        ...
 
     def rollback(self) -> None:
         """Undo the transaction."""
+        ...
 
     def lock_schema(self) -> AbstractContextManager[None]:
         """Hold others off while the schema changes, in a transaction of its own."""
+        ...
 
     def close(self) -> None:
         """Give the connection back."""
+        ...
 
     def before_fork(self) -> None:
         """Prepare for a child that must not share the connection; called in the parent, outside of any transaction."""
+        ...
 
     def after_fork(self) -> None:
         """Forget the parent's connection without touching it, and open another at the next use."""
+        ...
 
 
 def statements(script: str, types: Mapping[str, str]) -> Iterator[str]:

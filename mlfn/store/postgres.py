@@ -32,7 +32,7 @@ class PostgresEngine:
 
     def execute(self, sql: str, args: Sequence[Any] = ()) -> psycopg.Cursor[Any]:
         with self._errors():
-            return self._connect().execute(_percent(sql), args)
+            return self._connect().execute(_percent(sql), args)  # as bytes: a query need not be a literal
 
     def fetch(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._errors():
@@ -116,8 +116,8 @@ class PostgresEngine:
 
 
 @functools.lru_cache(maxsize=512)
-def _percent(sql: str) -> str:
-    return sql.replace("%", "%%").replace("?", "%s")
+def _percent(sql: str) -> bytes:
+    return sql.replace("%", "%%").replace("?", "%s").encode()
 
 
 _leaked: list[Any] = []

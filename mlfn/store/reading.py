@@ -189,6 +189,20 @@ class Reading:
         )
         return [(step, math.nan if value is None else value, time) for step, value, time in rows]
 
+    def thinned_series(self, run: str, attempt: int, name: str, *, most: int) -> tuple[int, list[float]]:
+        """Return how many points a metric has, and about `most` of their values, the last one among them."""
+        key = (run, attempt, name)
+        count = int(
+            self.session.read("SELECT count(*) FROM metrics WHERE run = ? AND attempt = ? AND name = ?", key)[0][0]
+        )
+        every = max(1, -(-count // most))
+        rows = self.session.read(
+            "SELECT value FROM (SELECT value, row_number() OVER (ORDER BY time, step) AS place FROM metrics "
+            "WHERE run = ? AND attempt = ? AND name = ?) AS numbered WHERE (? - place) % ? = 0 ORDER BY place",
+            (*key, count, every),
+        )
+        return count, [math.nan if value is None else value for (value,) in rows]
+
     def attempts(self, run: str) -> list[Attempt]:
         """Return every try at the run, first one first."""
         rows = self.session.read(
@@ -212,6 +226,11 @@ class Reading:
         body: dict[str, Any] = _load(rows[0][0], digest, "plan")
         return body
 
+    def payload_digests(self) -> set[str]:
+        """Return the payloads that a stored plan refers to."""
+        rows = self.session.read("SELECT hash, body FROM plans")
+        return {str(_load(body, digest, "plan")["payload"]) for digest, body in rows}
+
     def plan_hashes(self) -> set[str]:
         """Return the plans that a run refers to."""
         return {row[0] for row in self.session.read("SELECT DISTINCT plan FROM runs")}
@@ -223,6 +242,24 @@ class Reading:
             raise NotFoundError(f"No function version {digest!r} in the store {self.session.engine.label}.")
         spec: dict[str, Any] = _load(rows[0][0], digest, "spec")
         return spec
+
+    def find_function(self, prefix: str) -> str:
+        """Return the whole hash of the one function version whose hash begins with `prefix`."""
+        wanted = prefix.lower()
+        rows = self.session.read(
+            "SELECT hash FROM functions WHERE hash >= ? AND hash <= ? ORDER BY hash LIMIT 5", (wanted, wanted + "g")
+        )
+        found = [row[0] for row in rows]
+        if len(found) > 1 and wanted not in found:
+            some = ", ".join(str(digest)[: len(wanted) + 4] for digest in found)
+            raise NotFoundError(
+                f"{prefix!r} begins the hashes of several function versions ({some}): give more digits."
+            )
+        if not found:
+            raise NotFoundError(
+                f"No function version {prefix!r} in the store {self.session.engine.label}; `mlfn show ID` names a run's."
+            )
+        return wanted if wanted in found else str(found[0])
 
     def clients(self) -> list[tuple[str, str, int, str, float]]:
         """Return (id, host, pid, started, beat) of the known clients."""

@@ -359,8 +359,19 @@ def _store_output(engine: Engine, run: str, attempt: int, output: Output) -> Non
         ),
     )
     # A number that the function returns or logs can be sorted by, as a metric can.
-    if type(output.inline) in (int, float):
-        _score(engine, run, output.key, output.inline)
+    number = _number(output.inline)
+    if number is not None:
+        _score(engine, run, output.key, number)
+
+
+def _number(inline: Any) -> float | None:
+    """Return the number that an inline value is, as JSON or as a tagged NumPy scalar."""
+    value = inline
+    if isinstance(value, dict) and value.get("!") == "numpy":
+        value = value["v"][1]
+    if isinstance(value, dict) and value.get("!") == "float":
+        value = float(value["v"])
+    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _score(engine: Engine, run: str, name: str, value: float) -> None:

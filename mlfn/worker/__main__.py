@@ -1,4 +1,4 @@
-"""``python -m mlfn.worker CONTROL PACKETS FOLDER``: take tasks, run them one after the other, journal what happens."""
+"""``python -m mlfn.worker CONTROL PACKETS``: take tasks, run them one after the other, journal what happens."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from typing import Any
 from mlfn import payload, user_context
 from mlfn.artifacts import ArtifactStore
 from mlfn.codec import Codec
-from mlfn.errors import StorageError
+from mlfn.errors import EnvironmentBuildError, StorageError
 from mlfn.execution import Calling, Task, execute, resolve_secrets
 from mlfn.worker.journal import Journal
 from mlfn.worker.mailbox import PACKETS, Inbox
-from mlfn.worker.output import captured_output, prepare_streams
+from mlfn.worker.output import CapturedOutput, WholeLogChannel, prepare_logging, prepare_streams
 
 # What numeric libraries read, when they are imported, to choose their number of threads.
 _THREAD_VARIABLES = (
@@ -39,12 +39,13 @@ _THREAD_VARIABLES = (
 class Worker:
     """One process, bound to one plan, running one task at a time."""
 
-    def __init__(self, control: socket.socket, packets: socket.socket, folder: Path) -> None:
-        self._inbox = Inbox(packets, control, folder)
-        self._folder = folder
-        self._journal = Journal(folder / "journal", control)
+    def __init__(self, control: socket.socket, packets: socket.socket) -> None:
+        self._inbox = Inbox(packets, control)
+        self._control = control
+        self._folder = Path()
         self._in_handler = False
         self._terminated = False
+        self._refusal: EnvironmentBuildError | None = None
         self._function: Callable[..., Any] | None = None
         self._plan: dict[str, Any] = {}
         self._calling = Calling("", "")
@@ -52,8 +53,12 @@ class Worker:
     def serve(self) -> None:
         """Take messages until the place hangs up."""
         signal.signal(signal.SIGTERM, self._on_terminate)
+        payload.prepare()
         while (message := self._inbox.receive()) is not None:
-            if message["op"] == "bind":
+            if message["op"] == "settle":
+                self._folder = Path(message["folder"])
+                self._journal = Journal(self._folder / "journal", self._control)
+            elif message["op"] == "bind":
                 self._bind(message)
             else:
                 self._run(Task(**message["task"]))
@@ -69,6 +74,18 @@ class Worker:
     def _bind(self, plan: dict[str, Any]) -> None:
         self._plan = plan
         self._calling = Calling.of(plan["calling"])
+        threading.Thread(target=self._beat, args=(plan["heartbeat"],), daemon=True).start()
+        try:
+            self._take_on(plan)
+        except (OSError, ValueError) as error:
+            # Told by each run of the plan: one that ended here would leave nobody the reason.
+            self._refusal = EnvironmentBuildError(
+                f"{self._calling.name}: its worker cannot be as it was asked to (cwd={plan['cwd']!r}, mem={plan['mem']!r}): "
+                f"{error}."
+            )
+
+    def _take_on(self, plan: Mapping[str, Any]) -> None:
+        """Become what the plan asks for: environment, folder, path, limits."""
         os.environ.update(plan["env"])
         if plan["threads"]:
             # A variable that the function's own env sets is its author's decision.
@@ -81,7 +98,6 @@ class Worker:
             _limit_memory(plan["mem"])
         for name, source in plan["sources"].items():
             linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
-        threading.Thread(target=self._beat, args=(plan["heartbeat"],), daemon=True).start()
 
     def _beat(self, every: float) -> None:
         path = self._folder / "beat"
@@ -92,16 +108,19 @@ class Worker:
                 os.utime(path)
 
     def _load(self) -> Callable[..., Any]:
-        if self._function is None:
+        if self._refusal is not None:
+            raise self._refusal
+        function = self._function
+        if function is None:
             data = _read_payload(Path(self._plan["payload"]), self._calling.name)
-            self._function = payload.unpack(data, key=bytes.fromhex(self._plan["key"]))
-        return self._function
+            function = self._function = payload.unpack(data, key=bytes.fromhex(self._plan["key"]), role="function")
+        return function
 
     def _run(self, task: Task) -> None:
         values: dict[str, str] = {}
 
         def load() -> Callable[..., Any]:
-            values.update(resolve_secrets(self._calling.secrets, os.environ, Path(self._plan["secrets_file"])))
+            values.update(_secret_values(self._calling, self._plan))
             _export(self._calling, values)
             return self._load()
 
@@ -110,13 +129,16 @@ class Worker:
             artifacts=ArtifactStore(self._plan["artifacts"]),
             by_reference=tuple(self._plan["by_reference"]),
         )
-        log = Path(task.log) if task.log else None
         self._in_handler = True
+        secrets = _known_secrets(self._calling, self._plan)
+        output = CapturedOutput(Path(task.log), secrets) if task.log else None
         try:
-            with captured_output(log, _known_secrets(self._calling, self._plan)):
-                execute(task, self._calling, load, codec, self._journal, values)
+            channel = WholeLogChannel(self._journal, output) if output is not None else self._journal
+            execute(task, self._calling, load, codec, channel, values)
         finally:
             self._in_handler = False
+            if output is not None:
+                output.close()
         if self._terminated:
             os._exit(0)
 
@@ -133,9 +155,15 @@ def _read_payload(path: Path, name: str) -> bytes:
 def _known_secrets(calling: Calling, plan: Mapping[str, Any]) -> list[str]:
     """Return the values to mask; a missing secret fails inside the run, where its error is reported."""
     try:
-        return list(resolve_secrets(calling.secrets, os.environ, Path(plan["secrets_file"])).values())
+        return list(_secret_values(calling, plan).values())
     except Exception:  # noqa: BLE001 - raised again, and reported, when the run loads
         return []
+
+
+def _secret_values(calling: Calling, plan: Mapping[str, Any]) -> dict[str, str]:
+    if not calling.secrets:
+        return {}
+    return resolve_secrets(calling.secrets, {**os.environ, **plan["secrets"]}, Path(plan["secrets_file"]))
 
 
 def _export(calling: Calling, values: Mapping[str, str]) -> None:
@@ -154,11 +182,12 @@ def _limit_memory(size: int) -> None:
 def main() -> None:
     """Start from the command line that the place wrote."""
     prepare_streams()
+    prepare_logging()
     user_context.in_worker = True
     control = socket.socket(fileno=int(sys.argv[1]))
     packets = socket.socket(socket.AF_UNIX, PACKETS, fileno=int(sys.argv[2]))
     with control, packets:
-        Worker(control, packets, Path(sys.argv[3])).serve()
+        Worker(control, packets).serve()
     _end_group()
 
 

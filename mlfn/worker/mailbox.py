@@ -17,17 +17,16 @@ from mlfn.errors import StorageError
 # never begin. macOS has no packets with a connection; its datagrams are as reliable between two processes of a machine.
 PACKETS = socket.SOCK_DGRAM if sys.platform == "darwin" else socket.SOCK_SEQPACKET
 _LARGEST = 32 * 1024  # bytes of a packet; a longer message goes through a file in the worker's folder
-_BUFFER = 1 << 18
+SEND_BUFFER = 1 << 18
 
 
 class Outbox:
     """The place's side: both ends of the queue, the worker's one to take back from."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, giving: socket.socket, taking: socket.socket, folder: Path) -> None:
+        self._giving = giving
+        self._taking = taking
         self._folder = folder
-        self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, PACKETS)
-        for end in (self._ours, self.theirs):
-            end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _BUFFER)
         self._spilled = 0
 
     def send(self, message: Mapping[str, Any]) -> None:
@@ -38,14 +37,14 @@ class Outbox:
             path = self._folder / f"message-{self._spilled}"
             _spill(path, body)
             body = json.dumps({"file": path.name}).encode()
-        self._ours.send(body)
+        self._giving.send(body)
 
     def take_back(self) -> list[dict[str, Any]]:
         """Return what the worker has not taken, and now never will."""
         taken: list[dict[str, Any]] = []
         while True:
             try:
-                packet = self.theirs.recv(_LARGEST + 1024, socket.MSG_DONTWAIT)
+                packet = self._taking.recv(_LARGEST + 1024, socket.MSG_DONTWAIT)
             except OSError:
                 return taken
             if not packet:
@@ -54,8 +53,8 @@ class Outbox:
 
     def close(self) -> None:
         """Close both ends."""
-        self._ours.close()
-        self.theirs.close()
+        self._giving.close()
+        self._taking.close()
 
 
 def _spill(path: Path, body: bytes) -> None:
@@ -71,9 +70,9 @@ def _spill(path: Path, body: bytes) -> None:
 class Inbox:
     """The worker's side."""
 
-    def __init__(self, packets: socket.socket, control: socket.socket, folder: Path) -> None:
+    def __init__(self, packets: socket.socket, control: socket.socket) -> None:
         self._packets = packets
-        self._folder = folder
+        self._folder: Path | None = None
         self._control = control.fileno()
         self._poll = select.poll()
         self._poll.register(packets, select.POLLIN)
@@ -89,7 +88,12 @@ class Inbox:
                 packet = self._packets.recv(_LARGEST + 1024, socket.MSG_DONTWAIT)
             except BlockingIOError:
                 continue  # the place took it back in between
-            return _unspilled(json.loads(packet), self._folder) if packet else None
+            if not packet:
+                return None
+            message: dict[str, Any] = json.loads(packet)
+            if self._folder is None:
+                self._folder = Path(message["folder"])  # the first message is short and says where it is
+            return _unspilled(message, self._folder)
 
 
 def _unspilled(message: dict[str, Any], folder: Path) -> dict[str, Any]:

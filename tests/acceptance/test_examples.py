@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import os
 import subprocess
 import sys
 
@@ -15,7 +17,8 @@ LONGEST = 60
 
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_runs(example):
-    done = subprocess.run([sys.executable, example], capture_output=True, text=True, check=False)
+    environ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, example], capture_output=True, text=True, check=False, env=environ)
 
     assert done.returncode == 0, done.stderr
 
@@ -23,3 +26,8 @@ def test_an_example_runs(example):
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_short(example):
     assert len(example.read_text().splitlines()) < LONGEST
+
+
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_says_what_one_learns(example):
+    assert "You learn: " in str(ast.get_docstring(ast.parse(example.read_text())))

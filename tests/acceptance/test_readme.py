@@ -1,20 +1,44 @@
-"""What the README says is what CI does."""
+"""What the README says is what CI does, and its first command works in a fresh clone."""
 
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 
 from tests.architecture.source import ROOT
 
 TESTS = "python -m venv .venv && .venv/bin/pip install nox uv && .venv/bin/nox"
+MAIN_JOB = (
+    "python -m venv .venv && .venv/bin/pip install -e '.[data]' scikit-learn && .venv/bin/python examples/01_train.py"
+)
+
+
+def readme_commands() -> list[str]:
+    return re.findall(r"^\$ (.*)$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
 
 
 def test_the_readme_names_the_one_line_that_runs_all_tests():
-    commands = re.findall(r"^\$ (.*)$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
-
-    # `.ci/run` takes the first line that ends in nox.
-    assert [command for command in commands if command.endswith("/nox")] == [TESTS]
+    # `.ci/run` takes the line that ends in nox.
+    assert [command for command in readme_commands() if command.endswith("/nox")] == [TESTS]
 
 
 def test_ci_runs_that_line():
     assert "README.md" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_the_readme_names_the_one_line_that_runs_the_main_job():
+    assert [command for command in readme_commands() if "examples/" in command] == [MAIN_JOB]
+
+
+def test_that_line_works_in_a_fresh_clone(tmp_path):
+    clone = tmp_path / "clone"
+    subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
+    command = MAIN_JOB.replace("python", sys.executable, 1)
+
+    done = subprocess.run(["sh", "-c", command], cwd=clone, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    artifact = re.search(r"^the model lies at (.*)$", done.stdout, flags=re.MULTILINE)
+    assert artifact is not None
+    assert (clone / artifact[1]).exists()

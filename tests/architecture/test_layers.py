@@ -21,10 +21,22 @@ LAYERS = (
     # The registry names classes by string and imports none of them, so that all from the kinds up may ask it.
     ("kinds", "registry"),
     ("places",),
-    ("client", "dispatch", "handle", "planner", "signature", "submission", "sweep", "verdict"),
+    (
+        "client",
+        "dispatch",
+        "handle",
+        "inline",
+        "parents",
+        "planner",
+        "signature",
+        "submission",
+        "sweep",
+        "verdict",
+        "waiting",
+    ),
     ("declaration",),
     ("library", "mlrun_names", "serving"),
-    ("__main__", "cli", "notebook", "service", "terminal"),
+    ("__main__", "cards", "cli", "notebook", "service", "snapshot", "terminal"),
     ("",),  # mlfn/__init__.py itself: nothing below may import a public name
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import os
 import shutil
@@ -74,3 +75,87 @@ def test_a_users_module_can_declare_functions_there(bare_python):
         done = _run(bare_python, DECLARES)
 
         assert done.returncode == 0, done.stderr
+
+
+JOBS = """
+import sys
+from dataclasses import dataclass
+
+import mlfn
+
+OTHER_PEOPLES = ("click", "fsspec", "numpy", "pandas", "pydantic", "rich")
+
+
+@dataclass
+class Point:
+    x: int
+
+
+class Refused(Exception):
+    def __init__(self, code, text):
+        super().__init__(text)
+        self.code = code
+
+
+@mlfn.function(kind=mlfn.Job(fresh=True), retry=mlfn.Retry(3, delay=0), secrets=[mlfn.Secret("x")], labels={"a": "b"})
+@mlfn.handler(outputs=["point", "where"])
+def everything(ctx: mlfn.Context, point: Point, text: str, *rest: float, **more: int):
+    print("printed", ctx.secret("x"))
+    ctx.logger.info("logged")
+    for i in ctx.progress(range(2), text="steps"):
+        ctx.log_metric("loss", 1 / (i + 1), step=i)
+    ctx.log_result("falsy", 0)
+    ctx.log_artifact("report", "fine")
+    if ctx.attempt < 2:
+        raise ValueError("once more")
+    loaded = [name for name in OTHER_PEOPLES if name in sys.modules]
+    return Point(point.x + 1), (sys.prefix, loaded, inner(3), rest, more, text, mlfn.context() is ctx)
+
+
+@mlfn.function(cpu=1)
+def inner(x: int) -> int:
+    return 2 * x
+
+
+@mlfn.function(kind="job", timeout="1m", node=mlfn.Node(spot="allow"), env={"MODE": "bare"})
+async def refuse():
+    raise Refused(7, "not now")
+"""
+
+
+@pytest.fixture
+def jobs(bare_python, tmp_path, monkeypatch):
+    """Import a user's module whose functions run in workers of the bare environment."""
+    from mlfn.places.environments import Environments
+
+    monkeypatch.setattr(Environments, "python_for", lambda *_: str(bare_python))
+    monkeypatch.setenv("x", "sesame-sesame")
+    (tmp_path / "bare_jobs.py").write_text(JOBS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield importlib.import_module("bare_jobs")
+    del sys.modules["bare_jobs"]
+
+
+def test_a_real_task_runs_there_from_end_to_end(jobs, bare_python):
+    run = jobs.everything.submit(jobs.Point(1), "text", 0.5, 1, a=2)
+
+    point, (prefix, loaded, doubled, *passed) = run.result(timeout=60)
+
+    assert point == jobs.Point(2) and type(point) is jobs.Point
+    assert (Path(prefix), loaded, doubled) == (bare_python.parents[1], [], 6)
+    assert passed == [(0.5, 1), {"a": 2}, "text", True]
+    assert [attempt.state for attempt in run.attempts] == ["failed", "succeeded"]
+    assert run.metrics.history("loss") == [(0, 1.0), (1, 0.5)]
+    assert run.outputs["falsy"] == 0 and run.outputs.report.path.read_text() == "fine"
+    assert run.progress == {"done": 2, "total": 2, "text": "steps"}
+    assert "printed ***" in run.logs() and "INFO logged" in run.logs()
+
+
+def test_a_failure_comes_back_from_there_as_itself(jobs):
+    run = jobs.refuse.submit()
+
+    with pytest.raises(jobs.Refused, match="not now") as caught:
+        run.result(timeout=60)
+
+    assert caught.value.code == 7
+    assert "in refuse" in run.error and "asyncio" not in run.error

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-import mlfn
 from mlfn import client as client_module
 from tests.ledger import wait_until, worker_processes
 

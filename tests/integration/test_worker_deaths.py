@@ -263,7 +263,7 @@ def test_a_payload_with_a_flipped_bit_is_refused_before_it_is_unpickled(local):
 
     state, reason, error = ended(run.rerun())
 
-    assert (state, reason) == ("failed", "skew")
+    assert (state, reason) == ("failed", "storage")
     assert isinstance(error, errors.SignatureError)
     assert "nothing of it was read" in str(error)
 

@@ -233,7 +233,6 @@ def test_the_size_of_a_long_list_is_estimated_from_a_sample() -> None:
 def test_a_cell_of_a_real_notebook_travels_with_the_helpers_of_other_cells(
     run_python: Callable[..., bytes],
 ) -> None:
-    pytest.importorskip("IPython")
     script = """
         import sys
         from IPython.core.interactiveshell import InteractiveShell

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from mlfn import settings
-from mlfn.settings import folders
 from mlfn.errors import SettingsError, StorageError
 from mlfn.settings import (
     SETTINGS,
@@ -25,6 +24,7 @@ from mlfn.settings import (
     current,
     data_folder,
     ensure_folder,
+    folders,
     load,
     secrets_file,
     signing_key,
@@ -405,7 +405,7 @@ def test_the_key_is_made_once_and_private_under_any_umask(home: Path) -> None:
 
 def test_processes_that_ask_at_the_same_time_agree_on_one_key(home: Path) -> None:
     program = "import sys; sys.stdin.read(); from mlfn.settings import signing_key; print(signing_key().hex())"
-    environ = {**os.environ, "PYTHONPATH": str(Path(settings.__file__).parents[1])}
+    environ = {**os.environ, "PYTHONPATH": str(Path(settings.__file__).parents[2])}
     started = [
         subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environ)
         for _ in range(6)
@@ -414,8 +414,12 @@ def test_processes_that_ask_at_the_same_time_agree_on_one_key(home: Path) -> Non
         assert process.stdin is not None
         process.stdin.close()  # the starting shot
     keys = {process.stdout.read() for process in started if process.stdout}
+    codes = [process.wait(30) for process in started]
+    for process in started:
+        assert process.stdout is not None
+        process.stdout.close()
 
-    assert [process.wait(30) for process in started] == [0] * 6
+    assert codes == [0] * 6
     assert keys == {f"{signing_key().hex()}\n".encode()}
 
 

@@ -189,7 +189,7 @@ def test_equal_sets_have_equal_json() -> None:
         int,
         ...,
     ],
-    ids=lambda value: repr(value)[:30],
+    ids=lambda value: repr(value)[:10],
 )
 @pytest.mark.parametrize("wrap", [lambda value: value, lambda value: {"deep": [value]}], ids=["bare", "nested"])
 def test_what_json_would_flatten_is_unfit(value: Any, wrap: Any) -> None:

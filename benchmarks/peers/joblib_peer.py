@@ -1,0 +1,24 @@
+"""joblib's loky: a pool of processes; untracked, nothing is stored."""
+
+from __future__ import annotations
+
+import time
+
+from joblib import Parallel, delayed
+from timing import emit, median_ms, per_second
+
+
+def noop(i: int) -> int:
+    return i
+
+
+def two() -> list[int]:
+    """Run one no-op on each of the two workers: fewer than two would not leave this process."""
+    return Parallel(n_jobs=2)(delayed(noop)(i) for i in range(2))
+
+
+begun = time.perf_counter()
+two()
+emit(cold_ms=(time.perf_counter() - begun) * 1e3)
+emit(warm_ms=median_ms(two, times=100, warmup=10))
+emit(runs_per_second=per_second(lambda: Parallel(n_jobs=2)(delayed(noop)(i) for i in range(1000)), count=1000))

@@ -1,0 +1,111 @@
+"""``python benchmarks/table.py [--peers FOLDER]``: measure, and print one table."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+PEERS = {
+    "ray": ["ray==2.60.*"],
+    "dask": ["dask==2026.8.*", "distributed==2026.8.*"],
+    "optuna": ["optuna==5.0.*"],
+    "mlflow": ["mlflow"],
+    "submitit": ["submitit==1.5.*"],
+    "joblib": ["joblib"],
+}
+# row, what it is, unit, what it must reach, whether less is better
+ROWS = (
+    ("import_ratio", "`import mlfn` / `import pydantic`, whole processes", "x", 1.2, True),
+    ("import_ms", "`import mlfn`, without the interpreter's own start", "ms", 150, True),
+    ("plain_call_overhead_us", "a plain call of a declared function, over the bare call", "us", 1, True),
+    ("tracked_noop_ms", 'one tracked no-op, durable, `on="inline"`', "ms", 1, True),
+    ("warm_ms", "submit -> result, warm worker process", "ms", 5, True),
+    ("cold_ms", "first submit -> result, cold", "ms", 200, True),
+    ("runs_per_second", "1,000 tracked no-ops through worker processes", "/s", 2000, False),
+    ("newest_100_ms", "newest 100 among 100,000 runs", "ms", 5, True),
+    ("best_ms", "best by metric among 100,000 runs", "ms", 5, True),
+    ("listing_memory_mb", "memory that these listings take", "MB", 50, True),
+    ("flood_client_mb", "1 GB of stdout: client's growth", "MB", 64, True),
+    ("flood_worker_mb", "1 GB of stdout: worker's growth", "MB", 64, True),
+)
+
+
+def main() -> None:
+    """Measure mlfn, and the peers whose environments are asked for."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--peers", type=Path, help="a folder for the peers' environments; made where they are missing")
+    options = parser.parse_args()
+    measured = {"mlfn": _rows([sys.executable, str(HERE / "ours.py")])}
+    for peer in PEERS if options.peers else ():
+        measured[peer] = _rows([str(_environment(options.peers / peer, peer)), str(HERE / "peers" / f"{peer}_peer.py")])
+    print(_table(measured))
+
+
+def _rows(command: list[str]) -> dict[str, float]:
+    environ = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        "PYTHONWARNINGS": "ignore",
+    }
+    environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every import would compile its source again
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=900, check=False)
+    if done.returncode:
+        print(f"{command[-1]} failed:\n{done.stderr[-2000:]}", file=sys.stderr)
+    rows: dict[str, float] = {}
+    for line in done.stdout.splitlines():
+        if line.startswith("ROWS "):
+            rows.update(json.loads(line[5:]))
+    return rows
+
+
+def _environment(folder: Path, peer: str) -> Path:
+    python = folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+        subprocess.run(
+            ["uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *PEERS[peer]], check=True
+        )
+    return python
+
+
+def _table(measured: dict[str, dict[str, float]]) -> str:
+    peers = [name for name in measured if name != "mlfn"]
+    lines = [
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}",
+        "",
+        "| what | mlfn | must reach | reached |" + "".join(f" {peer} |" for peer in peers),
+        "|---|---|---|---|" + "---|" * len(peers),
+    ]
+    for row, what, unit, target, less in ROWS:
+        ours = measured["mlfn"].get(row)
+        if ours is None:
+            lines.append(f"| {what} | not measured | | |")
+            continue
+        reached = ours <= target if less else ours >= target
+        sign = "<=" if less else ">="
+        theirs = "".join(f" {_cell(measured[peer].get(row), ours, unit)} |" for peer in peers)
+        lines.append(
+            f"| {what} | {_number(ours)} {unit} | {sign} {target} {unit} | {'yes' if reached else 'NO'} |{theirs}"
+        )
+    return "\n".join(lines)
+
+
+def _cell(theirs: float | None, ours: float, unit: str) -> str:
+    if theirs is None:
+        return ""
+    ratio = theirs / ours if unit != "/s" else ours / theirs
+    return f"{_number(theirs)} {unit} ({ratio:.1f}x)"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    main()

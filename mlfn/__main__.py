@@ -1,0 +1,8 @@
+"""``python -m mlfn`` is the command line."""
+
+from __future__ import annotations
+
+from mlfn.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""`mlfn gc`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import click
+
+from mlfn.cli.commands import Chosen, MlfnCommand
+from mlfn.cli.printing import complain, say, write_json
+from mlfn.cli.telling import size
+
+if TYPE_CHECKING:
+    from mlfn.client import Client
+    from mlfn.store.sql import SqlStore
+
+
+def _gc(chosen: Chosen, *, dry_run: bool, older_than: str | None) -> None:
+    from mlfn.client import current_client
+    from mlfn.identity import now
+    from mlfn.library.cleanup import find_garbage, remove_garbage
+
+    age = _seconds(older_than)
+    client = current_client()
+    moment = now()
+    stores = [client.store, *_other_store(client)]
+    try:
+        found = find_garbage(stores, client.folder, now=moment, older_than=age)
+    finally:
+        for other in stores[1:]:
+            other.session.close()
+    gone = found if dry_run else remove_garbage(client.store, client.folder, found, now=moment)
+    total = sum(item.size for item in gone)
+    if chosen.json:
+        items = [{"kind": item.kind, "name": item.name, "run": item.run, "size": item.size} for item in gone]
+        write_json({"dry_run": dry_run, "folder": str(client.folder), "bytes": total, "removed": items})
+        return
+    for item in gone:
+        say(f"{item.kind:<10} {item.name}" + (f"  {size(item.size)}" if item.kind != "run" else ""))
+    verb = "would remove" if dry_run else "removed"
+    complain(f"{verb} {len(gone)} of {client.folder}, {size(total)}.")
+    if len(gone) < len(found):
+        complain(f"{len(found) - len(gone)} could not be removed, or came into use meanwhile.")
+
+
+def _seconds(text: str | None) -> float | None:
+    from mlfn.spec.values import parse_seconds
+
+    return None if text is None else parse_seconds(text, option="--older-than")
+
+
+def _other_store(client: Client) -> Iterator[SqlStore]:
+    """Yield the folder's own SQLite file where another store is in force: its runs may have files here."""
+    from mlfn.store import open_store
+
+    file = client.folder / "mlfn.db"
+    if file.exists() and client.store.session.engine.label != str(file):
+        yield open_store("", client.folder)
+
+
+gc = MlfnCommand(
+    "gc",
+    params=[
+        click.Option(["--dry-run"], is_flag=True, help="Say what would be removed, and remove nothing."),
+        click.Option(
+            ["--older-than"],
+            metavar="AGE",
+            help="Remove runs that ended so long ago, too, as 30d or 12h, with their files.",
+        ),
+    ],
+    callback=click.pass_obj(_gc),
+    help="Remove files of the data folder that no run, function version or worker claims, once they are an hour old.",
+)

@@ -1,0 +1,173 @@
+"""`mlfn runs`, `mlfn show` and `mlfn logs`: they read rows and log files, and unpickle nothing."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlfn.cli.commands import Chosen, MlfnCommand
+from mlfn.cli.describing import describe, describe_whole, plain
+from mlfn.cli.printing import complain, write_json, write_table
+from mlfn.cli.telling import local, span, tell_whole
+from mlfn.errors import NotFoundError, ParameterError
+
+_COLUMNS = ("ID", "STATE", "NAME", "PROJECT", "CREATED", "TOOK")
+
+
+def _runs(
+    chosen: Chosen,
+    project: str | None,
+    name: str | None,
+    state: Sequence[str],
+    label: Sequence[str],
+    order: str,
+    limit: int,
+) -> None:
+    from mlfn import handle
+    from mlfn.client import current_client
+
+    listed = handle.runs(
+        project=project, name=name, state=state or None, label=_labels(label), order=order, limit=limit
+    )
+    client = current_client()
+    records = [run.record for run in listed]
+    metric = order.partition(".")[2]
+    scores = [client.store.scores(record.id).get(metric) for record in records] if metric else []
+    described = [describe(client, record) for record in records]
+    if chosen.json:
+        for item, score in zip(described, scores):
+            item["metrics"] = {metric: plain(score)}
+        write_json(described)
+        return
+    if not described:
+        complain("no runs here." if not (project or name or state or label) else "no run matches.")
+        return
+    rows = [
+        [
+            run["id"][:8],
+            run["state"],
+            run["name"],
+            run["project"],
+            local(run["created"]),
+            span(run["seconds"]),
+            *([f"{scores[number]:g}"] if metric else []),
+        ]
+        for number, run in enumerate(described)
+    ]
+    write_table([*_COLUMNS, *([metric] if metric else [])], rows, state=1)
+    if len(described) == limit:
+        complain(f"the first {limit}; --limit shows more.")
+
+
+def _show(chosen: Chosen, run: str) -> None:
+    from mlfn import handle
+    from mlfn.client import current_client
+
+    record = handle.run(run).record
+    described = describe_whole(current_client(), record)
+    if chosen.json:
+        write_json(described)
+    else:
+        tell_whole(described)
+
+
+def _logs(chosen: Chosen, *, run: str, follow: bool, attempt: int | None) -> None:
+    from mlfn import handle
+
+    item = handle.run(run)
+    if attempt is not None and attempt not in [known.attempt for known in item.attempts]:
+        tries = ", ".join(str(known.attempt) for known in item.attempts) or "none yet"
+        raise NotFoundError(f"{item.name} ({item.id[:8]}) has no attempt {attempt}: {tries}.")
+    if chosen.json:
+        if follow:
+            item.wait()
+        write_json({"id": item.id, "attempt": attempt or item.record.attempt, "log": "".join(_chunks(item, attempt))})
+        return
+    try:
+        if follow:
+            # The log that is followed is that of the attempt at hand; its file is looked at below.
+            _own_log(item, attempt)
+            chunks = item.logs(follow=True, attempt=attempt)
+        else:
+            chunks = _chunks(item, attempt)
+        for chunk in chunks:
+            sys.stdout.write(chunk)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        from mlfn.cli import exits
+        from mlfn.cli.watching import leave_at_once
+
+        leave_at_once(exits.INTERRUPTED)
+
+
+def _chunks(item: Any, attempt: int | None) -> Any:
+    path = _own_log(item, attempt)
+    if path is None:
+        return
+    with path.open(encoding="utf-8", errors="replace", newline="") as file:
+        while chunk := file.read(1 << 20):
+            yield chunk
+
+
+def _own_log(item: Any, attempt: int | None) -> Path | None:
+    """Return the log file; None where nothing was written. One of another data folder is refused, naming that."""
+    from mlfn.client import current_client
+
+    path: Path | None = item.log_path(attempt)
+    folder = current_client().folder / "logs"
+    recorded = [Path(tried.log) for tried in item.attempts if tried.log and attempt in (None, tried.attempt)]
+    if path is None and recorded and not recorded[-1].is_relative_to(folder):
+        raise NotFoundError(
+            f"The log of {item.name} ({item.id[:8]}) lies at {recorded[-1]}, outside {folder}: "
+            "it is of another data folder. Set MLFN_DATA to that one."
+        )
+    return path
+
+
+def _labels(given: Sequence[str]) -> dict[str, str]:
+    labels = {}
+    for item in given:
+        key, equals, value = item.partition("=")
+        if not equals or not key:
+            raise ParameterError(f"--label {item!r}: write key=value, as in --label team=risk.")
+        labels[key] = value
+    return labels
+
+
+runs = MlfnCommand(
+    "runs",
+    params=[
+        click.Option(["--project"], metavar="NAME", help="Only of this project; of all without it."),
+        click.Option(["--name"], help="Only of this function.", metavar="NAME"),
+        click.Option(["--state"], multiple=True, metavar="STATE", help="Only in this state; may be repeated."),
+        click.Option(["--label"], multiple=True, metavar="KEY=VALUE", help="Only with this label; may be repeated."),
+        click.Option(
+            ["--order"], default="newest", metavar="ORDER", help="newest, oldest, or max.NAME or min.NAME of a metric."
+        ),
+        click.Option(["--limit"], default=20, type=click.IntRange(min=1), help="At most so many (20)."),
+    ],
+    callback=click.pass_obj(_runs),
+    help="List runs, newest first.",
+)
+show = MlfnCommand(
+    "show",
+    params=[click.Argument(["run"], metavar="ID")],
+    callback=click.pass_obj(_show),
+    help="Show one run, by its id or the first digits of it.",
+    no_args_is_help=True,
+)
+logs = MlfnCommand(
+    "logs",
+    params=[
+        click.Option(["--follow", "-f"], is_flag=True, help="Go on until the run ends."),
+        click.Option(["--attempt"], type=int, help="Of this attempt; of the last without it."),
+        click.Argument(["run"], metavar="ID"),
+    ],
+    callback=click.pass_obj(_logs),
+    help="Print what a run wrote to stdout and stderr.",
+    no_args_is_help=True,
+)

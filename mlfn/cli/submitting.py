@@ -1,0 +1,115 @@
+"""`mlfn run` and `mlfn plan`."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from mlfn.cli.arguments import Call, HandlerCommand
+from mlfn.cli.commands import Chosen, MlfnCommand
+from mlfn.cli.printing import complain, say, write_json
+from mlfn.cli.targets import AnyFunction, find_function, with_options
+
+_EXAMPLE = """\
+TARGET is file.py::name or module:name, where name is a function under @mlfn.function.
+Its parameters follow, by position or as options: see  mlfn {name} file.py::name --help
+"""
+
+
+def _follow_option() -> click.Option:
+    return click.Option(["--follow", "-f"], is_flag=True, default=None, help="Show what the run writes, as it comes.")
+
+
+def _options_option() -> click.Option:
+    return click.Option(
+        ["-o", "options"], multiple=True, metavar="NAME=VALUE", help="Change an option of @function, as -o cpu=2."
+    )
+
+
+def _run(chosen: Chosen, *, target: str, rest: Sequence[str], follow: bool | None, options: Sequence[str]) -> Any:
+    def submit(function: AnyFunction, call: Call, *, follow: bool) -> int:
+        from mlfn.cli.watching import see_through
+
+        # Inline, the handler writes to this very stdout, where the document is to be alone.
+        with contextlib.redirect_stdout(sys.stderr) if chosen.json else contextlib.nullcontext():
+            run = function.submit(*call.args, **call.kwargs)
+        complain(f"run {run.id[:8]} of {run.name} on {run.record.place}")
+        return see_through(run, follow=follow, as_json=chosen.json)
+
+    return _with_target(chosen, target, rest, submit, own=[_follow_option()], follow=follow, options=options)
+
+
+def _plan(chosen: Chosen, *, target: str, rest: Sequence[str], options: Sequence[str]) -> Any:
+    def show(function: AnyFunction, call: Call, *, follow: bool) -> None:
+        del follow
+        if chosen.json:
+            write_json(function._planned(call.args, call.kwargs))
+        else:
+            say(function.plan(*call.args, **call.kwargs).rstrip())
+
+    return _with_target(chosen, target, rest, show, own=[], follow=None, options=options)
+
+
+def _with_target(
+    chosen: Chosen,
+    target: str,
+    rest: Sequence[str],
+    act: Callable[..., Any],
+    *,
+    own: Sequence[click.Option],
+    follow: bool | None,
+    options: Sequence[str],
+) -> Any:
+    """Load the target, read the rest of the line by its signature, and act on the call."""
+    from mlfn.signature import Signature
+
+    function = find_function(target)
+
+    def called(call: Call, **values: Any) -> Any:
+        changed = with_options(function, [*options, *(values["options"] or ())])
+        if "on" in chosen.flags:
+            # Said here and now, so nearer than what the file says of its place.
+            changed = changed.on(chosen.flags["on"])
+        return act(changed, call, follow=bool(values.get("follow") or follow))
+
+    raw = function.__mlfn_function__
+    command = HandlerCommand(
+        Signature(raw, str(getattr(function, "__name__", "function"))),
+        doc=inspect.getdoc(raw) or "" if inspect.isroutine(raw) else "",
+        own=[*own, _options_option()],
+        act=called,
+    )
+    path = f"{click.get_current_context().command_path} {target}"
+    with command.make_context(path, list(rest), obj=chosen) as inner:
+        return command.invoke(inner)
+
+
+def _command(name: str, callback: Callable[..., Any], summary: str, *own: click.Option) -> MlfnCommand:
+    return MlfnCommand(
+        name,
+        params=[
+            *own,
+            _options_option(),
+            click.Argument(["target"]),
+            click.Argument(["rest"], nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]..."),
+        ],
+        callback=click.pass_obj(callback),
+        shown=("on",),
+        help=summary + "\n\n\b\n" + _EXAMPLE.format(name=name),
+        context_settings={"allow_interspersed_args": False},
+        no_args_is_help=True,
+    )
+
+
+run = _command(
+    "run",
+    _run,
+    "Submit a run, wait for it, and print its results and where they lie. Ctrl-C cancels it.",
+    _follow_option(),
+)
+plan = _command("plan", _plan, "Show, as YAML, what a run would be made of; nothing is created.")

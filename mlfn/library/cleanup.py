@@ -1,0 +1,267 @@
+"""What lies in the data folder and nobody claims any more: found first, then removed.
+
+Claimed is: every file of a run that the store knows, and what such a run took over as a parameter from another; every
+payload that a stored plan refers to; the folder of every worker that the store knows or that still lives. Files with
+names that are not ours are nobody's business, and links are never followed.
+
+A payload is written before its plan is stored, a parameter's artifact before its run is, a worker's folder before the
+worker is registered. So the disk is listed first and the store asked after, and what is younger than an hour stays,
+whatever the store says. A folder belongs to one store; where another has left its ``mlfn.db`` there, that counts too.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mlfn.spec.record import RunRecord
+from mlfn.store.reading import RunFilter
+from mlfn.store.sql import SqlStore
+
+GRACE = 3600.0
+"""Seconds for which a file without a claim is left alone: it may be about to get one."""
+TEMPORARY_GRACE = 86400.0
+"""Seconds after which a temporary file is one that somebody died over."""
+
+_PAGE = 1000
+_ID = re.compile(r"[0-9a-f]{32}")
+_SHELF = re.compile(r"[0-9a-f]{2}")
+_LOG = re.compile(r"[0-9a-f]{32}-\d+\.log")
+_PAYLOAD = re.compile(r"[0-9a-f]{64}")
+_TEMPORARY = re.compile(r"\..+\.tmp|\.[0-9a-f]{64}\.[0-9a-f]{8}")
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """One file, folder or run that can go."""
+
+    kind: str
+    """``"run"``, ``"artifacts"``, ``"log"``, ``"payload"``, ``"worker"`` or ``"temporary"``."""
+    name: str
+    """The path below the data folder; of a run, its id."""
+    size: int
+    """Bytes that it takes, all files of a folder together; 0 of a run, whose files are listed by themselves."""
+    run: str | None = None
+    """The run that it belonged to."""
+    age: float = 0.0
+    """Seconds since anything in it was written."""
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What must stay."""
+
+    runs: frozenset[str]
+    """Ids whose logs stay."""
+    artifacts: frozenset[str]
+    """Ids whose artifacts stay: those of `runs`, and of runs whose artifacts these use."""
+    payloads: frozenset[str]
+    workers: frozenset[str]
+
+
+def find_garbage(
+    stores: Iterable[SqlStore], folder: Path, *, now: float, older_than: float | None = None
+) -> list[Garbage]:
+    """Return what can go, runs first; with `older_than`, runs that ended so many seconds ago and their files, too.
+
+    The first of `stores` is the one whose old runs are looked at.
+    """
+    every = list(stores)
+    found = list(_listed(folder, now))  # before the store is asked: what is claimed meanwhile is seen to be claimed
+    old = _old_runs(every[0], now - older_than) if older_than is not None else {}
+    claims = _claims(every, folder, without=old.keys())
+    removed = [Garbage("run", run, 0, run=run, age=now - (record.ended or 0.0)) for run, record in old.items()]
+    files = [item for item in found if _may_go(item, claims, old)]
+    whole = {item.run for item in files if item.kind == "artifacts"}
+    return removed + [item for item in files if item.kind != "temporary" or item.run not in whole]
+
+
+def remove_garbage(store: SqlStore, folder: Path, found: Iterable[Garbage], *, now: float) -> list[Garbage]:
+    """Remove what `find_garbage` found, runs from the store before their files; return what is gone."""
+    items = list(found)
+    ended = [item.name for item in items if item.kind == "run"]
+    for start in range(0, len(ended), _PAGE):
+        store.remove_runs(ended[start : start + _PAGE])
+    survivors = store.known_runs(ended)
+    return [item for item in items if item.run not in survivors and _removed(folder, item, now, set(ended))]
+
+
+def _removed(folder: Path, item: Garbage, now: float, ended: set[str]) -> bool:
+    if item.kind == "run":
+        return True
+    path = folder / item.name
+    try:
+        age = now - _weighed(path)[1]
+        if age < _patience(item) and (item.run is None or item.run not in ended):
+            return False  # somebody has come back to it
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError:  # gone already, or not ours to remove: the next cleaning up sees it again
+        return not os.path.lexists(path)
+    return True
+
+
+def _may_go(item: Garbage, claims: Claims, old: Mapping[str, RunRecord]) -> bool:
+    if item.kind == "artifacts":
+        claimed = item.run in claims.artifacts
+    elif item.kind == "log":
+        claimed = item.run in claims.runs
+    elif item.kind == "payload":
+        claimed = Path(item.name).name in claims.payloads
+    elif item.kind == "worker":
+        claimed = Path(item.name).name in claims.workers
+    else:
+        claimed = False
+    ended = item.kind != "temporary" and item.run in old
+    return not claimed and (ended or item.age >= _patience(item))
+
+
+def _patience(item: Garbage) -> float:
+    return TEMPORARY_GRACE if item.kind == "temporary" else GRACE
+
+
+# What lies there
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _listed(folder: Path, now: float) -> Iterator[Garbage]:
+    """Yield everything that has a name of ours: what could be garbage if nobody claimed it."""
+    for entry in _folders(folder / "artifacts", _ID):
+        yield _garbage("artifacts", folder, entry.path, now, run=entry.name)
+        for path in _temporaries(Path(entry.path)):
+            yield _garbage("temporary", folder, path, now, run=entry.name)
+    for shelf in _folders(folder / "logs", _SHELF):
+        for entry in _files(Path(shelf.path), _LOG):
+            if entry.name.startswith(shelf.name):
+                yield _garbage("log", folder, entry.path, now, run=entry.name.partition("-")[0])
+    for entry in _files(folder / "payloads", _PAYLOAD):
+        yield _garbage("payload", folder, entry.path, now)
+    for entry in _files(folder / "payloads", _TEMPORARY):
+        yield _garbage("temporary", folder, entry.path, now)
+    for entry in _folders(folder / "workers", _ID):
+        yield _garbage("worker", folder, entry.path, now)
+
+
+def _folders(folder: Path, names: re.Pattern[str]) -> list[os.DirEntry[str]]:
+    return [e for e in _entries(folder) if names.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
+
+
+def _files(folder: Path, names: re.Pattern[str]) -> list[os.DirEntry[str]]:
+    return [e for e in _entries(folder) if names.fullmatch(e.name) and e.is_file(follow_symlinks=False)]
+
+
+def _temporaries(folder: Path) -> Iterator[str]:
+    """Yield temporary files and folders of a run's artifacts: they lie beside the contents, no deeper."""
+    for key in _entries(folder):
+        if key.is_dir(follow_symlinks=False):
+            yield from (entry.path for entry in _entries(Path(key.path)) if _TEMPORARY.fullmatch(entry.name))
+
+
+def _garbage(kind: str, folder: Path, path: str, now: float, *, run: str | None = None) -> Garbage:
+    size, newest = _weighed(Path(path))
+    return Garbage(kind, os.path.relpath(path, folder), size, run=run, age=now - newest)
+
+
+def _weighed(path: Path) -> tuple[int, float]:
+    """Return the size of a file or of all in a folder, and when the newest of it was written."""
+    info = path.lstat()
+    size, newest = info.st_size, info.st_mtime
+    if stat.S_ISDIR(info.st_mode):
+        size = 0
+        for entry in _entries(path):
+            with contextlib.suppress(OSError):
+                inner, moment = _weighed(Path(entry.path))
+                size, newest = size + inner, max(newest, moment)
+    return size, newest
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=lambda entry: entry.name)
+    except OSError:
+        return []
+
+
+# Who claims it
+# ----------------------------------------------------------------------------------------------------------------------
+
+
+def _claims(stores: Iterable[SqlStore], folder: Path, *, without: Iterable[str]) -> Claims:
+    runs: set[str] = set()
+    artifacts: set[str] = set()
+    payloads: set[str] = set()
+    workers = set(_living_workers(folder))
+    gone = frozenset(without)
+    for store in stores:
+        for record in _all_runs(store):
+            if record.id not in gone:
+                runs.add(record.id)
+                artifacts.update(_used(record))
+        payloads |= store.payload_digests()
+        workers.update(row.id for row in store.workers())
+    return Claims(frozenset(runs), frozenset(artifacts | runs), frozenset(payloads), frozenset(workers))
+
+
+def _all_runs(store: SqlStore) -> Iterator[RunRecord]:
+    before: int | None = None
+    while page := store.list_runs(RunFilter(before=before), limit=_PAGE):
+        yield from page
+        before = page[-1].seq
+
+
+def _used(record: RunRecord) -> Iterator[str]:
+    """Yield the runs whose artifacts are parameters of this one."""
+    for value in record.params.values():
+        if isinstance(value, Mapping):
+            yield from _parent_of(value)
+            path = value.get("path")
+            if isinstance(path, str):
+                yield path.partition("/")[0]
+
+
+def _parent_of(value: Mapping[str, Any]) -> Iterator[str]:
+    if isinstance(value.get("output"), Mapping):
+        yield str(value["output"].get("run"))
+
+
+def _old_runs(store: SqlStore, limit: float) -> dict[str, RunRecord]:
+    """Return terminal runs that ended before `limit`, less those that a run which stays refers to."""
+    old: dict[str, RunRecord] = {}
+    needs: dict[str, set[str]] = {}
+    for record in _all_runs(store):
+        parents = {run for value in record.params.values() for run in _parent_of(value)}
+        needs.setdefault(record.id, set()).update(parents)
+        if record.parent is not None:  # a sweep and its children stay together
+            needs[record.id].add(record.parent)
+            needs.setdefault(record.parent, set()).add(record.id)
+        if record.state.is_terminal and record.ended is not None and record.ended < limit:
+            old[record.id] = record
+    staying = [run for run in needs if run not in old]
+    while staying:
+        staying += [needed for needed in needs.get(staying.pop(), ()) if old.pop(needed, None) is not None]
+    return old
+
+
+def _living_workers(folder: Path) -> Iterator[str]:
+    """Yield the ids of workers that hold a file of theirs open, as each does its journal, while the store forgot them.
+
+    Seen on Linux, of this user's processes; elsewhere the worker's beat, which is written anew, keeps its folder young.
+    """
+    workers = str((folder / "workers").resolve())
+    for process in _entries(Path("/proc")):
+        if process.name.isdigit():
+            for descriptor in _entries(Path(process.path, "fd")):
+                with contextlib.suppress(OSError):
+                    place, _, _ = os.readlink(descriptor.path).rpartition("/")
+                    if os.path.dirname(place) == workers:
+                        yield os.path.basename(place)

@@ -1,0 +1,154 @@
+"""Cards in a real browser: what a reader sees, on light and dark pages, wide and narrow."""
+
+from __future__ import annotations
+
+import html as html_module
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import pytest
+
+from mlfn import cards
+from mlfn.snapshot import Item, Progress, Series, Snapshot
+from mlfn.spec.record import Attempt, RunState
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
+)
+EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+# Run by the page itself, not by a card: says what a reader would see.
+REPORT = """
+<pre id="report"></pre><script>
+const seen = [...document.querySelectorAll(".mlfn-card")].map(card => {
+  const style = getComputedStyle(card), box = card.getBoundingClientRect();
+  const spilt = [...card.querySelectorAll("*")].filter(part =>
+    part.tagName != "STYLE" && !part.closest(".mlfn-scroll *") && part.getBoundingClientRect().right > box.right + 0.5).map(part => part.outerHTML.slice(0, 80));
+  return {text: card.innerText, ink: style.color, paper: style.backgroundColor, height: box.height, width: box.width,
+          spilt: spilt, active: card.querySelectorAll("script, img, iframe, object, a").length,
+          spark: (card.querySelector("svg") || card).getBoundingClientRect().width,
+          bar: getComputedStyle(card.querySelector(".mlfn-bar div") || card).backgroundColor};
+});
+document.getElementById("report").textContent = JSON.stringify({title: document.title, seen: seen});
+</script>
+"""
+RUN = Snapshot(
+    id="3f2a91c0" * 4,
+    name="train",
+    project="risk",
+    place="local",
+    state=RunState.RUNNING,
+    taken=1_000_100.0,
+    created=1_000_000.0,
+    started=1_000_010.0,
+    progress=Progress(3, 12, "epochs"),
+    params=(Item("data", "pandas.DataFrame", size=145_000), Item("a_rather_long_parameter_name" * 4, "v" * 80)),
+    outputs=(Item("accuracy", "0.972028", "0.9720279720279720"),),
+    series=(Series("loss", 4, (1.0, 0.5, 0.3, 0.25)), Series("validation.accuracy", 4, (0.1, 0.5, 0.7, 0.75))),
+    attempts=(
+        Attempt("r", 1, None, 1.0, 2.0, "failed", "error", None),
+        Attempt("r", 2, None, 3.0, None, "running", None, None),
+    ),
+    log=("epoch 1", "w" * 300),
+    log_size=2000,
+)
+
+
+@pytest.fixture
+def browse(tmp_path):
+    """Give a function that shows HTML in a browser and returns what a reader of it would see."""
+    found = [path for name in BROWSERS if (path := shutil.which(name))]
+    assert found, f"these tests need a browser: install one of {', '.join(BROWSERS)}, as in `apt-get install chromium`"
+
+    def show(body, *, width=900, page='data-jp-theme-light="true"', extra=()):
+        path = tmp_path / "page.html"
+        path.write_text(f"<!doctype html><meta charset=utf-8><title>page</title><body {page}>{body}{REPORT}", "utf-8")
+        command = [found[0], *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},1200", *extra]
+        done = subprocess.run(
+            [*command, "--dump-dom", path.as_uri()], capture_output=True, text=True, check=True, timeout=90
+        )
+        report = re.search(r'<pre id="report">(.*?)</pre>', done.stdout, re.DOTALL)
+        assert report, done.stdout + done.stderr
+        return json.loads(html_module.unescape(report[1]))
+
+    return show
+
+
+def brightness(color):
+    return sum(float(part) for part in re.findall(r"[\d.]+", color)[:3])
+
+
+def test_a_reader_sees_the_run(browse):
+    (card,) = browse(cards.run_card(RUN))["seen"]
+
+    for words in (
+        "train",
+        "3f2a91c0",
+        "running",
+        "1 min 30 s",
+        "epochs · 3 of 12",
+        "145 kB",
+        "0.972028",
+        "0.25",
+        "epoch 1",
+    ):
+        assert words in card["text"]
+    assert ".mlfn-card{" not in card["text"]
+    assert card["spark"] == 132
+    assert card["active"] == 0
+
+
+@pytest.mark.parametrize("width", [380, 700, 1100])
+def test_nothing_spills_out_of_a_card(browse, width):
+    shown = cards.run_card(RUN) + cards.runs_table([RUN, replace(RUN, name="n" * 200)], total=2)
+
+    seen = browse(f'<div style="width:{width}px">{shown}</div>', width=1200)["seen"]
+
+    assert [card["spilt"] for card in seen] == [[], []]
+    assert all(card["height"] > 50 and card["width"] <= width for card in seen)
+
+
+def test_a_notebooks_theme_chooses_dark_or_light(browse):
+    (light,) = browse(cards.run_card(RUN), page='data-jp-theme-light="true"')["seen"]
+    (dark,) = browse(cards.run_card(RUN), page='data-jp-theme-light="false"')["seen"]
+
+    assert brightness(light["paper"]) > 700 > 300 > brightness(light["ink"])
+    assert brightness(dark["ink"]) > 600 > 150 > brightness(dark["paper"])
+    assert light["bar"] != dark["bar"]
+
+
+def test_elsewhere_the_readers_preference_does(browse):
+    (light,) = browse(cards.run_card(RUN), page="", extra=["--blink-settings=preferredColorScheme=1"])["seen"]
+    (dark,) = browse(cards.run_card(RUN), page="", extra=["--blink-settings=preferredColorScheme=0"])["seen"]
+
+    assert brightness(light["paper"]) > 700
+    assert brightness(dark["paper"]) < 150
+
+
+def test_hostile_texts_are_read_not_run(browse):
+    hostile = replace(
+        RUN,
+        name=EVIL,
+        project=EVIL,
+        params=(Item(EVIL, EVIL, EVIL + "\" onmouseover=\"document.title='owned'"),),
+        outputs=(Item(EVIL, EVIL),),
+        series=(Series(EVIL, 1, (1.0,)),),
+        progress=Progress(1, 2, EVIL),
+        log=(EVIL, "</pre></div></style>" + EVIL),
+        traceback=EVIL,
+        notice=EVIL,
+    )
+    page = browse(
+        cards.run_card(hostile)
+        + cards.runs_table([hostile], total=1)
+        + cards.function_card(EVIL, facts=[(EVIL, EVIL)], parameters=[(EVIL, EVIL, EVIL)], doc=EVIL)
+    )
+
+    assert page["title"] == "page"
+    assert len(page["seen"]) == 3
+    assert [card["active"] for card in page["seen"]] == [0, 0, 0]
+    assert all("<script>document.title='owned'</script>" in card["text"] for card in page["seen"])

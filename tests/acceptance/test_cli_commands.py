@@ -1,0 +1,410 @@
+"""Each command in this very process: what it prints for people, and what it prints for machines."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import click
+import pytest
+
+from mlfn import client, settings
+from mlfn.cli.app import run_command_line
+from mlfn.cli.describing import plain, readable
+from mlfn.cli.printing import harmless
+from mlfn.cli.telling import shown_value, size, span
+from mlfn.client import current_client
+
+JOBS = '''
+import mlfn
+
+print("loading jobs")
+
+
+@mlfn.function(labels={"team": "risk"}, cpu=1)
+@mlfn.handler(outputs=["score", "table"])
+def fit(depth: int = 8, name: str = "x", context=None):
+    """Fit deep."""
+    context.log_metric("loss", 1 / depth, step=1)
+    context.log_metric("loss", 0.5 / depth, step=2)
+    context.log_artifact("note", "text")
+    return depth / 10, list(range(9000))
+
+
+@mlfn.function
+def fail(text: str):
+    raise ValueError(text)
+
+
+@mlfn.function
+def odd():
+    return float("nan"), {1, 2}, b"bytes", 2**70, "\\x1b[31m"
+'''
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+    @property
+    def document(self) -> Any:
+        return json.loads(self.out)
+
+
+Command = Callable[..., Answer]
+
+
+@pytest.fixture
+def mlfn(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    Path("jobs.py").write_text(JOBS)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setenv("MLFN_ON", "inline")
+
+    def run(*args: str) -> Answer:
+        capsys.readouterr()
+        code = run_command_line(args)
+        return Answer(code, *capsys.readouterr())
+
+    yield run
+    settings.reset()
+    sys.modules.pop("jobs", None)
+    for one in client._clients.values():
+        one.close()
+    client._clients.clear()
+
+
+def ids(mlfn: Command) -> list[str]:
+    return [run["id"] for run in mlfn("runs", "--json").document]
+
+
+def test_run_and_show_say_what_there_is(mlfn):
+    ran = mlfn("run", "jobs.py::fit", "--depth", "4")
+    shown = mlfn("show", ids(mlfn)[0][:6])
+
+    assert (ran.code, shown.code) == (0, 0)
+    assert "loading jobs" in ran.err
+    assert "score      0.4" in ran.out
+    for words in (
+        "fit  (project default",
+        "team=risk",
+        "depth  4",
+        "loss  0.125",
+        "1  succeeded",
+        "submitted",
+        "list, ",
+    ):
+        assert words in shown.out
+
+
+def test_show_for_machines_has_everything(mlfn):
+    mlfn("run", "jobs.py::fit", "4", "--name", "y")
+
+    shown = mlfn("show", "--json", ids(mlfn)[0]).document
+
+    assert shown["params"]["name"] == {"packer": "json", "value": "y"}
+    assert shown["outputs"]["score"]["value"] == 0.4
+    assert "value" not in shown["outputs"]["table"]
+    assert Path(shown["outputs"]["table"]["path"]).is_file()
+    assert shown["metrics"] == {"loss": 0.125}
+    assert [attempt["state"] for attempt in shown["attempts"]] == ["succeeded"]
+    assert [event["what"] for event in shown["events"]] == ["submitted", "claimed", "succeeded"]
+    assert shown["error"] is None
+
+
+def test_runs_are_filtered_ordered_and_limited(mlfn):
+    for depth in ("2", "6", "4"):
+        mlfn("run", "jobs.py::fit", depth, "-o", f"labels.depth={depth}")
+    mlfn("run", "jobs.py::fail", "no", "-o", "project=other")
+
+    def scores(*args: str) -> list[Any]:
+        return [run["params"]["depth"]["value"] for run in mlfn("runs", "--name", "fit", "--json", *args).document]
+
+    assert scores() == [4, 6, 2]
+    assert scores("--order", "oldest") == [2, 6, 4]
+    assert scores("--order", "max.score") == [6, 4, 2]
+    assert scores("--order", "min.loss", "--limit", "1") == [6]
+    assert scores("--label", "team=risk", "--label", "depth=4") == [4]
+    assert len(mlfn("runs", "--project", "other", "--json").document) == 1
+    assert mlfn("runs", "--state", "failed").out.count("\n") == 2
+    assert mlfn("runs", "--state", "running").err == "mlfn: no run matches.\n"
+    assert "--limit shows more" in mlfn("runs", "--limit", "2").err
+    assert "score" in mlfn("runs", "--order", "max.score").out
+    assert mlfn("runs", "--label", "team").code == 2
+
+
+def test_no_runs_are_an_empty_list(mlfn):
+    assert mlfn("runs", "--json").document == []
+    assert "no runs here" in mlfn("runs").err
+
+
+def test_a_failed_run_is_shown_with_its_error(mlfn):
+    assert mlfn("run", "jobs.py::fail", "ouch").code == 1
+
+    shown = mlfn("show", ids(mlfn)[0])
+    document = mlfn("--json", "show", ids(mlfn)[0]).document
+
+    assert "ValueError: ouch" in shown.out
+    assert document["error"]["type"] == "ValueError"
+    assert 'jobs.py", line' in document["error"]["traceback"]
+    assert document["reason"] == "error"
+
+
+def test_a_run_cannot_steer_the_terminal_that_shows_it(mlfn):
+    mlfn("run", "jobs.py::fail", "\x1b]0;title\x07")
+
+    shown = mlfn("show", ids(mlfn)[0]).out
+
+    assert "\x1b" not in shown
+    assert "\\x1b]0;title\\x07" in shown
+
+
+def test_values_that_json_lacks_are_still_json(mlfn):
+    mlfn("run", "jobs.py::odd")
+
+    answer = mlfn("show", "--json", ids(mlfn)[0])
+
+    assert answer.document["outputs"]["return"]["value"] == ["nan", [1, 2], "b'bytes'", hex(2**70), "\x1b[31m"]
+
+
+def test_options_are_changed_and_removed(mlfn):
+    mlfn("run", "-o", "cpu=", "jobs.py::fit", "-o", "env.MODE=1", "-o", "requirements=click,rich", "-o", "timeout=10m")
+    run = current_client().store.get_run(ids(mlfn)[0])
+    spec = current_client().store.function(run.function)
+
+    assert "resources" not in spec
+    assert spec["env"] == {"MODE": "1"}
+    assert spec["requirements"] == ["click", "rich"]
+    assert spec["timeout"] == 600
+    assert mlfn("run", "-o", "cpu", "jobs.py::fit").code == 2
+    assert mlfn("run", "-o", 'requirements=["click"]', "-o", "labels.team=", "jobs.py::fit").code == 0
+
+
+def test_a_module_is_a_target_too(mlfn):
+    assert mlfn("run", "jobs:fit").code == 0
+    assert mlfn("run", "jobs::fit").code == 0
+
+
+def test_a_file_in_a_package_is_imported_as_its_part(mlfn):
+    Path("pack").mkdir()
+    Path("pack/__init__.py").write_text("")
+    Path("pack/base.py").write_text("depth = 3\n")
+    Path("pack/work.py").write_text(
+        "import mlfn\nfrom .base import depth\n\n@mlfn.function\ndef f():\n    return depth\n"
+    )
+
+    assert "return  3" in mlfn("run", "pack/work.py::f").out
+
+
+def test_a_script_does_not_take_the_place_of_a_module_of_its_name(mlfn):
+    Path("json.py").write_text("import mlfn\n\n@mlfn.function\ndef f():\n    return 1\n")
+
+    assert mlfn("run", "json.py::f").code == 0
+    assert sys.modules["json"] is json
+
+
+def test_the_same_function_has_the_same_version_from_the_command_line_and_from_a_script(mlfn, tmp_path):
+    planned = mlfn("plan", "--json", "jobs.py::fit").document
+
+    import jobs
+
+    assert planned["function"]["hash"] == jobs.fit.hash
+
+
+def test_plan_creates_nothing(mlfn):
+    planned = mlfn("plan", "jobs.py::fit", "--depth", "3", "--on", "local")
+
+    assert "name: fit" in planned.out
+    assert "name: local" in planned.out
+    assert 'depth: "3"' in planned.out
+    assert ids(mlfn) == []
+
+
+def test_rerun_changes_what_is_named_and_keeps_the_rest(mlfn):
+    mlfn("run", "jobs.py::fit", "4", "kept")
+    old = ids(mlfn)[0]
+
+    again = mlfn("rerun", old[:8], "--depth", "6", "--json")
+
+    assert again.code == 0
+    assert again.document["id"] != old
+    assert {name: param["value"] for name, param in again.document["params"].items()} == {"depth": 6, "name": "kept"}
+    assert mlfn("rerun", old, "--depth", "deep").code == 2
+    assert mlfn("rerun", old, "6").code == 2
+    assert "--depth INTEGER" in mlfn("rerun", old, "--help").out
+
+
+def test_rerun_says_when_the_code_is_gone(mlfn):
+    mlfn("run", "jobs.py::fit")
+    for payload in (current_client().folder / "payloads").iterdir():
+        payload.unlink()
+
+    assert "cannot be read again" in mlfn("rerun", ids(mlfn)[0]).err
+
+
+def test_wait_and_cancel_of_what_is_over(mlfn):
+    mlfn("run", "jobs.py::fit")
+    mlfn("run", "jobs.py::fail", "x")
+    failed, fine = ids(mlfn)
+
+    assert mlfn("wait", fine).code == 0
+    assert mlfn("wait", fine, failed).code == 1
+    assert [run["state"] for run in mlfn("wait", "--json", fine, failed).document] == ["succeeded", "failed"]
+    cancelled = mlfn("cancel", fine)
+    assert cancelled.code == 0
+    assert "had ended before: succeeded" in cancelled.err
+
+
+def test_logs_of_the_local_place(mlfn):
+    Path("loud.py").write_text("import mlfn\n\n@mlfn.function\ndef f():\n    print('one')\n    print('two')\n")
+    mlfn("run", "loud.py::f", "--on", "local")
+    run = ids(mlfn)[0]
+
+    assert mlfn("logs", run).out == "one\ntwo\n"
+    assert mlfn("logs", "-f", run).out == "one\ntwo\n"
+    assert mlfn("logs", "--json", run).document == {"id": run, "attempt": 1, "log": "one\ntwo\n"}
+    assert mlfn("logs", "--attempt", "2", run).code == 3
+
+
+def test_a_log_elsewhere_is_not_read(mlfn, tmp_path):
+    Path("loud.py").write_text("import mlfn\n\n@mlfn.function\ndef f():\n    print('one')\n")
+    mlfn("run", "loud.py::f", "--on", "local")
+    private = tmp_path / "private"
+    private.write_text("not for you")
+    with current_client().store.session.writing() as engine:
+        engine.execute("UPDATE attempts SET log = ?", (str(private),))
+
+    answer = mlfn("logs", ids(mlfn)[0])
+
+    assert (answer.code, answer.out) == (0, "one\n")
+
+
+def test_a_log_of_another_data_folder_is_named(mlfn, tmp_path):
+    Path("loud.py").write_text("import mlfn\n\n@mlfn.function\ndef f():\n    print('one')\n")
+    mlfn("run", "loud.py::f", "--on", "local")
+    elsewhere = tmp_path / "elsewhere"
+    with current_client().store.session.writing() as engine:
+        (log,) = engine.execute("SELECT log FROM attempts").fetchone()
+        engine.execute("UPDATE attempts SET log = ?", (str(elsewhere / "logs" / "1.log"),))
+    Path(log).rename(elsewhere)
+
+    answer = mlfn("logs", ids(mlfn)[0])
+
+    assert (answer.code, answer.out) == (3, "")
+    assert "outside" in answer.err
+
+
+def test_diff_takes_hashes_and_functions(mlfn):
+    mlfn("run", "jobs.py::fit")
+    mlfn("run", "-o", "cpu=2", "jobs.py::fit")
+    new, old = (run["function"] for run in mlfn("runs", "--json").document)
+
+    assert mlfn("diff", old[:10], new[:10]).out == "resources.cpu: 1.0 -> 2.0\n"
+    assert mlfn("diff", "--json", old, "jobs.py::fit").document == {"a": old, "b": old, "differences": []}
+
+
+def test_gc_lists_on_a_dry_run_what_it_then_removes(mlfn):
+    mlfn("run", "jobs.py::fit")
+    orphan = current_client().folder / "artifacts" / ("0" * 32)
+    orphan.mkdir()
+    os.utime(orphan, (time.time() - 7200,) * 2)
+
+    dry = mlfn("gc", "--dry-run", "--json").document
+    wet = mlfn("gc", "--json").document
+    again = mlfn("gc")
+
+    assert dry["removed"] == wet["removed"]
+    assert [item["name"] for item in wet["removed"]] == [f"artifacts/{'0' * 32}"]
+    assert not orphan.exists()
+    assert "removed 0" in again.err
+
+
+def test_gc_removes_old_runs_on_request(mlfn):
+    mlfn("run", "jobs.py::fit")
+    with current_client().store.session.writing() as engine:
+        engine.execute("UPDATE runs SET ended = ended - 864000")
+
+    assert mlfn("gc", "--older-than", "30d").out == ""
+    assert mlfn("gc", "--older-than", "5d").out.splitlines()[0].startswith("run ")
+    assert ids(mlfn) == []
+
+
+def test_gc_spares_what_the_folders_own_store_claims(mlfn, tmp_path):
+    mlfn("run", "jobs.py::fit")
+    folder = current_client().folder
+    for path in [folder / "artifacts" / ids(mlfn)[0], *(folder / "artifacts").rglob("*")]:
+        os.utime(path, (time.time() - 7200,) * 2)
+
+    assert "removed 0" in mlfn("gc", "--store", f"sqlite:///{tmp_path}/other.db", "--data", str(folder)).err
+
+
+def test_doctor_says_what_is_not_in_order(mlfn, tmp_path):
+    (tmp_path / "mlfn.db").write_bytes(b"no database at all, but long enough to be looked at" * 100)
+
+    answer = mlfn("doctor", "--data", str(tmp_path))
+
+    assert answer.code == 5
+    assert "fails  store" in answer.out
+    assert "not in order: store." in answer.err
+
+
+def test_a_misfitting_setting_is_named_with_its_source(mlfn, monkeypatch):
+    monkeypatch.setenv("MLFN_GRACE", "soon")
+
+    answer = mlfn("doctor")
+
+    assert answer.code == 2
+    assert "from MLFN_GRACE" in answer.err
+
+
+def test_a_bug_of_ours_is_called_one(mlfn, monkeypatch):
+    monkeypatch.setattr("mlfn.handle.runs", lambda **_: 1 / 0)
+
+    answer = mlfn("runs")
+
+    assert answer.code == 70
+    assert "ZeroDivisionError" in answer.err
+    assert "a bug in mlfn" in answer.err
+
+
+def test_an_interruption_is_told(mlfn, monkeypatch):
+    def interrupted(**_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("mlfn.handle.runs", interrupted)
+    monkeypatch.delattr(sys, "last_type", raising=False)
+
+    assert mlfn("runs").code == 130
+    monkeypatch.delattr(sys, "last_type")
+
+
+def test_a_prompt_hides_the_value(mlfn, monkeypatch):
+    monkeypatch.setattr("mlfn.cli.keeping.is_terminal", lambda stream: True)
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(click, "prompt", lambda text, **how: asked.append(how) or "typed-value")
+
+    answer = mlfn("secret", "set", "TOKEN")
+
+    assert answer.code == 0
+    assert asked[0]["hide_input"]
+    assert "typed-value" not in answer.out + answer.err
+
+
+def test_the_version_is_printed(mlfn):
+    assert mlfn("--version").out.startswith("mlfn 0")
+
+
+def test_words_for_people():
+    assert [size(None), size(5), size(1500), size(2_500_000)] == ["size unknown", "5 bytes", "1.5 kB", "2.5 MB"]
+    assert [span(None), span(1.25), span(75), span(3700)] == ["-", "1.2 s", "1:15 min", "1:01:40"]
+    assert shown_value({"value": "x" * 200}).endswith("...")
+    assert shown_value({"output": {"run": "a" * 32, "key": "k"}}) == "output 'k' of run aaaaaaaa"
+    assert harmless("a\tb\n\x07") == "a\tb\n\\x07"
+    assert readable({"!": "nonsense", "v": 1}) == "<unreadable>"
+    assert plain({"a": (1.0, float("inf")), 2: None}) == {"a": [1.0, "inf"], "2": None}
+    assert plain("\ud800") == "\\ud800"

@@ -1,0 +1,530 @@
+"""`Run` and what finds, lists and waits for runs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import mlfn
+from mlfn.errors import (
+    InputNotFoundError,
+    NotFoundError,
+    ParameterError,
+    ParentFailedError,
+    ResultTimeoutError,
+    RunCancelledError,
+    UnpicklableError,
+)
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@mlfn.function
+def double(x: int) -> int:
+    return 2 * x
+
+
+@mlfn.function
+def fail(text: str = "no") -> None:
+    raise ValueError(text)
+
+
+@mlfn.function
+def wait_for(path: str) -> str:
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return path
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A file for which a run waits."""
+    return tmp_path / "gate"
+
+
+# -- one run -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_tells_what_it_is(gate: Path) -> None:
+    run = wait_for.submit(str(gate))
+
+    assert len(run.id) == 32 and run.name == "wait_for" and run.params == {"path": str(gate)}
+    assert run.url.startswith("file://") and run.url.endswith(run.id)
+    assert not run.done() and run.state in ("pending", "running")
+    assert run.wait(0.05) is False
+    assert repr(run) in (f"<mlfn.Run {run.id[:8]} wait_for {state}>" for state in ("pending", "running"))
+    with pytest.raises(ResultTimeoutError, match=r"wait_for.*is still .* after 0.05 s; it goes on") as late:
+        run.result(timeout=0.05)
+    assert isinstance(late.value, TimeoutError)
+    with pytest.raises(ResultTimeoutError):
+        run.exception(timeout=0)
+
+    gate.touch()
+
+    assert run.result(timeout=60) == str(gate)
+    assert run.done() and run.wait(0) and run.exception() is None and run.error is None
+    assert repr(run) == f"<mlfn.Run {run.id[:8]} wait_for succeeded>"
+    (attempt,) = run.attempts
+    assert attempt.attempt == 1 and attempt.state == "succeeded" and attempt.started is not None
+
+
+def test_a_repr_does_not_fail_with_the_store() -> None:
+    run = double.on("inline").submit(1)
+    pending = mlfn.Run(run.record, client=run._client)
+    object.__setattr__(
+        pending, "_record", run.record.__class__(**{**vars(run.record), "state": type(run.state).PENDING})
+    )
+    run._client.store.remove_runs([run.id])
+
+    assert repr(pending) == f"<mlfn.Run {run.id[:8]} double pending>"
+
+
+def test_runs_are_equal_by_their_id() -> None:
+    run = double.on("inline").submit(1)
+
+    assert mlfn.run(run.id) == run and hash(mlfn.run(run.id)) == hash(run)
+    assert run != run.id and {run, mlfn.run(run.id)} == {run}
+
+
+def test_a_failed_run_raises_from_result_only() -> None:
+    run = fail.on("inline").submit("mine")
+
+    assert run.state == "failed" and run.done()
+    assert isinstance(run.exception(), ValueError)
+    assert "in fail" in str(run.error) and "ValueError: mine" in str(run.error)
+    with pytest.raises(ValueError, match="mine"):
+        run.result()
+
+
+def test_callbacks_are_called_once_with_the_run(gate: Path) -> None:
+    called: list[Any] = []
+    over = threading.Event()
+    run = wait_for.submit(str(gate))
+    run.add_done_callback(called.append)
+    run.add_done_callback(lambda _: 1 / 0)  # another's failure is not ours
+    run.add_done_callback(lambda _: over.set())
+
+    gate.touch()
+
+    assert over.wait(60)
+    assert called == [run] and called[0].state == "succeeded"
+    run.add_done_callback(called.append)
+    assert called == [run, run]
+
+
+def test_a_callback_on_a_handle_without_a_ticket_is_called_too(gate: Path) -> None:
+    over = threading.Event()
+    run = wait_for.submit(str(gate))
+
+    mlfn.run(run.id).add_done_callback(lambda found: over.set() if found == run else None)
+    gate.touch()
+
+    assert over.wait(60)
+
+
+def test_a_run_can_be_awaited(gate: Path) -> None:
+    async def both() -> Any:
+        waiting, failing = wait_for.submit(str(gate)), fail.submit("mine")
+        asyncio.get_running_loop().call_later(0.05, gate.touch)
+        return await asyncio.gather(waiting, failing, return_exceptions=True)
+
+    value, error = asyncio.run(both())
+
+    assert value == str(gate) and isinstance(error, ValueError)
+
+
+def test_waiting_in_vain_leaves_the_run_alone(gate: Path) -> None:
+    run = wait_for.submit(str(gate))
+
+    async def briefly() -> None:
+        await asyncio.wait_for(_result(run), 0.05)
+
+    with pytest.raises(asyncio.TimeoutError):
+        asyncio.run(briefly())
+    gate.touch()
+    assert run.result(timeout=60) == str(gate)
+
+
+async def _result(run: Any) -> Any:
+    return await run
+
+
+def test_outputs_name_what_is_there(tmp_path: Path) -> None:
+    run = double.on("inline").submit(2)
+
+    assert dict(run.outputs) == {"return": 4}
+    reference = getattr(run.outputs, "return")
+    assert reference.value == 4 and reference.type == "builtins.int" and "'return'" in repr(reference)
+    with pytest.raises(NotFoundError, match=r"has no output 'retrun': did you mean 'return'"):
+        run.outputs["retrun"]
+    with pytest.raises(NotFoundError, match=r"has no file: use run.outputs\['return'\]"):
+        reference.path  # noqa: B018
+    with pytest.raises(NotFoundError, match="logged no metric 'loss'"):
+        run.metrics["loss"]
+    assert run.metrics == {} and len(run.metrics) == 0
+    with pytest.raises(AttributeError):
+        run.outputs._private  # noqa: B018
+
+
+def test_an_output_of_a_failed_run_raises_its_failure() -> None:
+    run = fail.on("inline").submit("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        run.outputs["return"]
+
+
+def test_logs_follow_a_run_to_its_end(gate: Path) -> None:
+    @mlfn.function
+    def talk(path: str) -> None:
+        print("first", flush=True)
+        while not os.path.exists(path):
+            time.sleep(0.01)
+        print("last", end="")
+
+    run = talk.submit(str(gate))
+    heard = ""
+    for chunk in run.logs(follow=True):
+        heard += chunk
+        if "first" in heard:
+            gate.touch()
+
+    assert heard == "first\nlast" == run.logs()
+    assert run.log_path() is not None and run.log_path(attempt=7) is None
+
+
+def test_a_silent_run_has_an_empty_log() -> None:
+    run = double.submit(1)
+    run.result(timeout=60)
+
+    assert run.logs() == "" and list(run.logs(follow=True)) == []
+
+
+def test_a_cancelled_run_says_so(gate: Path) -> None:
+    run = wait_for.submit(str(gate))
+
+    assert run.cancel() is True
+    assert run.state == "cancelled"
+    with pytest.raises(RunCancelledError, match=r"wait_for \(.*\) was cancelled"):
+        run.result()
+    assert isinstance(run.exception(), RunCancelledError)
+    assert run.cancel() is True and run.error is None
+
+
+def test_cancelling_what_has_ended_changes_nothing() -> None:
+    run = double.on("inline").submit(1)
+
+    assert run.cancel() is False
+    assert run.state == "succeeded"
+
+
+def test_a_rerun_takes_the_same_code_and_other_params() -> None:
+    run = double.submit(2)
+    run.result(timeout=60)
+
+    again, other = run.rerun(), mlfn.run(run.id).rerun(x=5)
+
+    assert (again.result(timeout=60), other.result(timeout=60)) == (4, 10)
+    assert again != run and other.params == {"x": 5} and again.record.function == run.record.function
+
+
+def test_a_rerun_inline_runs_inline() -> None:
+    assert double.on("inline").submit(2).rerun(x=4).result() == 8
+
+
+def test_a_rerun_refuses_what_is_no_parameter() -> None:
+    run = double.on("inline").submit(2)
+
+    with pytest.raises(ParameterError, match=r"double\(\) has no parameter 'y'"):
+        run.rerun(y=1)
+
+
+def test_a_rerun_reads_another_input(tmp_path: Path) -> None:
+    @mlfn.function
+    def total(frame: pd.DataFrame) -> int:
+        return int(frame["a"].sum())
+
+    for name, rows in (("one.csv", "a\n1\n"), ("two.csv", "a\n2\n")):
+        (tmp_path / name).write_text(rows)
+    run = total.on("inline").submit(str(tmp_path / "one.csv"))
+
+    assert run.result() == 1
+    assert run.params == {"frame": str(tmp_path / "one.csv")}
+    assert run.rerun(frame=str(tmp_path / "two.csv")).result() == 2
+    with pytest.raises(InputNotFoundError, match=r"total\(frame=...\)"):
+        run.rerun(frame=str(tmp_path / "three.csv"))
+
+
+def test_retries_are_attempts_of_one_run(tmp_path: Path) -> None:
+    @mlfn.function(retry=mlfn.Retry(3, delay=0))
+    def third_time(folder: str, ctx: mlfn.Context) -> int:
+        ctx.log_metric("attempt", ctx.attempt)
+        if ctx.attempt < 3:
+            raise ValueError(ctx.attempt)
+        return ctx.attempt
+
+    for place in ("inline", "local"):
+        run = third_time.on(place).submit(str(tmp_path))
+        assert run.result(timeout=60) == 3
+        assert [(a.attempt, a.state) for a in run.attempts] == [(1, "failed"), (2, "failed"), (3, "succeeded")]
+        assert dict(run.metrics) == {"attempt": 3.0}
+
+
+# -- chains ------------------------------------------------------------------------------------------------------------
+
+
+@mlfn.function
+@mlfn.handler(outputs=["model", "accuracy"])
+def train(w: int) -> tuple[dict[str, int], float]:
+    return {"w": w}, 0.5
+
+
+@mlfn.function
+def use(model: dict[str, int], factor: int = 1) -> int:
+    return model["w"] * factor
+
+
+@pytest.mark.parametrize("place", ["inline", "local"])
+def test_an_output_is_another_runs_parameter(place: str) -> None:
+    first = train.on(place).submit(3)
+
+    second = use.on(place).submit(first.outputs.model, factor=2)
+
+    assert second.result(timeout=60) == 6
+    assert repr(second.params["model"]) == f"<output 'model' of run {first.id[:8]}>"
+
+
+def test_a_child_waits_for_its_parents(gate: Path) -> None:
+    waiting = wait_for.submit(str(gate))
+    child_of_train = use.submit(train.submit(2).outputs.model, factor=2)
+    grandchild = double.submit(getattr(child_of_train.outputs, "return"))
+
+    @mlfn.function
+    def join(path: str, number: int) -> Any:
+        return path, number
+
+    child = join.submit(getattr(waiting.outputs, "return"), getattr(grandchild.outputs, "return"))
+    assert child.state == "pending"
+    gate.touch()
+
+    assert child.result(timeout=60) == (str(gate), 8)
+
+
+@pytest.mark.parametrize("place", ["inline", "local"])
+def test_a_failed_parent_fails_the_child_by_name(place: str) -> None:
+    parent = fail.on("local").submit("mine")
+
+    child = double.on(place).submit(getattr(parent.outputs, "return"))
+
+    with pytest.raises(
+        ParentFailedError, match=rf"double waits for an output of fail \({parent.id[:8]}\), which failed"
+    ):
+        child.result(timeout=60)
+    assert child.state == "failed"
+
+
+@pytest.mark.parametrize("place", ["inline", "local"])
+def test_an_output_that_is_not_there_fails_the_child_by_name(place: str) -> None:
+    parent = train.on("local").submit(3)
+
+    child = use.on(place).submit(parent.outputs.modle)
+
+    with pytest.raises(NotFoundError, match=r"train \(.*\) has no output 'modle': did you mean 'model'"):
+        child.result(timeout=60)
+
+
+def test_an_output_within_another_value_is_refused_with_a_way_out() -> None:
+    @mlfn.function
+    def note(model: dict[str, Any]) -> None: ...
+
+    parent = train.on("inline").submit(3)
+
+    with pytest.raises(UnpicklableError, match=r"note\(model=\.\.\.\).*inside another value pass its .value"):
+        note.on("inline").submit({"w": parent.outputs.model})
+
+
+def test_a_parameter_that_cannot_travel_is_named() -> None:
+    @mlfn.function
+    def take(lock: Any) -> None: ...
+
+    with pytest.raises(UnpicklableError, match=r"take\(lock=\.\.\.\) got a lock that cannot travel"):
+        take.submit(threading.Lock())
+    assert len(mlfn.runs()) == 0
+
+
+# -- finding and listing -----------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_found_by_a_prefix_from_another_process(home: Path) -> None:
+    run = train.submit(3)
+    run.result(timeout=60)
+    script = textwrap.dedent(
+        f"""
+        import mlfn
+        run = mlfn.run({run.id[:8]!r})
+        print(run.name, run.state, run.result(), run.params, dict(run.outputs), [r.id for r in mlfn.runs()] == [run.id])
+        """
+    )
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+    assert done.stdout.strip() == (
+        "train succeeded ({'w': 3}, 0.5) {'w': 3} {'accuracy': 0.5, 'model': {'w': 3}} True"
+    ), done.stderr
+
+
+def test_another_process_waits_cancels_and_reads_logs(gate: Path) -> None:
+    run = wait_for.submit(str(gate))
+    script = f"import mlfn; run = mlfn.run({run.id!r}); print(run.wait(0.2), run.cancel(), run.state)"
+
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+
+    assert done.stdout.split() == ["False", "True", "cancelled"], done.stderr
+    assert run.wait(60) and run.state == "cancelled"
+
+
+def test_a_run_that_is_not_there_says_so() -> None:
+    double.on("inline").submit(1)
+
+    with pytest.raises(NotFoundError, match="zzzz"):
+        mlfn.run("zzzz")
+    with pytest.raises(NotFoundError):
+        mlfn.run("")
+
+
+def test_runs_are_listed_newest_first_and_filtered() -> None:
+    risk = double.with_options(labels={"team": "risk", "tier": "1"}, project="fraud").on("inline")
+    other = double.with_options(labels={"team": "ads"}).on("inline")
+    runs = [risk.submit(1), other.submit(2), risk.submit(3), fail.on("inline").submit()]
+
+    assert list(mlfn.runs()) == runs[::-1]
+    assert list(mlfn.runs(order="oldest")) == runs
+    assert list(mlfn.runs(limit=2)) == runs[:1:-1]
+    assert list(mlfn.runs(limit=2, before=runs[2])) == runs[1::-1]
+    assert list(mlfn.runs(project="fraud")) == [runs[2], runs[0]]
+    assert list(mlfn.runs(name="fail")) == [runs[3]]
+    assert list(mlfn.runs(state="failed")) == list(mlfn.runs(state=["failed", "pending"])) == [runs[3]]
+    assert list(mlfn.runs(label={"team": "risk", "tier": "1"})) == [runs[2], runs[0]]
+    assert list(mlfn.runs(label={"team": "ads", "tier": "1"})) == []
+    assert list(mlfn.runs(order="max.return")) == [runs[2], runs[1], runs[0]]
+    assert list(mlfn.runs(order="min.return", project="fraud")) == [runs[0], runs[2]]
+    since = runs[2].record.created
+    assert list(mlfn.runs(since=since)) == runs[:1:-1]
+    assert list(mlfn.runs(since=datetime.fromtimestamp(since + 3600, tz=timezone.utc))) == []
+
+
+def test_a_listing_can_be_sliced_and_shown() -> None:
+    runs = [double.on("inline").submit(x) for x in range(3)][::-1]
+    listing = mlfn.runs()
+
+    assert len(listing) == 3 and listing[0] == runs[0] and listing[-1] == runs[2]
+    assert isinstance(listing[1:], mlfn.Runs) and list(listing[1:]) == runs[1:]
+    assert list(listing[::-1]) == runs[::-1] and runs[1] in listing
+    assert repr(listing).startswith("3 runs\n") and repr(listing[:1]).startswith("1 run\n")
+    assert all(run.id[:8] in repr(listing) for run in runs)
+    assert repr(listing[:0]).startswith("0 runs")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"state": "done"}, "state='done'.*Allowed: cancelled, failed"),
+        ({"limit": 0}, "limit=0"),
+        ({"limit": True}, "limit=True"),
+        ({"order": "best"}, "order='best'.*'max.NAME'"),
+        ({"order": "max."}, "order='max.'"),
+        ({"label": "team"}, "label='team'"),
+        ({"since": "yesterday"}, "since='yesterday'"),
+    ],
+)
+def test_a_listing_refuses_what_it_does_not_know(wrong: Any, says: str) -> None:
+    with pytest.raises(ParameterError, match=says):
+        mlfn.runs(**wrong)
+
+
+# -- waiting for several -----------------------------------------------------------------------------------------------
+
+
+def test_wait_tells_done_from_not_done(gate: Path) -> None:
+    quick, slow = double.submit(1), wait_for.submit(str(gate))
+    quick.result(timeout=60)
+
+    assert mlfn.wait([slow, quick], timeout=0.05) == ([quick], [slow])
+    gate.touch()
+    assert mlfn.wait([slow, quick]) == ([slow, quick], [])
+    assert mlfn.wait([]) == ([], [])
+
+
+def test_as_completed_yields_in_the_order_of_ending(gate: Path) -> None:
+    slow, quick = wait_for.submit(str(gate)), double.submit(1)
+
+    seen = []
+    for run in mlfn.as_completed([slow, quick, quick]):
+        seen.append(run)
+        gate.touch()
+
+    assert seen == [quick, slow]
+
+
+def test_as_completed_gives_up_by_name(gate: Path) -> None:
+    slow = wait_for.submit(str(gate))
+
+    with pytest.raises(ResultTimeoutError, match=r"1 run had not ended after 0.1 s, .*wait_for"):
+        list(mlfn.as_completed([slow], timeout=0.1))
+    gate.touch()
+    assert slow.result(timeout=60)
+
+
+def test_many_threads_submit_at_once() -> None:
+    def one(x: int) -> int:
+        return double.submit(x).result(timeout=60)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(one, range(40))) == [2 * x for x in range(40)]
+    assert len(mlfn.runs()) == 40
+
+
+def test_a_users_class_travels_both_ways(user_modules: Callable[..., Any]) -> None:
+    module = user_modules(
+        "shapes",
+        """
+        import mlfn
+        from dataclasses import dataclass
+
+        @dataclass
+        class Point:
+            x: int
+
+        @mlfn.function
+        def moved(point: Point) -> Point:
+            return Point(point.x + 1)
+        """,
+    )
+
+    got = module.moved.submit(module.Point(1)).result(timeout=60)
+
+    assert got == module.Point(2) and type(got) is module.Point
