@@ -14,13 +14,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlfn import errors
-from mlfn.errors import StorageError
+from mlfn.errors import StorageError, StoreError
 from mlfn.execution import Task, outcome_from_json
 from mlfn.identity import ProcessIdentity, identify, now
 from mlfn.parents import resolve
@@ -215,7 +216,10 @@ class Dispatcher:
             except Exception:
                 logger.exception("dispatch goes on after an error of its own")
                 time.sleep(0.1)
-        self._place.close()
+        # Forgotten with their rows: what is left there is taken for the remains of a client that died.
+        for worker in self._place.close():
+            with suppress(StoreError):
+                self._store.remove_worker(worker)
 
     def _turn(self) -> None:
         """Listen, decide, record in one transaction, and only then tell and start."""

@@ -107,13 +107,14 @@ class Stage:
 
 
 def worker_processes(data: Path) -> list[int]:
-    """Return the living processes whose command line names a worker's folder below `data`."""
-    mark = os.fsencode(data / "workers")
+    """Return the living worker processes that were started by somebody whose data folder is `data`."""
+    setting = os.fsencode(f"MLFN_DATA={data}")
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if mark in (entry / "cmdline").read_bytes():
+                is_worker = b"mlfn.worker.__main__" in (entry / "cmdline").read_bytes()
+                if is_worker and setting in (entry / "environ").read_bytes().split(b"\0"):
                     found.append(int(entry.name))
             except OSError:
                 continue

@@ -117,6 +117,6 @@ class Place(Protocol):
         """Remove what a worker that is gone has left behind; its journal is in the store."""
         ...
 
-    def close(self) -> None:
-        """End what is idle; what still runs goes on by itself."""
+    def close(self) -> list[str]:
+        """End what is idle, and return those workers; what still runs goes on by itself."""
         ...

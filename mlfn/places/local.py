@@ -139,8 +139,9 @@ class LocalPlace:
         """Remove the folder of a worker that is gone."""
         remove_folder(self._around.folder / "workers" / worker)
 
-    def close(self) -> None:
-        """End idle workers; busy ones end by themselves after their run."""
+    def close(self) -> list[str]:
+        """End idle workers, and return them; busy ones end by themselves after their run."""
+        ended: list[str] = []
         for process in self._processes.values():
             self._selector.unregister(process.control)
             process.close()
@@ -148,10 +149,12 @@ class LocalPlace:
                 process.kill_group()
                 process.awaited_exit_code()
                 remove_folder(process.folder)
+                ended.append(process.id)
         self._processes.clear()
         self._selector.close()
         for end in (self._wake_in, self._wake_out):
             end.close()
+        return ended
 
     def _idle(self, digest: str, environ: int) -> WorkerProcess | None:
         for process in self._bound(digest):

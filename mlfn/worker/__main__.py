@@ -43,6 +43,7 @@ class Worker:
         self._inbox = Inbox(packets, control)
         self._control = control
         self._folder = Path()
+        self._settled = False
         self._in_handler = False
         self._terminated = False
         self._refusal: EnvironmentBuildError | None = None
@@ -56,13 +57,14 @@ class Worker:
         payload.prepare()
         while (message := self._inbox.receive()) is not None:
             if message["op"] == "settle":
-                self._folder = Path(message["folder"])
+                self._settled, self._folder = True, Path(message["folder"])
                 self._journal = Journal(self._folder / "journal", self._control)
             elif message["op"] == "bind":
                 self._bind(message)
             else:
                 self._run(Task(**message["task"]))
-        self._journal.send({"event": "left", "run": "", "attempt": 0, "time": time.time()})
+        if self._settled:
+            self._journal.send({"event": "left", "run": "", "attempt": 0, "time": time.time()})
 
     def _on_terminate(self, *_: object) -> None:
         self._terminated = True

@@ -184,17 +184,18 @@ def test_a_run_of_a_dead_client_is_cancelled_by_whoever_asks(tmp_path):
     audit(stage, runs=2)
 
 
-def test_of_a_cancel_and_an_end_at_the_same_time_exactly_one_wins(local):
+def test_of_a_cancel_and_an_end_at_the_same_time_exactly_one_wins(local, tmp_path):
     @mlfn.function
-    def brief(seconds: float) -> int:
-        time.sleep(seconds)
+    def brief(mark: str) -> int:
+        Path(mark).write_text("1")
+        time.sleep(0.03)
         return 1
 
-    brief.submit(0).result(timeout=30)
     winners = []
     for index in range(50):
-        run = brief.submit(0.004)
-        time.sleep(0.0004 * index)  # the race is against the clock: there is nothing to wait for
+        run = brief.submit(str(tmp_path / f"mark{index}"))
+        started(tmp_path / f"mark{index}")
+        time.sleep(0.0008 * index)  # the race is against the clock: there is nothing to wait for
         cancelled = run.cancel()
         state = str(run.state)
         winners.append(state)
@@ -262,7 +263,7 @@ def test_a_failed_parent_fails_its_child_by_name(local):
         raise ValueError("no")
 
     first = parent.submit()
-    child = double.submit(first.outputs["return"] if False else first.outputs.n)
+    child = double.submit(first.outputs.n)
     grandchild = double.submit(child.outputs.n)
 
     error = child.exception(timeout=30)
