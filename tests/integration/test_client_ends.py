@@ -69,8 +69,6 @@ else:
 """
 
 
-
-
 @pytest.fixture
 def stage(tmp_path):
     return Stage(tmp_path, SCRIPT, heartbeat=0.2, max_workers=2)
