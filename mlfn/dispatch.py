@@ -249,7 +249,11 @@ class Dispatcher:
         for report in reports:
             if isinstance(report, Gone):
                 self._bury(report)
-            elif isinstance(report, Reported) and report.worker not in self._usurped:
+            elif isinstance(report, Reported) and report.worker in self._usurped:
+                for event in report.events:
+                    if event["event"] == "finished":
+                        self._place.finished(report.worker)  # its place is free again, its end another's to record
+            elif isinstance(report, Reported):
                 for event in report.events:
                     try:
                         self._hear(report.worker, event)
@@ -593,8 +597,11 @@ class Dispatcher:
         logger.warning("this client was taken for dead: another one sees %d of its runs through now", len(gone))
         self._usurped |= gone
         self._consumed = {worker: offset for worker, offset in self._consumed.items() if worker not in gone}
-        runs = {run for worker in gone for run in self._held.pop(worker, {})}
-        concerned = [ticket for run in runs if (ticket := self._tickets.get(run)) is not None]
+        for worker in gone:
+            self._held.pop(worker, None)
+        # Those too whose end has been heard and not been recorded.
+        concerned = [ticket for ticket in self.unfinished() if ticket.worker in gone]
+        runs = {ticket.run for ticket in concerned}
         self._outbox = [(change, then) for change, then in self._outbox if getattr(change, "run", None) not in runs]
         for ticket in concerned:
             self._finish(ticket, self._store.get_run(ticket.run).state)

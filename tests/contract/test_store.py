@@ -236,7 +236,7 @@ class StoreContract:
         assert store.events("x") == []
 
     def test_a_change_that_fails_takes_the_whole_batch_back(self, store, running):
-        with pytest.raises(Exception, match="."):
+        with pytest.raises((OverflowError, StoreError)):
             store.apply([MetricLogged("a", 1, "loss", 1, 0.5, 3.0), MetricLogged("a", 1, "loss", 2**80, 0.5, 3.0)])
 
         assert store.scores("a") == {}
@@ -394,7 +394,7 @@ class StoreContract:
         assert store.find_run("abc1").id == "abc123"
         assert store.find_run("ABC4").id == "abc456"
         assert store.find_run("ab").id == "ab", "a whole id is not ambiguous"
-        with pytest.raises(NotFoundError, match="several runs.*more digits"):
+        with pytest.raises(NotFoundError, match=r"several runs.*more digits"):
             store.find_run("abc")
         for nothing in ("abd", "", "x", "a%", "a_"):
             with pytest.raises(NotFoundError, match="mlfn runs"):
@@ -479,7 +479,7 @@ class StoreContract:
         with store.session.writing() as engine:
             engine.execute(f"UPDATE runs SET {column} = ? WHERE id = 'a'", (value,))
 
-        with pytest.raises(StoreCorruptError, match="run 'a' cannot be read.*copy"):
+        with pytest.raises(StoreCorruptError, match=r"run 'a' cannot be read.*copy"):
             store.get_run("a")
         with pytest.raises(StoreCorruptError):
             store.list_runs(RunFilter(), limit=9)
@@ -496,7 +496,7 @@ class StoreContract:
         with store.session.writing() as engine:
             engine.execute("UPDATE meta SET version = 99")
 
-        with pytest.raises(StoreVersionError, match="schema 99.*update mlfn"):
+        with pytest.raises(StoreVersionError, match=r"schema 99.*update mlfn"):
             open_store(url, tmp_path / "data")
 
     def test_processes_that_open_a_new_store_at_once_all_may(self, url, tmp_path):
@@ -846,7 +846,7 @@ except StorageError as error:
     def test_a_folder_that_cannot_be_made_says_what_to_set(self, tmp_path):
         (tmp_path / "file").touch()
 
-        with pytest.raises(StorageError, match="cannot be created.*MLFN_DATA"):
+        with pytest.raises(StorageError, match=r"cannot be created.*MLFN_DATA"):
             open_store("", tmp_path / "file" / "data")
 
     def test_an_address_that_nobody_knows_lists_the_known_ones(self, tmp_path):

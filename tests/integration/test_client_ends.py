@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import signal
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
