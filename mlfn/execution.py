@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -115,6 +116,18 @@ class RunReporter(Reporter):
         )
 
 
+_reserve: list[bytearray] = []
+_RESERVE_BYTES = 1 << 20
+
+
+def keep_reserve() -> None:
+    """Keep some memory back, with which a run that has used up all it may is brought to its end.
+
+    Without it, Python can spin for ever: where an exception meets a cleanup, it allocates a number, and tries again.
+    """
+    _reserve[:] = [bytearray(_RESERVE_BYTES)]
+
+
 def execute(
     task: Task,
     calling: Calling,
@@ -133,6 +146,7 @@ def execute(
     except Pruned:
         outcome = Outcome(RunState.PRUNED)
     except MemoryError as error:
+        _reserve.clear()  # before anything else: there is not even room for a call
         outcome = _out_of_memory(error, codec, secrets.values())
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the run's outcome
         outcome = Outcome(RunState.FAILED, _reason(error), describe_failure(error, codec, secrets=secrets.values()))
@@ -227,8 +241,15 @@ def _pack_returned(task: Task, calling: Calling, codec: Codec, value: Any) -> tu
 
 def _out_of_memory(error: MemoryError, codec: Codec, secrets: Collection[str]) -> Outcome:
     # What filled the memory hangs on the frames of the traceback: let go of it, or there is none left to tell of it.
-    traceback.clear_frames(error.__traceback__)
-    return Outcome(RunState.FAILED, Reason.OOM, describe_failure(error, codec, secrets=secrets))
+    # On the way up another of its kind may have been raised; the frames are then those of its context.
+    found: BaseException | None = error
+    while found is not None:
+        traceback.clear_frames(found.__traceback__)
+        found = found.__context__
+    outcome = Outcome(RunState.FAILED, Reason.OOM, describe_failure(error, codec, secrets=secrets))
+    with suppress(MemoryError):
+        keep_reserve()
+    return outcome
 
 
 def _reason(error: BaseException) -> Reason:

@@ -19,7 +19,7 @@ from mlfn import payload, user_context
 from mlfn.artifacts import ArtifactStore
 from mlfn.codec import Codec
 from mlfn.errors import EnvironmentBuildError, StorageError
-from mlfn.execution import Calling, Task, execute, resolve_secrets
+from mlfn.execution import Calling, Task, execute, keep_reserve, resolve_secrets
 from mlfn.worker.journal import Journal
 from mlfn.worker.mailbox import PACKETS, Inbox
 from mlfn.worker.output import CapturedOutput, WholeLogChannel, prepare_logging, prepare_streams
@@ -98,6 +98,7 @@ class Worker:
         sys.path[:] = [*plan["sys_path"], *others, plan["root"]]
         if plan["mem"]:
             _limit_memory(plan["mem"])
+            keep_reserve()
         for name, source in plan["sources"].items():
             linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
 
