@@ -131,4 +131,5 @@ def _flat(annotation: Any) -> Iterator[Any]:
 
 
 def _is_model(item: Any) -> bool:
-    return isinstance(item, type) and issubclass(item, BaseModel)
+    # In Python 3.10 list[int] passes for a type.
+    return isinstance(item, type) and not get_args(item) and issubclass(item, BaseModel)
