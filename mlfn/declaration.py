@@ -77,6 +77,7 @@ class Function(Generic[P, C, R]):
         """Return another Function with `options` changed: mappings merge, `UNSET` removes."""
         refuse_unknown(options, _OPTIONS, where=f"{self._name}.with_options()")
         merged = merge_options(self._options, options)
+        _refuse_source(merged)
         _check(merged)
         return Function(self._function, merged, self._outputs, self._place)
 
@@ -395,13 +396,17 @@ def _declare(function: Any, options: Mapping[str, Any]) -> Function[..., Any, An
         raise DeclarationError(
             "A lambda has no name to be found by: give it one, as in mlfn.function(name='score')(lambda x: x)."
         )
+    _refuse_source(options)
+    named = {**options, "name": name}
+    _check(named)
+    return Function(function, named, getattr(function, _OUTPUTS, ()))
+
+
+def _refuse_source(options: Mapping[str, Any]) -> None:
     if options.get("source", UNSET) not in (None, UNSET):
         raise OptionError(
             f"source={options['source']!r}: on a function that is here already it would be a second one; leave it out."
         )
-    named = {**options, "name": name}
-    _check(named)
-    return Function(function, named, getattr(function, _OUTPUTS, ()))
 
 
 def _refuse_generator(function: Any, name: Any) -> None:

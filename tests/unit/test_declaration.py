@@ -338,6 +338,12 @@ def test_an_option_that_does_not_fit_names_itself_its_value_and_what_is_allowed(
         declared(**options)
 
 
+@pytest.mark.parametrize("again", [lambda f, o: f.with_options(**o), lambda f, o: mlfn.function(**o)(f)])
+def test_a_declared_function_takes_no_source_later_either(again: Any) -> None:
+    with pytest.raises(OptionError, match=r"source=.*leave it out"):
+        again(declared(), {"source": "git+https://example.org/a"})
+
+
 def test_an_unknown_kind_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"'jb'.*did you mean 'job'"):
         declared(kind="jb")
