@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from typing import Any
 
 from mlfn.cli import exits
@@ -14,6 +15,7 @@ from mlfn.cli.telling import tell_end
 from mlfn.client import current_client
 from mlfn.handle import Run
 
+_LEAVING_SECONDS = 3.0
 _KEYBOARD = "builtins.KeyboardInterrupt"
 
 
@@ -46,11 +48,18 @@ def copy_logs(run: Run[Any], *, to_stderr: bool) -> None:
 
 def leave_at_once(code: int) -> None:
     """End this process without waiting for what it has taken over: that goes on, or waits for the next who asks."""
-    with contextlib.suppress(Exception):
-        current_client().close()
+    # Beside this thread, and not for long: ctrl-C may have come while something was held that closing waits for.
+    closing = threading.Thread(target=_close_quietly, daemon=True)
+    closing.start()
+    closing.join(_LEAVING_SECONDS)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
+
+
+def _close_quietly() -> None:
+    with contextlib.suppress(Exception):
+        current_client().close()
 
 
 def _wait(run: Run[Any], *, follow: bool, as_json: bool) -> None:
