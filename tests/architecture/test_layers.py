@@ -28,6 +28,7 @@ LAYERS = (
         "inline",
         "parents",
         "planner",
+        "recording",
         "signature",
         "submission",
         "sweep",
