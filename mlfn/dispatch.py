@@ -55,6 +55,7 @@ _BEAT = 5.0
 _RESCUE = 1.0  # seconds between looks at whether those live who see through what runs here wait for
 _QUEUED_SECONDS = 0.02  # how much work may wait at a worker, as far as one can tell
 _MOST_QUEUED = 8
+_AGAIN = 1.0  # seconds until what could not be written is tried again
 _LONG = 3600.0
 NOBODY = ""
 
@@ -213,8 +214,8 @@ class Dispatcher:
             try:
                 self._turn()
             except StorageError as error:
-                logger.warning("what a run needs cannot be written; trying again in a second: %s", error)
-                time.sleep(1.0)
+                logger.warning("what a run needs cannot be written; trying again soon: %s", error)
+                time.sleep(_AGAIN)
             except Exception:
                 logger.exception("dispatch goes on after an error of its own")
                 time.sleep(0.1)
@@ -456,15 +457,17 @@ class Dispatcher:
 
     def _launch(self, ticket: Ticket, worker: str, attempt: int, log: str) -> None:
         if not attempt:
-            self._not_claimed(ticket, worker)
-            return
+            record = self._store.get_run(ticket.run)
+            if (record.state, record.owner, record.worker) != (RunState.RUNNING, self._client, worker):
+                self._not_claimed(ticket, worker, record)
+                return
+            attempt = record.attempt  # it was claimed, by a transaction whose answer was lost on the way
         ticket.attempt = attempt
         self._place.start(worker, Task(ticket.run, attempt, ticket.params, ticket.labels, log))
 
-    def _not_claimed(self, ticket: Ticket, worker: str) -> None:
+    def _not_claimed(self, ticket: Ticket, worker: str, record: RunRecord) -> None:
         """Somebody else asked for its end, or took it over, between queue and claim."""
         self._let_go(ticket, worker)
-        record = self._store.get_run(ticket.run)
         ticket.state = record.state
         if record.state is RunState.PENDING and record.owner == self._client:
             self._withdraw(ticket, Outcome(RunState.CANCELLED))
