@@ -24,8 +24,11 @@ LAYERS = (
     (
         "client",
         "dispatch",
+        "failures",
         "handle",
         "inline",
+        "listing",
+        "outputs",
         "parents",
         "planner",
         "signature",
