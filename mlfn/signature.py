@@ -16,7 +16,7 @@ from mlfn.errors import InputNotFoundError, ParameterError, nearest
 from mlfn.execution import CallShape, call_arguments
 from mlfn.hints import annotated, context_parameter, raw_annotations
 from mlfn.inputs import DataItem
-from mlfn.packers import annotation_name, wants_input
+from mlfn.packers.inputs import annotation_name, wants_input
 from mlfn.user_context import Context
 
 _MISSING = inspect.Parameter.empty

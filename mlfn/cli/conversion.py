@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlfn.errors import ParameterError, nearest
-from mlfn.packers import annotation_name, wants_input
+from mlfn.packers.inputs import annotation_name, wants_input
 
 MISSING = inspect.Parameter.empty
 _MANY = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Set)
