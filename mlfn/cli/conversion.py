@@ -181,7 +181,7 @@ def _read(annotation: Any, kind: Any, text: str, what: str) -> Any:
 def _try(annotation: Any, validate: Any) -> Any:
     from pydantic import ValidationError
 
-    from mlfn.signature import type_adapter
+    from mlfn.fitting import type_adapter
 
     adapter = type_adapter(annotation)
     try:
@@ -193,7 +193,7 @@ def _try(annotation: Any, validate: Any) -> Any:
 def _validated(annotation: Any, validate: Any, what: str, given: Any) -> Any:
     from pydantic import ValidationError
 
-    from mlfn.signature import type_adapter
+    from mlfn.fitting import type_adapter
 
     adapter = type_adapter(annotation)
     if adapter is None:

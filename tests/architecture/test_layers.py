@@ -25,6 +25,7 @@ LAYERS = (
         "client",
         "dispatch",
         "failures",
+        "fitting",
         "handle",
         "inline",
         "listing",
