@@ -145,7 +145,7 @@ class Function(Generic[P, C, R]):
             self._head_start()
         from mlfn.client import current_client
         from mlfn.handle import Run
-        from mlfn.submission import submit, tell_limits
+        from mlfn.submission import submit, tell_large, tell_limits
 
         client = current_client()
         if self._prepared is None:
@@ -153,7 +153,8 @@ class Function(Generic[P, C, R]):
         prepared = self._prepare()
         signature = self._signed()
         params = signature.check(signature.bind(args, kwargs))
-        tell_limits(prepared.plan, prepared.described.capture.large)
+        tell_large(prepared.described.capture.large)
+        tell_limits({**prepared.plan.body, "node": prepared.plan.spec.get("node")})
         return Run(*submit(client, prepared.plan, prepared.payload, self._function, params), client=client)
 
     def _head_start(self) -> None:

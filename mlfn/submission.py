@@ -43,6 +43,7 @@ def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Su
         if name not in body["accepts"] and body["shape"]["varkw"] is None:
             raise ParameterError(f"{record.name}() has no parameter {name!r}: {nearest(name, body['accepts'])}")
     params = {name: _as_input(record.name, name, value, body["inputs"].get(name)) for name, value in params.items()}
+    tell_limits(body)
     _wait_for_parents(body, params)
     client.register()
     submitted = _submitted(client, record.plan, body, params, labels=record.labels, same=record.params)
@@ -63,21 +64,29 @@ def _as_input(function: str, name: str, value: Any, kind: str | None) -> Any:
     return existing_input(value, kind, f"{function}({name}=...)") if isinstance(value, DataItem) else value
 
 
-def tell_limits(plan: Plan, large: Iterable[tuple[str, int]]) -> None:
-    """Say once what this place does not do for this function, and what of its code is large."""
+def tell_large(large: Iterable[tuple[str, int]]) -> None:
+    """Say once what of a function's code is large."""
     for path, size in large:
         if f"large {path}" not in _told:
             _told.add(f"large {path}")
             logger.warning("%s (%.1f MiB) travels with the code: pass it as a parameter instead", path, size / 2**20)
-    place, name = plan.body["place"]["name"], plan.name
-    if plan.body["image"] and f"image {name}" not in _told:
-        _told.add(f"image {name}")
-        logger.warning(
-            "%s asks for the image %s: on=%r runs it without, in this Python", name, plan.body["image"], place
-        )
-    if plan.spec.get("node") and f"node {name}" not in _told:
-        _told.add(f"node {name}")
-        logger.warning("%s asks for a node: on=%r has one machine only", name, place)
+
+
+def tell_limits(body: Mapping[str, Any]) -> None:
+    """Say once what a function asks for that its place lacks; it runs without."""
+    place, name = body["place"]["name"], body["name"]
+    unmet = [f"{option}={body[option]!r}" for option in place_class(place).LACKS if _is_unmet(option, body.get(option))]
+    if unmet and f"limits {name} {place} {unmet}" not in _told:
+        _told.add(f"limits {name} {place} {unmet}")
+        logger.warning("%s asks for %s: on=%r runs it without", name, ", ".join(unmet), place)
+
+
+def _is_unmet(option: str, asked: Any) -> bool:
+    if option == "requirements" and asked:
+        from mlfn.places.environments import is_satisfied
+
+        return not all(is_satisfied(item) for item in asked)
+    return bool(asked)
 
 
 def _keep(client: Client, plan: Plan, payload: bytes) -> None:

@@ -141,7 +141,9 @@ def _worker(chosen: Chosen) -> Finding:
     with tempfile.TemporaryDirectory(prefix="mlfn-doctor-") as folder:
         own = {"data": folder, "store": "", "on": "local"}
         flags = [f"{settings.SETTINGS[name].flag}={value}" for name, value in {**chosen.flags, **own}.items()]
-        start = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from mlfn.cli import main; main()"
+        start = (
+            f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from mlfn.cli.app import main; main()"
+        )
         command = [sys.executable, "-c", start, *flags, "--json", "run", "mlfn.cli.probe:answer"]
         try:
             done = subprocess.run(

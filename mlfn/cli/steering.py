@@ -16,12 +16,12 @@ from mlfn.errors import MlfnError, ParameterError
 
 
 def _wait(chosen: Chosen, runs: Sequence[str], timeout: float | None) -> int:
-    from mlfn import handle
+    from mlfn import listing
     from mlfn.cli.watching import leave_at_once
 
-    items = [handle.run(run) for run in runs]
+    items = [listing.run(run) for run in runs]
     try:
-        _, unfinished = handle.wait(items, timeout)
+        _, unfinished = listing.wait(items, timeout)
     except KeyboardInterrupt:
         complain("stopped waiting; nothing was cancelled.")
         leave_at_once(exits.INTERRUPTED)
@@ -35,9 +35,9 @@ def _wait(chosen: Chosen, runs: Sequence[str], timeout: float | None) -> int:
 
 
 def _cancel(chosen: Chosen, runs: Sequence[str]) -> None:
-    from mlfn import handle
+    from mlfn import listing
 
-    items = [handle.run(run) for run in runs]
+    items = [listing.run(run) for run in runs]
     for item in items:
         _refuse_unreachable(item)
     for item in items:
@@ -62,10 +62,10 @@ def _refuse_unreachable(item: Any) -> None:
 
 
 def _rerun(chosen: Chosen, *, run: str, rest: Sequence[str], follow: bool) -> Any:
-    from mlfn import handle
+    from mlfn import listing
     from mlfn.cli.watching import see_through
 
-    old = handle.run(run)
+    old = listing.run(run)
     signature, doc = _signature_of(old)
 
     def earlier(name: str) -> Any:

@@ -56,13 +56,15 @@ class SqlStore(FamilyReading):
         """Apply `changes` in one transaction and return a number for each: 0 for one that came too late.
 
         A `Claimed` answers with the attempt number. `consumed` says up to where `client` has read its workers'
-        journals: noted in the same transaction, so that nothing of them is ever applied twice.
+        journals: noted in the same transaction, so that nothing of them is ever applied twice, not even when a batch
+        comes again whose answer was lost.
         """
         names = [NAMES[type(change)] for change in changes]
         with self.session.writing() as engine:
-            for worker, offset in (consumed or {}).items():
-                _advance(engine, worker, offset, client)
-            answers = [_APPLIERS[type(change)](engine, change) for change in changes]
+            news = [_advance(engine, worker, offset, client) for worker, offset in (consumed or {}).items()]
+            # Alone among what can happen to a run, a metric's point looks the same when it is logged once more.
+            appliers = _APPLIERS if not news or any(news) else _APPLIERS_AGAIN
+            answers = [appliers[type(change)](engine, change) for change in changes]
             for name in names:
                 failpoint(f"store.{name}.before")
         for name in names:
@@ -135,10 +137,16 @@ class SqlStore(FamilyReading):
             engine.execute(sql, args)
 
 
-def _advance(engine: Engine, worker: str, offset: int, client: str | None) -> None:
-    moved = engine.execute("UPDATE workers SET consumed = ? WHERE id = ? AND client = ?", (offset, worker, client))
-    if not moved.rowcount:
+def _advance(engine: Engine, worker: str, offset: int, client: str | None) -> bool:
+    """Note up to where a journal is read; False when it was noted before."""
+    moved = engine.execute(
+        "UPDATE workers SET consumed = ? WHERE id = ? AND client = ? AND consumed < ?", (offset, worker, client, offset)
+    )
+    if moved.rowcount:
+        return True
+    if engine.execute("SELECT 1 FROM workers WHERE id = ? AND client = ?", (worker, client)).fetchone() is None:
         raise UsurpedError(f"Worker {worker} is read by another client now: this one was taken for dead.")
+    return False
 
 
 _HELD = "EXISTS (SELECT 1 FROM runs WHERE id = ? AND attempt = ? AND state = 'running')"
@@ -272,6 +280,10 @@ def _metric(engine: Engine, change: MetricLogged) -> int:
     if added:
         _score(engine, change.run, change.name, change.value)
     return int(added)
+
+
+def _known_metric(_: Engine, __: MetricLogged) -> int:
+    return 1
 
 
 def _output(engine: Engine, change: OutputLogged) -> int:
@@ -484,5 +496,6 @@ _APPLIERS: Mapping[type, Callable[[Engine, Any], int]] = {
     CancelRequested: _cancel,
     Adopted: _adopted,
 }
+_APPLIERS_AGAIN: Mapping[type, Callable[[Engine, Any], int]] = {**_APPLIERS, MetricLogged: _known_metric}
 assert set(_APPLIERS) == set(NAMES)
 assert {state.value for state in RunState} >= {"pending", "running"}

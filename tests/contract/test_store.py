@@ -542,6 +542,22 @@ class StoreContract:
         assert self.state(store) == "running"
         assert [row.consumed for row in store.workers("you")] == [10]
 
+    def test_a_batch_that_comes_again_has_the_effect_of_one(self, store):
+        store.apply([self.engaged(), submitted("a"), claimed("a", worker="w")])
+        batch = [
+            Started("a", 1, 2.5),
+            MetricLogged("a", 1, "loss", None, 0.5, 3.0),
+            MetricLogged("a", 1, "loss", None, 0.5, 3.0),
+            OutputLogged("a", 1, output("n", 1)),
+            Finished("a", 1, SUCCEEDED, 4.0),
+        ]
+        for _ in range(2):
+            store.apply(batch, consumed={"w": 10}, client="me")
+
+        assert store.series("a", 1, "loss") == [(None, 0.5, 3.0)] * 2
+        assert len(store.outputs("a", 1)) == 1
+        assert self.events(store) == ["submitted", "claimed", "succeeded"]
+
     def test_a_run_is_adopted_with_its_worker_or_not_at_all(self, store):
         store.apply([self.engaged("w"), self.engaged("v"), submitted("a"), claimed("a", worker="w")])
 
@@ -995,3 +1011,70 @@ class TestPostgresStore(StoreContract):
         with pytest.raises(StorageError, match="cannot be reached"):
             store.apply([submitted("a")])
         assert store.apply([submitted("a")]) == [1]
+
+    @pytest.fixture
+    def unanswered(self, store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+        """Return a function after which the next COMMIT goes unanswered: how it does is its argument."""
+        import psycopg
+
+        execute = psycopg.Connection.execute
+        lost: list[str] = []
+
+        def cut(connection, query, *args, **named):
+            if query != b"COMMIT" or lost[-1:] == ["once"]:
+                return execute(connection, query, *args, **named)
+            if lost[-1] == "after it was carried out":
+                execute(connection, query, *args, **named)
+            if lost[-1] == "on a line that the server takes for open":
+                half_open.append(connection)
+                store.session.engine._connection = None
+            else:
+                connection.pgconn.finish()
+            lost.append("once")
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+        half_open: list[psycopg.Connection] = []
+
+        def arm(how: str) -> list[str]:
+            lost.append(how)
+            monkeypatch.setattr(psycopg.Connection, "execute", cut)
+            return lost
+
+        yield arm
+        for connection in half_open:
+            connection.close()
+
+    def test_a_commit_whose_answer_is_lost_is_found_to_be_done(self, store, unanswered):
+        store.apply([submitted("a")])
+        lost = unanswered("after it was carried out")
+
+        assert store.apply([claimed("a"), MetricLogged("a", 1, "loss", 1, 0.5, 3.0)]) == [1, 1]
+        assert lost[-1] == "once"
+        assert self.events(store) == ["submitted", "claimed"]
+        assert store.series("a", 1, "loss") == [(1, 0.5, 3.0)]
+
+    @pytest.mark.parametrize("how", ["before it arrived", "on a line that the server takes for open"])
+    def test_a_commit_that_never_arrived_is_undone_and_may_be_done_again(self, store, another, unanswered, how):
+        store.apply([submitted("a")])
+        unanswered(how)
+
+        with pytest.raises(StorageError, match="closed the connection"):
+            store.apply([claimed("a")])
+        assert self.state(store) == "pending"
+        assert another.apply([claimed("a")]) == [1], "nothing of it is locked any more"
+
+    def test_a_server_that_does_not_come_back_is_given_up(self, store, unanswered, monkeypatch):
+        import psycopg
+
+        from mlfn.store import postgres
+
+        def refuse(*_: object, **__: object) -> None:
+            raise psycopg.OperationalError("connection refused")
+
+        monkeypatch.setattr(postgres, "_PATIENCE", 0.0)
+        unanswered("after it was carried out")
+        with monkeypatch.context() as away:
+            away.setattr(psycopg, "connect", refuse)
+            with pytest.raises(StorageError, match="whether what was written last is kept"):
+                store.apply([submitted("a")])
+        assert store.apply([submitted("a")]) == [0]

@@ -244,6 +244,30 @@ def test_a_rerun_inline_runs_inline() -> None:
     assert double.on("inline").submit(2).rerun(x=4).result() == 8
 
 
+def test_what_a_place_lacks_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    @mlfn.function(image="python:3.11", timeout=60, mem="1Gi", requirements=["pytest", "not-at-all-there"])
+    def modest() -> int:
+        return 1
+
+    for _ in range(2):
+        assert modest.on("inline").submit().result() == 1
+
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "mlfn"]
+    assert said == (
+        "modest asks for image='python:3.11', requirements=['pytest', 'not-at-all-there'], mem=1073741824, timeout=60.0: "
+        "on='inline' runs it without"
+    )
+
+
+def test_what_is_there_anyway_is_not_called_lacking(caplog: pytest.LogCaptureFixture) -> None:
+    @mlfn.function(requirements=["pytest"])
+    def content() -> int:
+        return 1
+
+    assert content.on("inline").submit().result() == 1
+    assert caplog.records == []
+
+
 def test_a_rerun_refuses_what_is_no_parameter() -> None:
     run = double.on("inline").submit(2)
 
