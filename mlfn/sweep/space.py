@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, replace
+from dataclasses import KW_ONLY, dataclass, fields, replace
 from decimal import ROUND_FLOOR, Context, Decimal
 from functools import cached_property
 from numbers import Integral, Real
@@ -131,20 +131,22 @@ def _wanted(space: Space, key: str, value: Any) -> tuple[Any, ...]:
 class _Numeric(Space):
     """Members that numbers describe."""
 
-    __match_args__: ClassVar[tuple[str, ...]]  # the names of its numbers, as `dataclass` finds them
-
     def _shown(self) -> Iterator[str]:
         return map(repr, self._numbers().values())
 
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [field.name for field in fields(cls) if not field.kw_only]
+
     def _numbers(self) -> dict[str, float]:
-        return {field: getattr(self, field) for field in self.__match_args__}
+        return {name: getattr(self, name) for name in self._names()}
 
     def _fields_to_json(self, encode: Callable[[Any], Any]) -> dict[str, Any]:
         return dict(self._numbers())
 
     @classmethod
     def _from_fields(cls, data: Mapping[str, Any], decode: Callable[[Any], Any]) -> Space:
-        return cls(**{name: data[name] for name in cls.__match_args__})
+        return cls(**{name: data[name] for name in cls._names()})
 
     def _set(self, **fields: float) -> None:
         for name, value in fields.items():
