@@ -88,7 +88,7 @@ class Signature:
         if annotation is _MISSING or type(value) is annotation:
             return value
         if name not in self._checkers:
-            self._checkers[name] = _checker(annotation)
+            self._checkers[name] = checker(annotation)
         try:
             return self._checkers[name](value)
         except ValueError as error:
@@ -175,7 +175,7 @@ def _resolved(target: Any, annotation: Any) -> Any:
         return _MISSING
 
 
-def _checker(annotation: Any) -> Callable[[Any], Any]:
+def checker(annotation: Any) -> Callable[[Any], Any]:
     """Return a function that gives a value back if it fits, and raises ValueError if not."""
     adapter = type_adapter(annotation)
     if adapter is None:
