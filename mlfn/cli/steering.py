@@ -72,8 +72,7 @@ def _rerun(chosen: Chosen, *, run: str, rest: Sequence[str], follow: bool) -> An
         return old.params.get(name, signature.parameters[name].default)
 
     def act(call: Call, **values: Any) -> int:
-        changed = signature.check(call.kwargs)
-        again = old.rerun(**changed)
+        again = old.rerun(**call.kwargs)
         complain(f"run {again.id[:8]} of {again.name} on {again.record.place}, again after {old.id[:8]}")
         return see_through(again, follow=bool(values["follow"] or follow), as_json=chosen.json)
 
@@ -87,12 +86,12 @@ def _signature_of(item: Any) -> tuple[Any, str]:
     """Return the signature of a run's function, whose stored payload is checked by its signature before it is read."""
     from mlfn.client import current_client
     from mlfn.signature import Signature
-    from mlfn.submission import _stored_function
+    from mlfn.submission import stored_function
 
     client = current_client()
     body = client.store.plan(item.record.plan)
     try:
-        function = _stored_function(client, body)
+        function = stored_function(client, body)
     except MlfnError:
         raise
     except OSError as error:
