@@ -208,7 +208,7 @@ class Run(Generic[R]):
         """End it and wait until that is confirmed; False if it had ended otherwise before.
 
         The handler gets SIGTERM (an exception that no ``except Exception`` swallows; its ``finally`` runs), and SIGKILL
-        after the grace time.
+        after the grace time. Raises ParameterError for one that is inline in a thread that still runs it.
         """
         if not self.state.is_terminal:
             self._client.cancel(self.record)

@@ -36,29 +36,16 @@ def _wait(chosen: Chosen, runs: Sequence[str], timeout: float | None) -> int:
 
 def _cancel(chosen: Chosen, runs: Sequence[str]) -> None:
     from mlfn import listing
+    from mlfn.client import current_client
 
     items = [listing.run(run) for run in runs]
     for item in items:
-        _refuse_unreachable(item)
+        current_client().refuse_unreachable(item.record)  # before any of them is ended
     for item in items:
         before = item.state
         if not item.cancel():
             complain(f"{item.id[:8]} had {'ended' if before.is_terminal else 'come to its end'} before: {item.state}.")
     _tell(chosen, items)
-
-
-def _refuse_unreachable(item: Any) -> None:
-    """Refuse a run inside another process that lives: nobody there listens."""
-    from mlfn.client import current_client
-    from mlfn.registry import place_class
-
-    record = item.record
-    here = place_class(record.place).runs_in_caller
-    if here and not record.state.is_terminal and current_client().owner_lives(record.owner):
-        raise ParameterError(
-            f"{item.name} ({item.id[:8]}) runs inside another process (on={record.place!r}), which cannot be asked to "
-            "end it: press ctrl-C there."
-        )
 
 
 def _rerun(chosen: Chosen, *, run: str, rest: Sequence[str], follow: bool) -> Any:

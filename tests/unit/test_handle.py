@@ -223,6 +223,43 @@ def test_a_cancelled_run_says_so(gate: Path) -> None:
     assert run.cancel() is True and run.error is None
 
 
+def test_a_run_inside_a_thread_cannot_be_asked_to_end(gate: Path) -> None:
+    thread = threading.Thread(target=wait_for.on("inline").submit, args=(str(gate),))
+    thread.start()
+    try:
+        while not mlfn.runs(state="running"):
+            time.sleep(0.01)
+        with pytest.raises(
+            ParameterError, match=r"wait_for .* in a thread of this process itself .* press ctrl-C there"
+        ):
+            mlfn.runs()[0].cancel()
+    finally:
+        gate.touch()
+        thread.join()
+    assert mlfn.runs()[0].cancel() is False
+
+
+def test_another_process_cannot_ask_an_inline_run_to_end(gate: Path) -> None:
+    thread = threading.Thread(target=wait_for.on("inline").submit, args=(str(gate),))
+    thread.start()
+    try:
+        while not mlfn.runs(state="running"):
+            time.sleep(0.01)
+        done = subprocess.run(
+            [sys.executable, "-c", "import mlfn; mlfn.runs()[0].cancel()"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    finally:
+        gate.touch()
+        thread.join()
+
+    assert "in a thread of another process itself (on='inline')" in done.stderr
+
+
 def test_cancelling_what_has_ended_changes_nothing() -> None:
     run = double.on("inline").submit(1)
 
