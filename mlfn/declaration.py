@@ -106,7 +106,7 @@ class Function(Generic[P, C, R]):
         return to_yaml(self._planned(args, kwargs))
 
     def _planned(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        from mlfn.planner import check_place
+        from mlfn.planner import check_place, shown_param
         from mlfn.spec.canonical import spec_hash
 
         described = self._describe()
@@ -117,7 +117,7 @@ class Function(Generic[P, C, R]):
         return {
             "function": {"hash": spec_hash(described.spec), **described.spec},
             "place": {"name": place, "options": dict(options)},
-            "params": {name: repr(value) for name, value in params.items()},
+            "params": {name: shown_param(value) for name, value in params.items()},
         }
 
     @property

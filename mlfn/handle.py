@@ -51,7 +51,7 @@ class Run(Generic[R]):
 
     @property
     def url(self) -> str:
-        """Where its files lie."""
+        """The folder of its artifacts; made with the first of them: a run whose values are all small has none."""
         return (self._client.folder / "artifacts" / self.id).as_uri()
 
     @property
