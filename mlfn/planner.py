@@ -120,8 +120,10 @@ def shown_param(value: Any, depth: int = 0) -> Any:
     """Return a parameter as plain data for people: what YAML has no word for by its repr, or by its type where that is long."""
     if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, Enum):
+        return repr(value)
     for plain in (int, float, str):
-        if isinstance(value, plain) and not isinstance(value, Enum):
+        if isinstance(value, plain):
             return plain(value)
     if isinstance(value, os.PathLike):
         return os.fspath(value)
