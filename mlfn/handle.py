@@ -26,6 +26,8 @@ _LAST_LOOK = 0.25
 class Run(Generic[R]):
     """A submitted run. It outlives this handle: `mlfn.run(id)` finds it again from any process."""
 
+    __mlfn_run__ = True
+
     def __init__(self, record: RunRecord, ticket: Ticket | None = None, *, client: Client) -> None:
         self._record = record
         self._client = client
@@ -49,7 +51,7 @@ class Run(Generic[R]):
 
     @property
     def url(self) -> str:
-        """Where its files lie."""
+        """The folder of its artifacts; made with the first of them: a run whose values are all small has none."""
         return (self._client.folder / "artifacts" / self.id).as_uri()
 
     @property
@@ -206,7 +208,7 @@ class Run(Generic[R]):
         """End it and wait until that is confirmed; False if it had ended otherwise before.
 
         The handler gets SIGTERM (an exception that no ``except Exception`` swallows; its ``finally`` runs), and SIGKILL
-        after the grace time.
+        after the grace time. Raises ParameterError for one that is inline in a thread that still runs it.
         """
         if not self.state.is_terminal:
             self._client.cancel(self.record)
@@ -233,6 +235,18 @@ class Run(Generic[R]):
         # By name, below this client's own folder: a path out of the store could name any file of this machine.
         path = self._client.folder / "logs" / self.id[:2] / f"{self.id}-{found[-1].attempt}.log"
         return path if path.exists() else None
+
+    def shown_outputs(self) -> str:
+        """Return how its outputs are written as parameters of another run."""
+        names = self._client.store.plan(self._record.plan)["outputs"]
+        if not names:
+            return (
+                'getattr(run.outputs, "return"), which is its only one; @mlfn.handler(outputs=["model"]) would name it'
+            )
+        return " or ".join(f"run.outputs.{name}" for name in names)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(f"a run does not travel: pass its id ({self.id!r}) for mlfn.run(), or the value of an output")
 
     def __repr__(self) -> str:
         try:

@@ -63,6 +63,7 @@ class Signature:
         if name == self.shape.varkw:
             return {key: self._plain(key, name, item) for key, item in value.items()}
         annotation = self.annotations.get(name, _MISSING)
+        refuse_run(value, f"{self.name}({name}=...)")
         if getattr(value, "__mlfn_reference__", False):
             return value  # an output of another run: its value is not there yet
         if isinstance(value, str) and wants_input(annotation):
@@ -75,6 +76,7 @@ class Signature:
 
     def _plain(self, shown: str, name: str, value: Any) -> Any:
         """Return one value of ``*args`` or ``**kwargs``; only a parameter of its own can wait or be read."""
+        refuse_run(value, f"{self.name}({shown}=...)")
         if isinstance(value, DataItem) or getattr(value, "__mlfn_reference__", False):
             raise ParameterError(
                 f"{self.name}({shown}={_short(value)}) is among *args or **kwargs: give the function a parameter "
@@ -172,6 +174,12 @@ def _resolved(target: Any, annotation: Any) -> Any:
         return typing.get_type_hints(holder, getattr(target, "__globals__", {}), include_extras=True)["it"]
     except Exception:  # noqa: BLE001 - as above
         return _MISSING
+
+
+def refuse_run(value: Any, where: str) -> None:
+    """Refuse a whole run where a value or one of its outputs is wanted."""
+    if getattr(type(value), "__mlfn_run__", False):
+        raise ParameterError(f"{where} got {value!r}, a whole run: pass an output of it, {value.shown_outputs()}.")
 
 
 def existing_input(item: DataItem, kind: str | None, where: str) -> DataItem:

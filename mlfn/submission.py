@@ -15,7 +15,7 @@ from mlfn.inline import run_here
 from mlfn.inputs import DataItem
 from mlfn.planner import Plan, as_text
 from mlfn.registry import place_class
-from mlfn.signature import existing_input
+from mlfn.signature import Signature, existing_input, refuse_run
 from mlfn.spec.canonical import canonical
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.changes import Submitted
@@ -39,15 +39,12 @@ def submit(
 def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Submission:
     """Submit a stored run's function version again, some parameters changed."""
     body = client.store.plan(record.plan)
-    for name in params:
-        if name not in body["accepts"] and body["shape"]["varkw"] is None:
-            raise ParameterError(f"{record.name}() has no parameter {name!r}: {nearest(name, body['accepts'])}")
-    params = {name: _as_input(record.name, name, value, body["inputs"].get(name)) for name, value in params.items()}
+    params = _checked(client, record, body, params)
     tell_limits(body)
     _wait_for_parents(body, params)
     client.register()
     submitted = _submitted(client, record.plan, body, params, labels=record.labels, same=record.params)
-    return _start(client, submitted, body, lambda: _stored_function(client, body))
+    return _start(client, submitted, body, lambda: stored_function(client, body))
 
 
 def _wait_for_parents(body: Mapping[str, Any], params: Mapping[str, Any]) -> None:
@@ -58,10 +55,36 @@ def _wait_for_parents(body: Mapping[str, Any], params: Mapping[str, Any]) -> Non
                 value.run.wait()
 
 
+def _checked(client: Client, record: RunRecord, body: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run is submitted again with, as `submit` would check it; by name alone where the code cannot be loaded."""
+    varkw = body["shape"]["varkw"]
+    extra = {name: value for name, value in params.items() if name not in body["accepts"]}
+    for name in extra:
+        if varkw is None:
+            raise ParameterError(f"{record.name}() has no parameter {name!r}: {nearest(name, body['accepts'])}")
+    given = {name: value for name, value in params.items() if name not in extra}
+    if extra:
+        before = client.codec().decode(record.params[varkw]) if varkw in record.params else {}
+        given[varkw] = {**before, **given.get(varkw, {}), **extra}
+    signature = _stored_signature(client, body) if given else None
+    if signature is not None:
+        return signature.check(given)
+    return {name: _as_input(record.name, name, value, body["inputs"].get(name)) for name, value in given.items()}
+
+
+def _stored_signature(client: Client, body: Mapping[str, Any]) -> Signature | None:
+    try:
+        return Signature(stored_function(client, body), body["name"])
+    except Exception:  # noqa: BLE001 - what it needs may not be here; the run itself may be able to load it
+        return None
+
+
 def _as_input(function: str, name: str, value: Any, kind: str | None) -> Any:
+    where = f"{function}({name}=...)"
+    refuse_run(value, where)
     if isinstance(value, str) and kind is not None:
         value = DataItem(value)
-    return existing_input(value, kind, f"{function}({name}=...)") if isinstance(value, DataItem) else value
+    return existing_input(value, kind, where) if isinstance(value, DataItem) else value
 
 
 def tell_large(large: Iterable[tuple[str, int]]) -> None:
@@ -168,7 +191,8 @@ def _record(submitted: Submitted) -> RunRecord:
     )
 
 
-def _stored_function(client: Client, body: Mapping[str, Any]) -> Callable[..., Any]:
+def stored_function(client: Client, body: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return the code of a stored plan; its signature is checked before anything of it is read."""
     from mlfn.payload import unpack
 
     function: Callable[..., Any] = unpack((client.folder / "payloads" / body["payload"]).read_bytes(), key=client.key)

@@ -53,7 +53,7 @@ def of_exit(name: str, gone: Gone, *, started: bool, mem: int | None) -> Outcome
     if gone.signal == signals.SIGABRT and mem:
         text = f"{name}: native code gave up (SIGABRT) under its limit of mem={shown_bytes(mem)}; raise mem=."
         return failed(Reason.OOM, errors.OutOfMemoryError(text), signal=gone.signal)
-    text = f"{name}: its worker ended ({_how(gone)}) before an outcome was reported; see its log."
+    text = f"{name}: its worker ended ({_how(gone)}) before an outcome was reported; run.logs() has what it wrote, if anything."
     return failed(Reason.ERROR, errors.WorkerDiedError(text), exit_code=gone.exit_code, signal=gone.signal)
 
 

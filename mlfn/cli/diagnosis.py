@@ -114,7 +114,9 @@ def _store() -> Finding:
     try:
         schema = store.session.read("SELECT version FROM meta")[0][0]
         runs = store.count_runs(RunFilter())
-        return Finding("store", "ok", f"{store.session.engine.label}, schema {schema}, {runs} runs")
+        return Finding(
+            "store", "ok", f"{store.session.engine.label}, schema {schema}, {runs} run{'' if runs == 1 else 's'}"
+        )
     finally:
         store.session.close()
 

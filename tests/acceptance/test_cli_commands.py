@@ -221,7 +221,7 @@ def test_plan_creates_nothing(mlfn):
 
     assert "name: fit" in planned.out
     assert "name: local" in planned.out
-    assert 'depth: "3"' in planned.out
+    assert "depth: 3" in planned.out
     assert ids(mlfn) == []
 
 
