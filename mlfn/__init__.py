@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
     from mlfn.declaration import Function, function, handler
     from mlfn.errors import MlfnError
-    from mlfn.handle import Run, Runs, as_completed, run, runs, wait
+    from mlfn.handle import Run
     from mlfn.inputs import DataItem, data
     from mlfn.kinds.job import Job
     from mlfn.library.differences import diff
+    from mlfn.listing import Runs, as_completed, run, runs, wait
     from mlfn.secrets import Secret
     from mlfn.settings import Settings, init
     from mlfn.spec.values import UNSET, Node, Retry
@@ -31,10 +32,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "mlfn.declaration": ("Function", "function", "handler"),
     "mlfn.errors": ("MlfnError",),
-    "mlfn.handle": ("Run", "Runs", "as_completed", "run", "runs", "wait"),
+    "mlfn.handle": ("Run",),
     "mlfn.inputs": ("DataItem", "data"),
     "mlfn.kinds.job": ("Job",),
     "mlfn.library.differences": ("diff",),
+    "mlfn.listing": ("Runs", "as_completed", "run", "runs", "wait"),
     "mlfn.secrets": ("Secret",),
     "mlfn.settings": ("Settings", "init"),
     "mlfn.spec.values": ("UNSET", "Node", "Retry"),

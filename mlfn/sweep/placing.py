@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
 from mlfn.errors import ParameterError, nearest
-from mlfn.signature import checker
+from mlfn.fitting import checker
 from mlfn.sweep.listing import short
 
 
