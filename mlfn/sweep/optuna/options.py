@@ -6,7 +6,6 @@ import pickle
 from collections.abc import Sequence
 from typing import Any
 
-
 _SCALARS = (str, int, float, bool, bytes, type(None))
 
 

@@ -7,7 +7,6 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 from mlfn.errors import OptionError, ParameterError, nearest
@@ -230,9 +229,10 @@ class _Known:
         trial.intermediate_values.setdefault(step, value)
         if self._pruner is None:
             return False
-        with warnings.catch_warnings() if math.isnan(value) else nullcontext():
-            if math.isnan(value):
-                warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's, on a median of nothing
+        if not math.isnan(value):
+            return self._pruner.prune(self.trials.study(), trial)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's, on the best of no numbers
             return self._pruner.prune(self.trials.study(), trial)
 
     def _coded(self, params: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, BaseDistribution]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlfn.errors import MissingExtraError, OptionError, StorageError
@@ -88,18 +89,21 @@ def importances(
     Nothing, where fewer than two children have succeeded with different values. Of several objectives, `objective`
     picks one by its place; without it, being on the Pareto front is what parameters matter to.
     """
+    if objective is not None:
+        tolds, directions = _of_one(tolds, objective), directions[objective : objective + 1]
     study = study_of(tolds, spaces, directions)
     import optuna
 
     completed = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
-    seen = {tuple(trial.values) if objective is None else trial.values[objective] for trial in completed}
-    if len(seen) < 2 or not any(trial.params for trial in completed):
+    if len({tuple(trial.values) for trial in completed}) < 2 or not any(trial.params for trial in completed):
         return {}
     with quiet():
-        found = optuna.importance.get_param_importances(
-            study, target=None if objective is None else lambda trial: trial.values[objective]
-        )
+        found = optuna.importance.get_param_importances(study)
     return {key: float(share) for key, share in sorted(found.items(), key=lambda item: -item[1])}
+
+
+def _of_one(tolds: Iterable[Told], objective: int) -> list[Told]:
+    return [replace(told, values=told.values and told.values[objective : objective + 1]) for told in tolds]
 
 
 def to_optuna(
@@ -128,7 +132,9 @@ def to_optuna(
     except optuna.exceptions.DuplicatedStudyError as error:
         raise OptionError(f"name={name!r}: the storage has a study of that name. Give another name.") from error
     except ImportError as error:
-        raise MissingExtraError(f"This storage needs a driver that is not installed here: {error}") from error
+        raise MissingExtraError(
+            f"This storage needs a driver that is not installed here: {error.__cause__ or error}"
+        ) from error
     except Exception as error:
         # Not the URL: it may hold a password.
         raise StorageError(
@@ -201,7 +207,7 @@ def _has_nan(options: Sequence[Any]) -> bool:
 def _texts(options: Sequence[Any]) -> list[str]:
     texts: list[str] = []
     for option in options:
-        text = short(option)
+        text = option if isinstance(option, str) else short(option)
         texts.append(f"{text} #{len(texts) + 1}" if text in texts else text)
     return texts
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from mlfn.spec.record import RunState
 from mlfn.sweep.optuna import Search
-from mlfn.sweep.space import choice, loguniform, lograndint, normal, ordinal, quniform, randint, uniform
+from mlfn.sweep.space import choice, lograndint, loguniform, normal, ordinal, quniform, randint, uniform
 from mlfn.sweep.strategy import Told
 
 THING = {"kind": "dict", "deep": [1, 2]}

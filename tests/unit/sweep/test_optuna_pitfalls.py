@@ -136,7 +136,11 @@ def test_the_users_logging_is_left_as_it_was():
 
     serial(search(), 3)
 
-    assert before == (logging.getLogger("optuna").level, logging.getLogger("optuna").propagate, logging.getLogger().handlers)
+    assert before == (
+        logging.getLogger("optuna").level,
+        logging.getLogger("optuna").propagate,
+        logging.getLogger().handlers,
+    )
 
 
 def test_experimental_parts_are_used_without_a_warning():
@@ -165,7 +169,11 @@ def test_a_number_whose_child_is_gone_is_a_failed_trial():
     one = tell_all(search(), [told for told in whole if told.iteration not in (3, 4, 11)])
 
     known = one._cache().trials
-    assert [number for number in range(20) if known[number].state.name == "FAIL" and not known[number].params] == [2, 3, 10]
+    assert [number for number in range(20) if known[number].state.name == "FAIL" and not known[number].params] == [
+        2,
+        3,
+        10,
+    ]
     assert one.ask(21)
 
     one.tell(whole[2])

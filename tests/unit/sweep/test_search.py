@@ -13,8 +13,7 @@ import pytest
 
 from mlfn.errors import MissingExtraError, OptionError, ParameterError
 from mlfn.spec.record import RunState
-from mlfn.sweep.optuna import Search
-from mlfn.sweep.optuna import loading, samplers
+from mlfn.sweep.optuna import Search, loading, samplers
 from mlfn.sweep.space import choice, loguniform, normal, ordinal, quniform, randint, uniform
 from mlfn.sweep.strategy import Told
 from tests.unit.sweep.searching import SPACES, THING, ending, same, score, serial, succeeded, tell_all, types
@@ -45,10 +44,12 @@ def test_every_value_has_the_type_and_range_of_its_space(name):
 def test_a_parameter_with_a_condition_is_there_only_where_it_holds(name):
     tolds = serial(search(name), 40)
 
-    assert {("momentum" in told.params, "nesterov" in told.params) for told in tolds if told.params["opt"] == "sgd"} == {
-        (True, True)
-    }
-    assert not any("momentum" in told.params or "nesterov" in told.params for told in tolds if told.params["opt"] != "sgd")
+    assert {
+        ("momentum" in told.params, "nesterov" in told.params) for told in tolds if told.params["opt"] == "sgd"
+    } == {(True, True)}
+    assert not any(
+        "momentum" in told.params or "nesterov" in told.params for told in tolds if told.params["opt"] != "sgd"
+    )
 
 
 def test_the_keys_keep_the_order_of_the_spaces():
