@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from mlfn.secrets import Secret
     from mlfn.settings import Settings, init
     from mlfn.spec.values import UNSET, Node, Retry
+    from mlfn.sweep.space import choice, lograndint, loguniform, normal, ordinal, quniform, randint, uniform
     from mlfn.user_context import Context, Pruned, context
 
 _HOMES = {
@@ -39,6 +40,16 @@ _HOMES = {
     "mlfn.secrets": ("Secret",),
     "mlfn.settings": ("Settings", "init"),
     "mlfn.spec.values": ("UNSET", "Node", "Retry"),
+    "mlfn.sweep.space": (
+        "choice",
+        "lograndint",
+        "loguniform",
+        "normal",
+        "ordinal",
+        "quniform",
+        "randint",
+        "uniform",
+    ),
     "mlfn.user_context": ("Context", "Pruned", "context"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -59,14 +70,22 @@ __all__ = [
     "Settings",
     "__version__",
     "as_completed",
+    "choice",
     "context",
     "data",
     "diff",
     "function",
     "handler",
     "init",
+    "lograndint",
+    "loguniform",
+    "normal",
+    "ordinal",
+    "quniform",
+    "randint",
     "run",
     "runs",
+    "uniform",
     "wait",
 ]
 

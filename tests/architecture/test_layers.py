@@ -32,6 +32,7 @@ LAYERS = (
         "outputs",
         "parents",
         "planner",
+        "recording",
         "signature",
         "submission",
         "sweep",
