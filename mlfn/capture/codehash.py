@@ -368,11 +368,19 @@ class _Walker:
 
     def _builtin(self, value: Any) -> bytes:
         owner = getattr(value, "__self__", None)
-        bound = owner if owner is not None and not isinstance(owner, types.ModuleType) else None
-        return combine("builtin", text(f"{value.__module__}:{value.__qualname__}"), self.value(bound))
+        if owner is None or isinstance(owner, types.ModuleType):
+            return combine("builtin", text(f"{value.__module__}:{value.__qualname__}"))
+        # As of any method: what one version compiles to a builtin, another's compiler makes a method of.
+        unbound = None if isinstance(owner, type) else getattr(type(owner), value.__name__, None)
+        if unbound is None:
+            return combine("builtin", text(value.__qualname__), self.value(owner))
+        return combine("method", self.value(unbound), self.value(owner))
 
     def _descriptor(self, value: Any) -> bytes:
-        return combine("descriptor", text(f"{value.__objclass__.__qualname__}.{value.__name__}"))
+        owner = value.__objclass__
+        return combine(
+            "installed", text(f"{public_name(owner.__module__, owner.__qualname__, owner)}.{value.__name__}")
+        )
 
     def _property(self, value: property) -> bytes:
         return combine("property", *map(self.value, (value.fget, value.fset, value.fdel)))

@@ -106,17 +106,19 @@ def set_state(cls: type, state: Mapping[str, Any], recurse: Recurse) -> dict[str
     What says a constructor's own default was not, nor was the library's version. Only a library's constructor
     and a library's class have such; the user's own count in full.
     """
-    defaults = _constructor_defaults(cls)
+    parameters = _constructor_parameters(cls)
     installed = is_installed_class(cls)
     version = getattr(sys.modules.get(cls.__module__.partition(".")[0]), "__version__", None) if installed else None
 
+    derived = _derived_names(cls, state, parameters)
+
     def is_set(name: str, value: Any) -> bool:
-        if installed and name.startswith("_") and _is_empty(value):
+        if name in derived or (installed and name.startswith("_") and _is_empty(value)):
             return False
         if name.endswith("version") and isinstance(value, str) and value == version:
             return False
-        default = defaults.get(name.lstrip("_"), _NO_DEFAULT)
-        return default is _NO_DEFAULT or (value is not default and recurse(value) != recurse(default))
+        default = parameters.get(name, parameters.get(name.lstrip("_"), inspect.Parameter.empty))
+        return default is inspect.Parameter.empty or (value is not default and recurse(value) != recurse(default))
 
     return {name: value for name, value in state.items() if not isinstance(name, str) or is_set(name, value)}
 
@@ -142,24 +144,33 @@ def _is_field_default(field: dataclasses.Field[Any], item: Any, recurse: Recurse
     return plain and type(item) is field.default_factory and not item
 
 
-_NO_DEFAULT: Any = object()
+def _derived_names(cls: type, state: Mapping[str, Any], parameters: Mapping[str, Any]) -> set[str]:
+    """Return what scikit-learn's constructors derive from their parameters, of an estimator that learnt nothing.
+
+    What was learnt is named with an underscore at its end; beside it, anything may hold data.
+    """
+    if not cls.__module__.startswith("sklearn.") or not hasattr(cls, "get_params"):
+        return set()
+    if any(name.endswith("_") for name in state):
+        return set()
+    return {name for name in state if name not in parameters and not name.startswith("_")}
 
 
-def _constructor_defaults(cls: type) -> Mapping[str, Any]:
-    """Return the defaults of a library's constructor; none of one that the user wrote."""
+def _constructor_parameters(cls: type) -> Mapping[str, Any]:
+    """Return the parameters of a library's constructor with their defaults; none of one that the user wrote."""
     for base in cls.__mro__:
         if base is not object and "__init__" in vars(base):
-            return _defaults(base) if is_installed_class(base) else {}
+            return _parameters(base) if is_installed_class(base) else {}
     return {}
 
 
 @functools.lru_cache(maxsize=512)
-def _defaults(cls: type) -> Mapping[str, Any]:
+def _parameters(cls: type) -> Mapping[str, Any]:
     try:
-        parameters = inspect.signature(vars(cls)["__init__"]).parameters.values()
+        parameters = inspect.signature(vars(cls)["__init__"]).parameters
     except (TypeError, ValueError):  # written in C
         return {}
-    return {p.name: p.default for p in parameters if p.default is not p.empty}
+    return {name: parameter.default for name, parameter in parameters.items()}
 
 
 def _is_empty(value: Any) -> bool:

@@ -156,13 +156,16 @@ _PLAIN: dict[type, Callable[[Any, Recurse], Iterable[bytes]]] = {
 
 
 def _member(value: enum.Enum, recurse: Recurse) -> Iterable[bytes]:
+    # What a library's member stands for is the library's matter.
+    own = not is_installed_class(type(value))
     if isinstance(value, enum.Flag):
         # What a combination is called differs between Python minors.
-        yield from sorted(text(name) for name, one in type(value).__members__.items() if one in value)
+        bits = {name: one.value for name, one in type(value).__members__.items() if name == one.name and one in value}
+        yield from sorted(text(name) for name, bit in bits.items() if bit > 0)
+        own = own or not any(bits.values())
     else:
         yield text(value.name)
-    # What a library's member stands for is the library's matter.
-    if not is_installed_class(type(value)):
+    if own:
         yield recurse(value.value)
 
 
@@ -259,6 +262,9 @@ def _times(value: Any, recurse: Recurse) -> bytes:
 
 
 def _scipy_digest(value: Any, recurse: Recurse) -> bytes | None:
+    if type(value).__module__.startswith("scipy.stats") and hasattr(value, "dist") and hasattr(value, "kwds"):
+        # A distribution with its arguments.
+        return combine("frozen", *map(recurse, (type(value.dist), value.dist.name, value.args, value.kwds)))
     if not type(value).__module__.startswith("scipy.sparse") or not hasattr(value, "tocoo"):
         return None
     entries = value.tocoo().copy()
