@@ -143,7 +143,7 @@ def _declared(cls: type) -> dict[str, Any]:
         options = [name for name in _ATTRS_OPTIONS if vars(cls).get(name) is not None]
         return {"options": options, "fields": [_attrs_field(field) for field in vars(cls)["__attrs_attrs__"]]}
     if _is_pydantic(cls):
-        found = next((vars(cls)[name] for name in _PYDANTIC_FIELDS if name in vars(cls)), {})
+        found: dict[str, Any] = next((vars(cls)[name] for name in _PYDANTIC_FIELDS if name in vars(cls)), {})
         return {"fields": [(name, _said(field, _SAID_OF_A_PYDANTIC_FIELD)) for name, field in found.items()]}
     return {}
 

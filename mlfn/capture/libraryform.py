@@ -10,6 +10,7 @@ import collections
 import dataclasses
 import functools
 import inspect
+import re
 import sys
 import types
 import warnings
@@ -73,10 +74,9 @@ def _held_name(value: Any) -> str | None:
     for i in range(1, len(pieces) + 1):
         module = sys.modules.get(".".join(pieces[:i]))
         names = [name for name, held in list(vars(module).items()) if held is value] if module else []
-        named = [name for name in names if callable(value) or name.startswith("_")]
-        # Held under a public name, it is no secret of the library's.
-        if named and (callable(value) or len(named) == len(names)):
-            return f"{_without_private_parts('.'.join(pieces[:i]))}:{min(named)}"
+        # Held under a public name and no callable, it is for everybody to set something on. A logger is its name.
+        if names and (callable(value) or cls.__name__ == "Logger" or all(name.startswith("_") for name in names)):
+            return f"{_without_private_parts('.'.join(pieces[:i]))}:{min(names)}"
     return None
 
 
@@ -113,7 +113,7 @@ def set_state(cls: type, state: Mapping[str, Any], recurse: Recurse) -> dict[str
     derived = _derived_names(cls, state, parameters)
 
     def is_set(name: str, value: Any) -> bool:
-        if name in derived or (installed and name.startswith("_") and _is_empty(value)):
+        if name in derived or (installed and name.startswith("_") and _says_nothing(name, value)):
             return False
         if name.endswith("version") and isinstance(value, str) and value == version:
             return False
@@ -140,8 +140,8 @@ def set_fields(value: Any, recurse: Recurse) -> Iterator[tuple[str, Any]]:
 def _is_field_default(field: dataclasses.Field[Any], item: Any, recurse: Recurse) -> bool:
     if field.default is not dataclasses.MISSING:
         return recurse(item) == recurse(field.default)
-    plain = field.default_factory in (list, dict, set, tuple, frozenset)
-    return plain and type(item) is field.default_factory and not item
+    factory: Any = field.default_factory
+    return factory in (list, dict, set, tuple, frozenset) and type(item) is factory and not item
 
 
 def _derived_names(cls: type, state: Mapping[str, Any], parameters: Mapping[str, Any]) -> set[str]:
@@ -173,5 +173,12 @@ def _parameters(cls: type) -> Mapping[str, Any]:
     return {name: parameter.default for name, parameter in parameters.items()}
 
 
-def _is_empty(value: Any) -> bool:
-    return value is None or (isinstance(value, (tuple, list, dict, set, frozenset)) and not value)
+def _says_nothing(name: str, value: Any) -> bool:
+    """Return whether a private attribute of a library's object is empty, a lock, or an id drawn at random."""
+    if value is None or (isinstance(value, (tuple, list, dict, set, frozenset)) and not value):
+        return True
+    is_id = name.endswith("id") and isinstance(value, str) and _RANDOM_ID.fullmatch(value) is not None
+    return is_id or type(value).__module__ in ("_thread", "threading")
+
+
+_RANDOM_ID = re.compile("[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}")

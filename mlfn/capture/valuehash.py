@@ -284,11 +284,19 @@ def _torch_digest(value: Any, recurse: Recurse) -> bytes | None:
         return combine("tensor", text(str(value.dtype)), recurse(value.detach().cpu().tolist()))
 
 
+def _numba_digest(value: Any, recurse: Recurse) -> bytes | None:
+    # Its own state holds a random id, and what was compiled so far.
+    if not hasattr(value, "py_func"):
+        return None
+    return combine("numba", recurse(getattr(value, "targetoptions", None)), recurse(value.py_func))
+
+
 _LIBRARIES: dict[str, Callable[[Any, Recurse], bytes | None]] = {
     "numpy": _numpy_digest,
     "pandas": _pandas_digest,
     "torch": _torch_digest,
     "scipy": _scipy_digest,
+    "numba": _numba_digest,
     "fractions": lambda value, recurse: (
         combine("fraction", recurse(value.numerator), recurse(value.denominator))
         if isinstance(value, sys.modules["fractions"].Fraction)
