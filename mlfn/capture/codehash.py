@@ -22,7 +22,8 @@ from typing import Any, Literal
 
 from mlfn.capture.classhash import annotations_of, class_facts, function_of
 from mlfn.capture.codeform import Chain, Form, Import, annotation_chains, bytecode_references, source_form
-from mlfn.capture.libraryform import installed_name, is_installed_class, public_name
+from mlfn.capture.definitions import qualified_name
+from mlfn.capture.libraryform import installed_name, is_installed_class, made_name, public_name
 from mlfn.capture.modulesources import imported_modules, module_text, own_sources
 from mlfn.capture.ownership import is_own_module
 from mlfn.capture.valuehash import array_digest, atom_digest, combine, object_digest, plain_digest, text
@@ -205,7 +206,7 @@ class _Walker:
 
     def _made_by_library(self, fn: types.FunctionType) -> bytes:
         # A decorator's wrapper, or what a factory returns: the values that it keeps may be the user's.
-        name = f"{fn.__globals__.get('__name__')}:{fn.__code__.co_name}"
+        name = made_name(str(fn.__globals__.get("__name__")), qualified_name(fn.__code__))
         kept = map(self.value, (fn.__defaults__, fn.__kwdefaults__))
         return combine("made", text(name), *kept, *self._cells(fn))
 
@@ -248,7 +249,8 @@ class _Walker:
         except ValueError:  # not assigned yet
             value = ABSENT
         self.seen.cells.append((cell, value))
-        if value is not ABSENT:
+        # Whether a library's wrapper mentions itself is no matter of the user's.
+        if value is not ABSENT and not (value is fn and not is_own_module(fn.__globals__.get("__name__"))):
             yield combine("cell", text(".".join(chain)), self._chain(qualname(fn), value, chain))
 
     def _global_chain(self, fn: types.FunctionType, chain: Chain) -> Iterator[bytes]:

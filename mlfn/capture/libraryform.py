@@ -52,18 +52,31 @@ def public_name(module: str, qualname: str, value: Any) -> str:
     pieces = module.split(".")
     for i in range(1, len(pieces) + 1):
         outer = ".".join(pieces[:i])
-        if _resolve(outer, qualname) is value:
+        if value is not None and _resolve(outer, qualname) is value:
             return f"{_without_private_parts(outer)}:{qualname}"
     return f"{_without_private_parts(module)}:{qualname}"
 
 
+def made_name(module: str, qualname: str) -> str:
+    """Return the name of a function that one of a library's made, by where the library holds the maker."""
+    maker, inner, rest = qualname.partition(".<locals>")
+    return public_name(module, maker, _resolve(module, maker)) + inner + rest
+
+
 def _defined_name(value: Any) -> str | None:
     # Of an object without them, these would be its class's.
-    module = getattr(value, "__module__", None)
-    qualname = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
+    module = _told(value, "__module__")
+    qualname = _told(value, "__qualname__") or _told(value, "__name__")
     if not isinstance(module, str) or not isinstance(qualname, str) or is_own_module(module):
         return None
     return public_name(module, qualname, value) if _resolve(module, qualname) is value else None
+
+
+def _told(value: Any, name: str) -> Any:
+    try:
+        return getattr(value, name, None)
+    except Exception:  # noqa: BLE001 - a proxy without what it stands for raises as it likes
+        return None
 
 
 def _held_name(value: Any) -> str | None:
