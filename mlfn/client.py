@@ -19,7 +19,7 @@ from mlfn.artifacts import ArtifactStore
 from mlfn.capture.belongings import own_modules_of
 from mlfn.codec import Codec
 from mlfn.dispatch import NOBODY, Dispatcher, Ticket
-from mlfn.errors import NotFoundError, RunLostError, StorageError
+from mlfn.errors import NotFoundError, ParameterError, RunLostError, StorageError
 from mlfn.identity import ProcessIdentity, identify, new_id, now
 from mlfn.parents import parents_of
 from mlfn.places.base import Surroundings
@@ -132,6 +132,7 @@ class Client:
 
     def cancel(self, record: RunRecord) -> None:
         """Ask for a run's end, whoever owns it; an orphan is adopted to be ended."""
+        self.refuse_unreachable(record)
         dispatcher = self.dispatcher_of(record.id)
         if dispatcher is None and not self.owner_lives(record.owner):
             self.reconcile()
@@ -141,6 +142,16 @@ class Client:
             dispatcher.cancel(record.id)
         else:
             self.store.apply([CancelRequested(record.id, now())])
+
+    def refuse_unreachable(self, record: RunRecord) -> None:
+        """Refuse to cancel a run within the thread that called `submit`: nobody there listens."""
+        here = place_class(record.place).runs_in_caller
+        if here and not record.state.is_terminal and self.owner_lives(record.owner):
+            whose = "this process" if record.owner == self.id else "another process"
+            raise ParameterError(
+                f"{record.name} ({record.id[:8]}) runs in a thread of {whose} itself (on={record.place!r}), which cannot "
+                "be asked to end it: press ctrl-C there."
+            )
 
     def owner_lives(self, owner: str | None) -> bool:
         """Say whether the client that owns a run may still see it through."""

@@ -106,7 +106,7 @@ class Function(Generic[P, C, R]):
         return to_yaml(self._planned(args, kwargs))
 
     def _planned(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        from mlfn.planner import check_place
+        from mlfn.planner import check_place, shown_param
         from mlfn.spec.canonical import spec_hash
 
         described = self._describe()
@@ -117,7 +117,7 @@ class Function(Generic[P, C, R]):
         return {
             "function": {"hash": spec_hash(described.spec), **described.spec},
             "place": {"name": place, "options": dict(options)},
-            "params": {name: repr(value) for name, value in params.items()},
+            "params": {name: shown_param(value) for name, value in params.items()},
         }
 
     @property
@@ -145,7 +145,7 @@ class Function(Generic[P, C, R]):
             self._head_start()
         from mlfn.client import current_client
         from mlfn.handle import Run
-        from mlfn.submission import submit, tell_limits
+        from mlfn.submission import submit, tell_large, tell_limits
 
         client = current_client()
         if self._prepared is None:
@@ -153,7 +153,8 @@ class Function(Generic[P, C, R]):
         prepared = self._prepare()
         signature = self._signed()
         params = signature.check(signature.bind(args, kwargs))
-        tell_limits(prepared.plan, prepared.described.capture.large)
+        tell_large(prepared.described.capture.large)
+        tell_limits({**prepared.plan.body, "node": prepared.plan.spec.get("node")})
         return Run(*submit(client, prepared.plan, prepared.payload, self._function, params), client=client)
 
     def _head_start(self) -> None:
@@ -272,7 +273,19 @@ class _Prepared:
 
 
 class _Anything:
-    """Stands in types for a first parameter that takes anything, which a context is too: it must not be taken out."""
+    """Stands in types for a first parameter that takes anything, which a context is too: it must not be taken out.
+
+    A type checker takes a lambda's parameter for one: it can be reckoned with. No attributes, items or iteration: what has
+    those would pass for what parameters are declared as, such as an iterable.
+    """
+
+    if TYPE_CHECKING:
+
+        def __add__(self, _: Any, /) -> Any: ...
+
+        __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __add__
+        __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __add__
+        __lt__ = __le__ = __gt__ = __ge__ = __add__
 
 
 class Declare:

@@ -10,14 +10,15 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from mlfn.codec import Codec
-from mlfn.errors import MlfnError, OutputError, PayloadError, SkewError, StorageError
+from mlfn.errors import MlfnError, OutOfMemoryError, OutputError, PayloadError, SkewError, StorageError
 from mlfn.secrets import Masker, Secret, read_secret
 from mlfn.spec.record import Outcome, Output, Reason, RemoteFailure, RunState
+from mlfn.spec.values import shown_bytes
 from mlfn.user_context import Cancelled, Context, Pruned, Reporter, call_within
 
 _PACKAGE = str(Path(__file__).parent)
@@ -52,6 +53,7 @@ class Calling:
     outputs: tuple[str, ...] = ()
     shape: CallShape = field(default_factory=CallShape)
     secrets: tuple[Secret, ...] = ()
+    mem: int | None = None  # bytes that the run may have, where its place sees to that
 
     @classmethod
     def of(cls, plan: Mapping[str, Any]) -> Calling:
@@ -147,7 +149,7 @@ def execute(
         outcome = Outcome(RunState.PRUNED)
     except MemoryError as error:
         _reserve.clear()  # before anything else: there is not even room for a call
-        outcome = _out_of_memory(error, codec, secrets.values())
+        outcome = _out_of_memory(error, calling, codec, secrets.values())
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the run's outcome
         outcome = Outcome(RunState.FAILED, _reason(error), describe_failure(error, codec, secrets=secrets.values()))
     reporter.send("finished", **outcome_to_json(outcome))
@@ -239,17 +241,36 @@ def _pack_returned(task: Task, calling: Calling, codec: Codec, value: Any) -> tu
     return {"keys": list(names), "as": type(value).__name__}, outputs
 
 
-def _out_of_memory(error: MemoryError, codec: Codec, secrets: Collection[str]) -> Outcome:
+def _out_of_memory(error: MemoryError, calling: Calling, codec: Codec, secrets: Collection[str]) -> Outcome:
     # What filled the memory hangs on the frames of the traceback: let go of it, or there is none left to tell of it.
     # On the way up another of its kind may have been raised; the frames are then those of its context.
     found: BaseException | None = error
     while found is not None:
         traceback.clear_frames(found.__traceback__)
         found = found.__context__
-    outcome = Outcome(RunState.FAILED, Reason.OOM, describe_failure(error, codec, secrets=secrets))
+    failure = describe_failure(error, codec, secrets=secrets)
+    if calling.mem:
+        failure = _under_limit(failure, calling)
+    outcome = Outcome(RunState.FAILED, Reason.OOM, failure)
     with suppress(MemoryError):
         keep_reserve()
     return outcome
+
+
+def _under_limit(failure: RemoteFailure, calling: Calling) -> RemoteFailure:
+    """Return the failure as one that names the limit: Python's own MemoryError says nothing at all."""
+    said = f" ({failure.message})" if failure.message else ""
+    text = f"{calling.name} ran into its limit of mem={shown_bytes(calling.mem or 0)}{said}; raise mem=, or use less."
+    kind = f"{OutOfMemoryError.__module__}.{OutOfMemoryError.__qualname__}"
+    bases = tuple(f"{base.__module__}.{base.__qualname__}" for base in OutOfMemoryError.__mro__[:-1])
+    return replace(
+        failure,
+        type=kind,
+        message=text,
+        traceback=f"{failure.traceback}\n{kind}: {text}\n",
+        bases=tuple(dict.fromkeys((*bases, *failure.bases))),
+        pickle=None,
+    )
 
 
 def _reason(error: BaseException) -> Reason:

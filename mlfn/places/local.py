@@ -34,6 +34,7 @@ class LocalPlace:
     """Workers of one client; `max_workers` of them at most, counted in cores."""
 
     OPTIONS = ("max_workers",)
+    LACKS = ("image", "node")
     runs_in_caller = False
 
     def __init__(self, surroundings: Surroundings, *, max_workers: int | None = None) -> None:

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ class Worker:
 
     def _bind(self, plan: dict[str, Any]) -> None:
         self._plan = plan
-        self._calling = Calling.of(plan["calling"])
+        self._calling = replace(Calling.of(plan["calling"]), mem=plan["mem"])
         threading.Thread(target=self._beat, args=(plan["heartbeat"],), daemon=True).start()
         try:
             self._take_on(plan)
