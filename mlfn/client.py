@@ -217,10 +217,10 @@ class Client:
         self.register()
         if record.state is RunState.RUNNING:
             return self.ticket(record.id)  # `reconcile` took it over, or somebody else did
-        if record.owner != self.id and not self._adopt(record):
-            return None
         if record.sweep and waiting.conductor is not None:
             return waiting.conductor(self, record)
+        if record.owner != self.id and not self._adopt(record):
+            return None
         for parent in parents_of(record.params):
             with suppress(NotFoundError):  # removed: dispatch fails the run, naming it
                 self.carry_on(self.store.get_run(parent))

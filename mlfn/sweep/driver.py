@@ -168,10 +168,10 @@ class Driver:
             if self._cancelled or self.board.stop is not None:
                 break
             self._fill()
-            if not self._ended:
-                if self._exhausted and not self._flying:
-                    break
+            if self._flying:
                 self._hear()
+            elif self._exhausted:
+                break
         stop = self.board.stop
         self._wind_down()
         if self._cancelled:
