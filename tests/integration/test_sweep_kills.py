@@ -46,7 +46,7 @@ def params(stage: Stage) -> list[str]:
     return [json.dumps({key: value["inline"] for key, value in json.loads(row[1]).items()}) for row in rows]
 
 
-@pytest.mark.parametrize(("what", "count", "kills"), [("random", 1000, 40), ("search", 60, 12)])
+@pytest.mark.parametrize(("what", "count", "kills"), [("random", 1000, 40), ("search", 150, 12)])
 def test_a_sweep_killed_at_random_is_carried_on(tmp_path, what, count, kills):
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed={seed}")
@@ -59,7 +59,7 @@ def test_a_sweep_killed_at_random_is_carried_on(tmp_path, what, count, kills):
     for _ in range(kills):
         process = stage.start(what, str(count), "7")
         process.stdout.readline()
-        until = time.monotonic() + dice.uniform(0.05, 1.0 if what == "search" else 0.3)
+        until = time.monotonic() + dice.uniform(*(0.6, 1.4) if what == "search" else (0.05, 0.3))
         while time.monotonic() < until and process.poll() is None:
             time.sleep(0.02)
             if dice.random() < 0.1 and (workers := stage.workers()):
