@@ -135,6 +135,11 @@ class LocalPlace:
         elif worker in self._processes:
             self._processes[worker].terminate(self._around.grace)
 
+    def retire(self, worker: str) -> None:
+        """Let a worker end after the run that it is at; one whose client is dead does so by itself."""
+        if worker in self._processes:
+            self._processes[worker].hang_up(self._around.grace)
+
     def forget(self, worker: str) -> None:
         """Remove the folder of a worker that is gone."""
         remove_folder(self._around.folder / "workers" / worker)
