@@ -118,12 +118,18 @@ class Dispatcher:
         self._next_tick = 0.0
         self._next_beat = 0.0
         self._next_rescue = 0.0
+        self._warm = False
         self._roused = False
         self._closing = False
         self._thread: threading.Thread | None = None
 
     def warm(self) -> None:
-        """Start the thread, and with it a first worker, before they are needed."""
+        """Start the thread and a first worker before they are needed."""
+        if not self._warm:
+            self._warm = True
+            self._call(self._place.warm)
+
+    def _start(self) -> None:
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="mlfn-dispatch", daemon=True)
@@ -202,7 +208,7 @@ class Dispatcher:
         """Have the dispatcher's thread do something next."""
         self._calls.append(action)
         if self._thread is None:
-            self.warm()
+            self._start()
         if not self._roused:
             self._roused = True
             self._place.wake()
@@ -210,7 +216,6 @@ class Dispatcher:
     # From here on everything happens in the dispatcher's own thread.
 
     def _serve(self) -> None:
-        self._calls.appendleft(self._place.warm)
         while not self._closing:
             try:
                 self._turn()

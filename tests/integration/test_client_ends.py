@@ -43,6 +43,14 @@ if how == "finish":
     print(sorted(run.result() for run in runs))
 elif how == "look":
     print(sorted(str(run.state) for run in mlfn.runs()))
+elif how == "see through":
+    from mlfn.places import process
+
+    launched, launch = [], process.launch
+    process.launch = lambda python: launched.append(python) or launch(python)
+    running = mlfn.runs(state="running")
+    Path(ledger + ".go").touch()
+    print([run.result() for run in running], len(launched))
 elif how == "ctrl-c":
     run = endless.submit(ledger)
     pending = endless.with_options(cpu=1000).submit(ledger)
@@ -125,3 +133,12 @@ def test_after_kill_9_what_ran_is_adopted_and_what_was_pending_waits_for_somebod
 
     assert stage.run("finish").strip() == "[0, 1, 2, 3]"
     audit(stage, runs=4, once=["work"])
+
+
+def test_whoever_adopts_a_run_starts_no_worker_of_its_own(tmp_path):
+    # The first run waits for its sign, so that there is one to adopt; the others go on beside it.
+    stage = Stage(tmp_path, SCRIPT, heartbeat=0.2, max_workers=1)
+    stage.run("kill", code=-signal.SIGKILL)
+
+    assert stage.run("see through").strip() == "[0] 0"
+    assert states(stage) == ["succeeded", "pending", "pending", "pending"]
