@@ -198,6 +198,12 @@ class Dispatcher:
             self._place.wake()
             self._thread.join(timeout=10)
 
+    def let_go(self) -> None:
+        """Let nobody in a forked child wait for what its parent sees through: the store will tell."""
+        for ticket in self._tickets.values():
+            ticket.done = threading.Event()  # the thread that held the old one's lock may not be here
+            ticket.done.set()
+
     def _enter(self, ticket: Ticket, plan: Mapping[str, Any], then: Callable[[], None]) -> None:
         with self._lock:
             self._plans[ticket.plan] = plan
@@ -404,8 +410,8 @@ class Dispatcher:
     def _finish(self, ticket: Ticket, state: RunState, outcome: Outcome | None = None) -> None:
         with self._lock:
             ticket.state, ticket.outcome = state, outcome
+            ticket.done.set()  # before it is forgotten: `let_go` must know all that somebody may wait for
             self._tickets.pop(ticket.run, None)
-            ticket.done.set()
         for callback in ticket.callbacks:
             try:
                 callback()

@@ -51,6 +51,22 @@ elif how == "see through":
     running = mlfn.runs(state="running")
     Path(ledger + ".go").touch()
     print([run.result() for run in running], len(launched))
+elif how in ("fork", "fork and die"):
+    waited, other = work.submit(0, ledger), work.submit(1, ledger)
+    other.wait()
+    while not Path(ledger).exists():
+        time.sleep(0.005)
+    child = os.fork()
+    if child:
+        if how == "fork and die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(waited.result(), code)
+    else:
+        seen = [waited.done(), waited.wait(0.05), other.result()]
+        Path(ledger + ".go").touch()
+        seen += [waited.result(timeout=30), work.submit(2, ledger).result(timeout=30)]
+        Path(ledger + ".seen").write_text(str(seen))
 elif how == "ctrl-c":
     run = endless.submit(ledger)
     pending = endless.with_options(cpu=1000).submit(ledger)
@@ -142,3 +158,12 @@ def test_whoever_adopts_a_run_starts_no_worker_of_its_own(tmp_path):
 
     assert stage.run("see through").strip() == "[0] 0"
     assert states(stage) == ["succeeded", "pending", "pending", "pending"]
+
+
+@pytest.mark.parametrize(("how", "code", "out"), [("fork", 0, "0 0"), ("fork and die", -signal.SIGKILL, "")])
+def test_a_forked_child_waits_for_a_run_of_its_parent_and_submits_its_own(stage, how, code, out):
+    assert stage.run(how, code=code).strip() == out
+
+    seen = stage.folder / "ledger.seen"
+    assert wait_until(lambda: seen.exists() and seen.read_text()) == "[False, False, 1, 0, 2]"
+    audit(stage, runs=3, once=["work"])
