@@ -203,6 +203,7 @@ class Dispatcher:
         for ticket in self._tickets.values():
             ticket.done = threading.Event()  # the thread that held the old one's lock may not be here
             ticket.done.set()
+        self._place.let_go()
 
     def _enter(self, ticket: Ticket, plan: Mapping[str, Any], then: Callable[[], None]) -> None:
         with self._lock:
