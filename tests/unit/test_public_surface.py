@@ -28,6 +28,7 @@ NAMES = [
     "UNSET",
     "__version__",
     "as_completed",
+    "choice",
     "context",
     "data",
     "diff",
@@ -35,8 +36,15 @@ NAMES = [
     "function",
     "handler",
     "init",
+    "lograndint",
+    "loguniform",
+    "normal",
+    "ordinal",
+    "quniform",
+    "randint",
     "run",
     "runs",
+    "uniform",
     "wait",
 ]
 

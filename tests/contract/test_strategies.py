@@ -1,0 +1,58 @@
+"""Our own strategies keep the contract that a driver relies on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mlfn.sweep.cells import Grid, Random, Zip
+from mlfn.sweep.space import choice, loguniform, normal, ordinal, randint, uniform
+from tests.contract.strategies import StrategyContract
+
+THING = object()
+SPACES: dict[str, Any] = {
+    "lr": loguniform(1e-4, 1),
+    "opt": choice(["adam", "sgd", THING]),
+    "momentum": uniform(0, 1).when(opt="sgd"),
+    "depth": randint(1, 9),
+    "width": ordinal([16, 32]),
+    "noise": normal(0, 1),
+    "flag": [True, 1, None],
+}
+
+
+class TestGrid(StrategyContract):
+    def make(self):
+        return Grid({"depth": [4, 8, 16], "flag": [True, 1, None, THING], "lr": range(10**9)})
+
+
+class TestSmallGrid(StrategyContract):
+    def make(self):
+        return Grid({"depth": [4, 8], "lr": [0.1, 0.2, 0.3]})
+
+
+class TestSliceOfAGrid(StrategyContract):
+    def make(self):
+        return Grid({"depth": [4, 8], "lr": range(10)})[3:17:2]
+
+    def iterations(self, strategy):
+        return list(strategy.iterations)
+
+
+class TestZip(StrategyContract):
+    def make(self):
+        return Zip({"depth": [4, 8, 16, 1.0, True, None, THING], "lr": range(7)})
+
+
+class TestRandom(StrategyContract):
+    def make(self):
+        return Random(SPACES, n=30, seed=7)
+
+
+class TestLatinHypercube(StrategyContract):
+    def make(self):
+        return Random(SPACES, n=30, seed=7, method="latin")
+
+
+class TestHaltonSequence(StrategyContract):
+    def make(self):
+        return Random(SPACES, n=30, seed=7, method="qmc")
