@@ -88,14 +88,14 @@ class Ticket:
     done: threading.Event = field(default_factory=threading.Event)
     callbacks: list[Callable[[], object]] = field(default_factory=list)
 
+    iteration: int = 0
+    judged: str | None = None  # the metric of which `on_point` is told each point, and the handler waits for an answer
+    on_point: Callable[[str, int | None, float], object] | None = None
+
     def let_go(self) -> None:
         """Let nobody in a forked child wait for it."""
         self.done = threading.Event()  # the thread that held the old one's lock may not be here
         self.done.set()
-
-    iteration: int = 0
-    judged: str | None = None  # the metric of which `on_point` is told each point, and the handler waits for an answer
-    on_point: Callable[[str, int | None, float], object] | None = None
 
 
 class Dispatcher:
