@@ -119,6 +119,10 @@ class Driver:
         self._client.store.apply([CancelRequested(run, now())])
         self._news.put(self._cancel)
 
+    def let_go(self) -> None:
+        """Let nobody in a forked child wait for the sweep here."""
+        self._ticket.let_go()
+
     def on_done(self, ticket: Ticket, callback: Callable[[], object]) -> None:
         """Call back when the sweep is over; at once if it is."""
         with self._lock:
