@@ -16,14 +16,18 @@ from mlfn._version import __version__
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from mlfn.client import Client
     from mlfn.declaration import Function, function, handler
+    from mlfn.dispatch import Ticket
     from mlfn.errors import MlfnError
-    from mlfn.handle import Run, Runs, as_completed, run, runs, wait
+    from mlfn.handle import Run
     from mlfn.inputs import DataItem, data
     from mlfn.kinds.job import Job
     from mlfn.library.differences import diff
+    from mlfn.listing import Runs, as_completed, run, runs, wait
     from mlfn.secrets import Secret
     from mlfn.settings import Settings, init
+    from mlfn.spec.record import RunRecord
     from mlfn.spec.values import UNSET, Node, Retry
     from mlfn.sweep.space import choice, lograndint, loguniform, normal, ordinal, quniform, randint, uniform
     from mlfn.user_context import Context, Pruned, context
@@ -31,10 +35,11 @@ if TYPE_CHECKING:
 _HOMES = {
     "mlfn.declaration": ("Function", "function", "handler"),
     "mlfn.errors": ("MlfnError",),
-    "mlfn.handle": ("Run", "Runs", "as_completed", "run", "runs", "wait"),
+    "mlfn.handle": ("Run",),
     "mlfn.inputs": ("DataItem", "data"),
     "mlfn.kinds.job": ("Job",),
     "mlfn.library.differences": ("diff",),
+    "mlfn.listing": ("Runs", "as_completed", "run", "runs", "wait"),
     "mlfn.secrets": ("Secret",),
     "mlfn.settings": ("Settings", "init"),
     "mlfn.spec.values": ("UNSET", "Node", "Retry"),
@@ -116,5 +121,12 @@ def _be_seen() -> None:
         _seen = register()
 
 
+def _conduct(client: Client, record: RunRecord) -> Ticket | None:
+    from mlfn.sweep.conduct import conduct
+
+    return conduct(client, record)
+
+
 _seen = False
 waiting.observer = _progress_line
+waiting.conductor = _conduct

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlfn.cli import main
+from mlfn.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -9,8 +9,10 @@ from typing import Any
 
 from mlfn import payload
 from mlfn.artifacts import Artifact, ArtifactStore
-from mlfn.packers import Packer, pack, read_input, unpack
+from mlfn.packers.base import Packer
 from mlfn.packers.builtin import JsonPacker
+from mlfn.packers.inputs import read_input
+from mlfn.packers.table import pack, unpack
 from mlfn.packers.text import BytearrayPacker, BytesPacker, TextPacker
 from mlfn.spec.record import Output
 

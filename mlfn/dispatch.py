@@ -14,8 +14,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from mlfn.execution import Task, outcome_from_json
 from mlfn.identity import ProcessIdentity, identify, now
 from mlfn.parents import resolve
 from mlfn.places.base import Gone, Place, Reported, Room, WorkerStarted
+from mlfn.recording import Entry, Recording
 from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
 from mlfn.store.changes import (
     Adopted,
@@ -44,7 +46,7 @@ from mlfn.store.changes import (
     Withdrawn,
 )
 from mlfn.store.reading import WorkerRow
-from mlfn.store.sql import SqlStore, UsurpedError
+from mlfn.store.sql import SqlStore
 from mlfn.verdict import failed, of_exit, retry_of, terminated, waits_before_retry
 
 logger = logging.getLogger(__name__)
@@ -53,6 +55,7 @@ _BEAT = 5.0
 _RESCUE = 1.0  # seconds between looks at whether those live who see through what runs here wait for
 _QUEUED_SECONDS = 0.02  # how much work may wait at a worker, as far as one can tell
 _MOST_QUEUED = 8
+_AGAIN = 1.0  # seconds until what could not be written is tried again
 _LONG = 3600.0
 NOBODY = ""
 
@@ -83,6 +86,9 @@ class Ticket:
     outcome: Outcome | None = None  # how it ended, where this process recorded that
     done: threading.Event = field(default_factory=threading.Event)
     callbacks: list[Callable[[], object]] = field(default_factory=list)
+    iteration: int = 0
+    judged: str | None = None  # the metric of which `on_point` is told each point, and the handler waits for an answer
+    on_point: Callable[[str, int | None, float], object] | None = None
 
 
 class Dispatcher:
@@ -105,11 +111,11 @@ class Dispatcher:
         self._waiting: dict[str, list[Ticket]] = {}
         self._held: dict[str, dict[str, Ticket]] = {}  # worker -> the runs it was given, the one it is at first
         self._pace: dict[str, float] = {}  # plan -> seconds that its last runs took
-        self._outbox: list[tuple[Change, Callable[[int], None] | None]] = []
-        self._told: deque[tuple[Callable[[int], None], int]] = deque()  # recorded, and now to be acted on
-        self._consumed: dict[str, int] = {}
+        self._recording = Recording(
+            store, client, held=lambda: self._held, instead=self._instead, yielded=self._yield_workers
+        )
+        self._record = self._recording.add
         self._usurped: set[str] = set()  # workers that another client reads now
-        self._departed: list[str] = []
         self._order = itertools.count()
         self._next_tick = 0.0
         self._next_beat = 0.0
@@ -128,11 +134,33 @@ class Dispatcher:
     def submit(self, submitted: Submitted, plan: Mapping[str, Any]) -> Ticket:
         """Store a new run and see it through; when this returns, it cannot be lost any more."""
         self._store.apply([submitted])
-        ticket = Ticket(
-            submitted.run, submitted.name, submitted.project, submitted.plan, submitted.params, submitted.labels
-        )
+        ticket = _new_ticket(submitted)
         self._enter(ticket, plan, lambda: self._admit(ticket))
         return ticket
+
+    def submit_many(
+        self, batch: Sequence[Submitted], plan: Mapping[str, Any], prepare: Callable[[Ticket], object]
+    ) -> list[Ticket | None]:
+        """Store new runs of one plan in one transaction; None for one that the store refused."""
+        added = self._store.apply(batch)
+        tickets = [_new_ticket(submitted) if ok else None for submitted, ok in zip(batch, added, strict=True)]
+        entering = [ticket for ticket in tickets if ticket is not None]
+        for ticket in entering:
+            prepare(ticket)
+        with self._lock:
+            for ticket in entering:
+                self._plans[ticket.plan] = plan
+                self._tickets[ticket.run] = ticket
+        self._call(partial(_each, self._admit, entering))
+        return tickets
+
+    def widen(self, parallel: int | None) -> int:
+        """Return how many runs the place has room for, after it was asked for `parallel`."""
+        return self._place.widen(parallel)
+
+    def answer(self, run: str, why: str | None) -> None:
+        """Answer a point of a run's judged metric; a text says why the run should stop."""
+        self._call(lambda: self._pass_on(run, why))
 
     def resume(self, record: RunRecord, plan: Mapping[str, Any]) -> Ticket:
         """See a pending run through that this process has adopted."""
@@ -163,6 +191,10 @@ class Dispatcher:
         """Ask for a run's end; its ticket tells when that is confirmed."""
         self._store.apply([CancelRequested(run, now())])
         self._call(lambda: self._stop(run, Outcome(RunState.CANCELLED)))
+
+    def stop_many(self, runs: Sequence[str], cause: Outcome) -> None:
+        """End runs of this process, for a reason of its own."""
+        self._call(partial(_each, lambda run: self._stop(run, cause), runs))
 
     def ticket(self, run: str) -> Ticket | None:
         """Return the ticket of a run that this process sees through."""
@@ -211,8 +243,8 @@ class Dispatcher:
             try:
                 self._turn()
             except StorageError as error:
-                logger.warning("what a run needs cannot be written; trying again in a second: %s", error)
-                time.sleep(1.0)
+                logger.warning("what a run needs cannot be written; trying again soon: %s", error)
+                time.sleep(_AGAIN)
             except Exception:
                 logger.exception("dispatch goes on after an error of its own")
                 time.sleep(0.1)
@@ -223,14 +255,14 @@ class Dispatcher:
 
     def _turn(self) -> None:
         """Listen, decide, record in one transaction, and only then tell and start."""
-        if not self._outbox and not self._told:
+        if not self._recording.is_behind:
             self._listen()
             # Before the tick: an adopted worker must be known to its place before a cancel request is seen.
             self._act()
             self._tick()
             self._undelay()
             self._claim()
-        self._flush()
+        self._recording.flush()
 
     def _act(self) -> None:
         while self._calls:
@@ -260,7 +292,7 @@ class Dispatcher:
                     except Exception:
                         logger.exception("a report of worker %s makes no sense: %r", report.worker, event)
                 if not self._holds_back(report.worker):
-                    self._consumed[report.worker] = report.consumed
+                    self._recording.read(report.worker, report.consumed)
 
     def _holds_back(self, worker: str) -> bool:
         """Say whether the end that a worker reported is not recorded yet: whoever reads on must then find it again."""
@@ -279,7 +311,10 @@ class Dispatcher:
         what = event["event"]
         ticket = self._held.get(worker, {}).get(run)
         if what == "metric":
-            self._record(MetricLogged(run, attempt, event["name"], event["step"], event["value"], time_))
+            point = MetricLogged(run, attempt, event["name"], event["step"], event["value"], time_)
+            self._record(point)
+            if ticket is not None and ticket.attempt == attempt and ticket.judged == point.name:
+                self._recording.afterwards(partial(_judge, ticket, point))
         elif what == "output":
             self._record(OutputLogged(run, attempt, Output(**event["output"])))
         elif what == "progress":
@@ -337,13 +372,17 @@ class Dispatcher:
             self._record(back, lambda _: self._queue_first(ticket))
 
     def _bury(self, gone: Gone) -> None:
-        self._departed.append(gone.worker)
+        self._recording.afterwards(partial(self._forget, gone.worker))
         held = self._held.pop(gone.worker, {})
         for run in gone.unread:
             if run in held:
                 self._return(held.pop(run))
         for ticket in held.values():
             self._lay_to_rest(ticket, gone)
+
+    def _forget(self, worker: str, _: int) -> None:
+        self._store.remove_worker(worker)
+        self._place.forget(worker)
 
     def _lay_to_rest(self, ticket: Ticket, gone: Gone) -> None:
         """Conclude a run whose worker ended while it held it."""
@@ -450,15 +489,23 @@ class Dispatcher:
 
     def _launch(self, ticket: Ticket, worker: str, attempt: int, log: str) -> None:
         if not attempt:
-            self._not_claimed(ticket, worker)
-            return
+            record = self._store.get_run(ticket.run)
+            if (record.state, record.owner, record.worker) != (RunState.RUNNING, self._client, worker):
+                self._not_claimed(ticket, worker, record)
+                return
+            attempt = record.attempt  # it was claimed, by a transaction whose answer was lost on the way
         ticket.attempt = attempt
-        self._place.start(worker, Task(ticket.run, attempt, ticket.params, ticket.labels, log))
+        task = Task(ticket.run, attempt, ticket.params, ticket.labels, log, ticket.iteration, ticket.judged)
+        self._place.start(worker, task)
 
-    def _not_claimed(self, ticket: Ticket, worker: str) -> None:
+    def _pass_on(self, run: str, why: str | None) -> None:
+        ticket = self._tickets.get(run)
+        if ticket is not None and ticket.worker is not None and ticket.state is RunState.RUNNING:
+            self._place.answer(ticket.worker, run, why)
+
+    def _not_claimed(self, ticket: Ticket, worker: str, record: RunRecord) -> None:
         """Somebody else asked for its end, or took it over, between queue and claim."""
         self._let_go(ticket, worker)
-        record = self._store.get_run(ticket.run)
         ticket.state = record.state
         if record.state is RunState.PENDING and record.owner == self._client:
             self._withdraw(ticket, Outcome(RunState.CANCELLED))
@@ -531,80 +578,51 @@ class Dispatcher:
         text = f"{ticket.name} did not end within its timeout of {limit:g} s; raise timeout=, or make it quicker."
         return failed(Reason.TIMEOUT, errors.RunTimeoutError(text))
 
-    def _record(self, change: Change, then: Callable[[int], None] | None = None) -> None:
-        self._outbox.append((change, then))
+    def _instead(self, change: Change, error: Exception) -> Entry | None:
+        """Return the failure to record for an outcome that no store can take."""
+        ticket = self._tickets.get(change.run) if isinstance(change, Finished) else None
+        if ticket is None or not isinstance(change, Finished):
+            return None
+        text = f"{ticket.name} ended, but the store cannot keep its outcome: {type(error).__name__}: {error}."
+        outcome = failed(Reason.STORAGE, errors.StoreError(text))
+        return replace(change, outcome=outcome), lambda _: self._finish(ticket, RunState.FAILED)
 
-    def _flush(self) -> None:
-        """Make this turn's changes last, then act on them; what a full disk refuses is kept and tried again."""
-        if self._outbox or self._consumed:
-            changes = [change for change, _ in self._outbox]
-            try:
-                answers = self._store.apply(changes, consumed=self._consumed, client=self._client)
-            except StorageError:
-                raise
-            except UsurpedError as error:
-                self._yield_workers(error)
-                return
-            except Exception:
-                if not self._replace_refused(changes):
-                    raise
-                return
-            thens = [then for _, then in self._outbox]
-            self._told.extend((then, answer) for then, answer in zip(thens, answers, strict=True) if then is not None)
-            self._outbox, self._consumed = [], {}
-        self._tell()
-        while self._departed:
-            self._store.remove_worker(self._departed[-1])
-            self._place.forget(self._departed.pop())
-
-    def _tell(self) -> None:
-        while self._told:
-            then, answer = self._told.popleft()
-            try:
-                then(answer)
-            except StorageError:
-                self._told.appendleft((then, answer))
-                raise
-            except Exception:
-                logger.exception("what was recorded could not be acted on")
-
-    def _replace_refused(self, changes: list[Change]) -> bool:
-        """Take out what no store would ever take, so that one value that does not fit does not hold up all others."""
-        refused = self._store.refusals(changes)
-        for index, error in sorted(refused.items(), reverse=True):
-            change, then = self._outbox[index]
-            logger.error("the store cannot take %r: %s", change, error)
-            if isinstance(change, Finished) and (ticket := self._tickets.get(change.run)) is not None:
-                text = f"{ticket.name} ended, but the store cannot keep its outcome: {type(error).__name__}: {error}."
-                outcome = failed(Reason.STORAGE, errors.StoreError(text))
-                self._outbox[index] = (
-                    Finished(change.run, change.attempt, outcome, change.time),
-                    lambda _, ticket=ticket: self._finish(ticket, RunState.FAILED),  # type: ignore[misc]
-                )
-            elif then is None:
-                del self._outbox[index]
-            else:
-                refused.pop(index)
-        return bool(refused)
-
-    def _yield_workers(self, error: UsurpedError) -> None:
+    def _yield_workers(self, gone: AbstractSet[str]) -> AbstractSet[str]:
         """Let go of workers, and of the runs they hold, that another client has taken over: it records their ends."""
-        mine = {row.id for row in self._store.workers(self._client)}
-        engaged = {change.worker for change, _ in self._outbox if isinstance(change, Engaged)}
-        gone = {worker for worker in (*self._consumed, *self._held) if worker not in mine | engaged}
-        if not gone:
-            raise error
-        logger.warning("this client was taken for dead: another one sees %d of its runs through now", len(gone))
+        logger.warning("this client was taken for dead: another one sees %d of its workers through now", len(gone))
         self._usurped |= gone
-        self._consumed = {worker: offset for worker, offset in self._consumed.items() if worker not in gone}
         for worker in gone:
             self._held.pop(worker, None)
         # Those too whose end has been heard and not been recorded.
-        concerned = [ticket for ticket in self.unfinished() if ticket.worker in gone]
-        runs = {ticket.run for ticket in concerned}
-        self._outbox = [(change, then) for change, then in self._outbox if getattr(change, "run", None) not in runs]
-        for ticket in concerned:
-            self._finish(ticket, self._store.get_run(ticket.run).state)
+        concerned = {ticket.run: ticket for ticket in self.unfinished() if ticket.worker in gone}
+        for ticket in concerned.values():
+            self._recording.afterwards(partial(self._leave, ticket))
+        return concerned.keys()
+
+    def _leave(self, ticket: Ticket, _: int) -> None:
+        self._finish(ticket, self._store.get_run(ticket.run).state)
+
+
+def _new_ticket(submitted: Submitted) -> Ticket:
+    return Ticket(
+        submitted.run,
+        submitted.name,
+        submitted.project,
+        submitted.plan,
+        submitted.params,
+        submitted.labels,
+        iteration=submitted.iteration,
+    )
+
+
+def _each(act: Callable[[Any], None], items: Sequence[Any]) -> None:
+    for item in items:
+        act(item)
+
+
+def _judge(ticket: Ticket, point: MetricLogged, _: int) -> None:
+    if ticket.on_point is not None:
+        ticket.on_point(point.run, point.step, point.value)
 
 
 def _ticket_of(record: RunRecord, *, retries: int) -> Ticket:
@@ -617,6 +635,7 @@ def _ticket_of(record: RunRecord, *, retries: int) -> Ticket:
         record.labels,
         attempt=record.attempt,
         retries=retries,
+        iteration=record.iteration,
     )
 
 

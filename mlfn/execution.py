@@ -10,19 +10,24 @@ import time
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from mlfn.codec import Codec
-from mlfn.errors import MlfnError, OutputError, PayloadError, SkewError, StorageError
+from mlfn.errors import MlfnError, OutOfMemoryError, OutputError, PayloadError, SkewError, StorageError
 from mlfn.secrets import Masker, Secret, read_secret
 from mlfn.spec.record import Outcome, Output, Reason, RemoteFailure, RunState
+from mlfn.spec.values import shown_bytes
 from mlfn.user_context import Cancelled, Context, Pruned, Reporter, call_within
 
 _PACKAGE = str(Path(__file__).parent)
 _EVENT_LOOP = str(Path(inspect.__file__).parent / "asyncio")
 _MAX_TRACEBACK = 64_000  # characters; a recursion error would otherwise fill the store
+
+
+Judge = Callable[[str, int | None, float], str | None]
+"""Says of a point (run, step, value) why the run should stop; None if it should go on."""
 
 
 class Channel(Protocol):
@@ -52,6 +57,7 @@ class Calling:
     outputs: tuple[str, ...] = ()
     shape: CallShape = field(default_factory=CallShape)
     secrets: tuple[Secret, ...] = ()
+    mem: int | None = None  # bytes that the run may have, where its place sees to that
 
     @classmethod
     def of(cls, plan: Mapping[str, Any]) -> Calling:
@@ -75,6 +81,8 @@ class Task:
     params: Mapping[str, Any]
     labels: Mapping[str, str] = field(default_factory=dict)
     log: str | None = None
+    iteration: int = 0
+    judged: str | None = None  # the metric whose points are answered
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -84,16 +92,25 @@ class Task:
 class RunReporter(Reporter):
     """Packs what the handler logs, and sends it."""
 
-    def __init__(self, task: Task, codec: Codec, channel: Channel, secrets: Mapping[str, str]) -> None:
+    def __init__(
+        self, task: Task, codec: Codec, channel: Channel, secrets: Mapping[str, str], judge: Judge | None = None
+    ) -> None:
         super().__init__()
+        self._judge = judge
         self._task = task
         self._codec = codec
         self._channel = channel
         self._secrets = secrets
 
-    def metric(self, name: str, step: int | None, value: float) -> bool:
+    def metric(self, name: str, step: int | None, value: float) -> str | None:
         self.send("metric", name=name, step=step, value=value)
-        return False
+        if self._judge is None or name != self._task.judged:
+            return None
+        return self._judge(self._task.run, step, value)
+
+    def constraint(self, name: str, value: float) -> None:
+        output = self._codec.output(self._task.run, name, value, role="constraint")
+        self.send("output", output=dict(vars(output)))
 
     def output(self, key: str, value: Any, *, file: bool, hints: Mapping[str, Any]) -> None:
         output = self._codec.output(self._task.run, key, value, role="artifact" if file else "result", file=file)
@@ -135,9 +152,14 @@ def execute(
     codec: Codec,
     channel: Channel,
     secrets: Mapping[str, str],
+    *,
+    judge: Judge | None = None,
 ) -> Outcome:
-    """Run one attempt and report it: started, what the handler logs, finished. Never raises for what user code does."""
-    reporter = RunReporter(task, codec, channel, secrets)
+    """Run one attempt and report it: started, what the handler logs, finished. Never raises for what user code does.
+
+    `judge` answers each point of the task's judged metric.
+    """
+    reporter = RunReporter(task, codec, channel, secrets, judge)
     reporter.send("started")
     try:
         outcome = _call(task, calling, load, codec, reporter)
@@ -147,7 +169,7 @@ def execute(
         outcome = Outcome(RunState.PRUNED)
     except MemoryError as error:
         _reserve.clear()  # before anything else: there is not even room for a call
-        outcome = _out_of_memory(error, codec, secrets.values())
+        outcome = _out_of_memory(error, calling, codec, secrets.values())
     except BaseException as error:  # noqa: BLE001 - whatever it is, it is the run's outcome
         outcome = Outcome(RunState.FAILED, _reason(error), describe_failure(error, codec, secrets=secrets.values()))
     reporter.send("finished", **outcome_to_json(outcome))
@@ -170,6 +192,7 @@ def _call(
         name=calling.name,
         project=calling.project,
         attempt=task.attempt,
+        iteration=task.iteration,
         params=dict(params),
         labels=task.labels,
     )
@@ -239,17 +262,36 @@ def _pack_returned(task: Task, calling: Calling, codec: Codec, value: Any) -> tu
     return {"keys": list(names), "as": type(value).__name__}, outputs
 
 
-def _out_of_memory(error: MemoryError, codec: Codec, secrets: Collection[str]) -> Outcome:
+def _out_of_memory(error: MemoryError, calling: Calling, codec: Codec, secrets: Collection[str]) -> Outcome:
     # What filled the memory hangs on the frames of the traceback: let go of it, or there is none left to tell of it.
     # On the way up another of its kind may have been raised; the frames are then those of its context.
     found: BaseException | None = error
     while found is not None:
         traceback.clear_frames(found.__traceback__)
         found = found.__context__
-    outcome = Outcome(RunState.FAILED, Reason.OOM, describe_failure(error, codec, secrets=secrets))
+    failure = describe_failure(error, codec, secrets=secrets)
+    if calling.mem:
+        failure = _under_limit(failure, calling)
+    outcome = Outcome(RunState.FAILED, Reason.OOM, failure)
     with suppress(MemoryError):
         keep_reserve()
     return outcome
+
+
+def _under_limit(failure: RemoteFailure, calling: Calling) -> RemoteFailure:
+    """Return the failure as one that names the limit: Python's own MemoryError says nothing at all."""
+    said = f" ({failure.message})" if failure.message else ""
+    text = f"{calling.name} ran into its limit of mem={shown_bytes(calling.mem or 0)}{said}; raise mem=, or use less."
+    kind = f"{OutOfMemoryError.__module__}.{OutOfMemoryError.__qualname__}"
+    bases = tuple(f"{base.__module__}.{base.__qualname__}" for base in OutOfMemoryError.__mro__[:-1])
+    return replace(
+        failure,
+        type=kind,
+        message=text,
+        traceback=f"{failure.traceback}\n{kind}: {text}\n",
+        bases=tuple(dict.fromkeys((*bases, *failure.bases))),
+        pickle=None,
+    )
 
 
 def _reason(error: BaseException) -> Reason:

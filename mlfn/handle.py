@@ -1,23 +1,21 @@
-"""`Run`: a stored run, from any process that sees its store; and waiting for several of them."""
+"""`Run`: a stored run, from any process that sees its store."""
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from datetime import datetime, timezone
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar, cast, overload
 
 from mlfn import errors, waiting
-from mlfn.client import Client, current_client
-from mlfn.codec import reference
+from mlfn.client import Client
 from mlfn.dispatch import Ticket
-from mlfn.errors import MlfnError, NotFoundError, ParameterError, ResultTimeoutError, nearest
-from mlfn.spec.record import Attempt, Outcome, Output, RemoteFailure, RunRecord, RunState
-from mlfn.store.reading import RunFilter
+from mlfn.errors import MlfnError, ResultTimeoutError
+from mlfn.failures import rebuild
+from mlfn.outputs import Metrics, OutputReference, Outputs
+from mlfn.spec.record import Attempt, Outcome, Output, RunRecord, RunState
 from mlfn.submission import resubmit
 
 R = TypeVar("R")
@@ -25,15 +23,10 @@ _FIRST_LOOK = 0.005  # seconds between looks at another process's run; grows to 
 _LAST_LOOK = 0.25
 
 
-class RemoteTracebackError(Exception):
-    """The traceback of the run, as text, under the exception that it ended with."""
-
-    def __str__(self) -> str:
-        return f"in the run:\n\n{self.args[0]}"
-
-
 class Run(Generic[R]):
     """A submitted run. It outlives this handle: `mlfn.run(id)` finds it again from any process."""
+
+    __mlfn_run__ = True
 
     def __init__(self, record: RunRecord, ticket: Ticket | None = None, *, client: Client) -> None:
         self._record = record
@@ -58,7 +51,7 @@ class Run(Generic[R]):
 
     @property
     def url(self) -> str:
-        """Where its files lie."""
+        """The folder of its artifacts; made with the first of them: a run whose values are all small has none."""
         return (self._client.folder / "artifacts" / self.id).as_uri()
 
     @property
@@ -82,6 +75,21 @@ class Run(Generic[R]):
     def params(self) -> dict[str, Any]:
         """The arguments it was submitted with; an output of another run stands as ``Output``."""
         return {name: self._param(value) for name, value in self._record.params.items()}
+
+    @property
+    def iteration(self) -> int:
+        """Its number among its sweep's children, from 1; 0 for a run of its own."""
+        return self._record.iteration
+
+    @property
+    def parent(self) -> str | None:
+        """The id of the run that it belongs to: its sweep, or the run whose handler submitted it."""
+        return self._record.parent
+
+    @property
+    def reused(self) -> str | None:
+        """The id of the run whose outcome it took over (``memo=True``), without running itself."""
+        return self.record.reused
 
     @property
     def outputs(self) -> Outputs:
@@ -181,9 +189,9 @@ class Run(Generic[R]):
 
     def add_done_callback(self, callback: Callable[[Run[R]], object]) -> None:
         """Call ``callback(run)`` once it is terminal; at once if it is already."""
-        dispatcher = self._client.dispatcher_of(self.id)
-        if dispatcher is not None and self._ticket is not None:
-            dispatcher.on_done(self._ticket, lambda: callback(self))
+        keeper = self._client.keeper_of(self.id)
+        if keeper is not None and self._ticket is not None:
+            keeper.on_done(self._ticket, lambda: callback(self))
             return
         if self.done():
             callback(self)
@@ -215,7 +223,7 @@ class Run(Generic[R]):
         """End it and wait until that is confirmed; False if it had ended otherwise before.
 
         The handler gets SIGTERM (an exception that no ``except Exception`` swallows; its ``finally`` runs), and SIGKILL
-        after the grace time.
+        after the grace time. Raises ParameterError for one that is inline in a thread that still runs it.
         """
         if not self.state.is_terminal:
             self._client.cancel(self.record)
@@ -242,6 +250,18 @@ class Run(Generic[R]):
         # By name, below this client's own folder: a path out of the store could name any file of this machine.
         path = self._client.folder / "logs" / self.id[:2] / f"{self.id}-{found[-1].attempt}.log"
         return path if path.exists() else None
+
+    def shown_outputs(self) -> str:
+        """Return how its outputs are written as parameters of another run."""
+        names = self._client.store.plan(self._record.plan)["outputs"]
+        if not names:
+            return (
+                'getattr(run.outputs, "return"), which is its only one; @mlfn.handler(outputs=["model"]) would name it'
+            )
+        return " or ".join(f"run.outputs.{name}" for name in names)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(f"a run does not travel: pass its id ({self.id!r}) for mlfn.run(), or the value of an output")
 
     def __repr__(self) -> str:
         try:
@@ -274,7 +294,8 @@ class Run(Generic[R]):
 
     def _param(self, value: Mapping[str, Any]) -> Any:
         if "output" in value:
-            return OutputReference(run(value["output"]["run"], client=self._client), value["output"]["key"])
+            parent = self._client.store.get_run(value["output"]["run"])
+            return OutputReference(Run(parent, client=self._client), value["output"]["key"])
         if "input" in value:
             return value["input"]
         return self._client.codec().decode(value)
@@ -289,11 +310,15 @@ class Run(Generic[R]):
 
     def _exception(self) -> BaseException | None:
         record = self.record
+        if record.state is RunState.PRUNED:
+            return errors.RunPrunedError(
+                f"{self.name} ({self.id[:8]}) was stopped early by its sweep; metrics has what it logged."
+            )
         if record.state is RunState.CANCELLED:
             return errors.RunCancelledError(f"{self.name} ({self.id[:8]}) was cancelled.")
         if record.state is not RunState.FAILED or record.failure is None:
             return None
-        return rebuild(record.failure, self._client, where=f"{self.name} ({self.id[:8]})")
+        return rebuild(record.failure, self._client.codec(), where=f"{self.name} ({self.id[:8]})")
 
     def _chunks(self, attempt: int | None) -> Iterator[str]:
         path = self.log_path(attempt)
@@ -321,281 +346,3 @@ class Run(Generic[R]):
         finally:
             if file is not None:
                 file.close()
-
-
-class OutputReference:
-    """One output of a run that may not have ended yet: give it to another `submit`, or ask for what it is."""
-
-    __mlfn_reference__ = True
-
-    def __init__(self, run: Run[Any], key: str) -> None:
-        self.run = run
-        self.key = key
-
-    @property
-    def value(self) -> Any:
-        """The value; waits for the run."""
-        return self.run.outputs[self.key]
-
-    @property
-    def path(self) -> Path:
-        """Where its file or folder lies; waits for the run."""
-        stored = self.stored()
-        found = self.run._client.codec().path(reference(stored))
-        if found is None:
-            raise NotFoundError(
-                f"{self.key!r} of {self.run.name} is a value of {stored.size} bytes in the store and has no file: "
-                f"use run.outputs[{self.key!r}]."
-            )
-        return found
-
-    @property
-    def type(self) -> str:
-        """The name of its type."""
-        return self.stored().type
-
-    @property
-    def size(self) -> int:
-        """Its size in bytes."""
-        return self.stored().size
-
-    def stored(self) -> Output:
-        """Return what the store says of it; waits for the run unless it was logged before."""
-        found = self._find()
-        if found is None:
-            self.run.wait()
-            found = self._find()
-        if found is None:
-            self.run.result()  # a run that failed says so itself
-            have = [output.key for output in self.run._outputs()]
-            raise NotFoundError(
-                f"{self.run.name} ({self.run.id[:8]}) has no output {self.key!r}: {nearest(self.key, have)}"
-            )
-        return found
-
-    def _find(self) -> Output | None:
-        return next((output for output in self.run._outputs() if output.key == self.key), None)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        raise TypeError(
-            "an output of a run travels only as a parameter of its own; inside another value pass its .value"
-        )
-
-    def __repr__(self) -> str:
-        return f"<output {self.key!r} of run {self.run.id[:8]}>"
-
-
-class Outputs(Mapping[str, Any]):
-    """The named outputs of a run: items are values, attributes are references. Reading waits for the run."""
-
-    def __init__(self, run: Run[Any]) -> None:
-        self._run = run
-
-    def __getitem__(self, key: str) -> Any:
-        return self._run._client.codec().value(OutputReference(self._run, key).stored())
-
-    def __getattr__(self, key: str) -> Any:
-        if key.startswith("_"):
-            raise AttributeError(key)
-        return OutputReference(self._run, key)
-
-    def __iter__(self) -> Iterator[str]:
-        self._run.wait()
-        return iter([output.key for output in self._run._outputs()])
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
-
-    def __repr__(self) -> str:
-        return f"<outputs of run {self._run.id[:8]}: {', '.join(output.key for output in self._run._outputs()) or 'none yet'}>"
-
-
-class Metrics(Mapping[str, float]):
-    """The metrics of a run: the last value of each, and their series."""
-
-    def __init__(self, run: Run[Any]) -> None:
-        self._run = run
-
-    def __getitem__(self, name: str) -> float:
-        return self.history(name)[-1][1]
-
-    def history(self, name: str) -> list[tuple[int | None, float]]:
-        """Return (step, value) of each point, in the order in which they were logged."""
-        record = self._run.record
-        points = self._run._client.store.series(record.id, record.attempt, name)
-        if not points:
-            raise NotFoundError(
-                f"{self._run.name} ({self._run.id[:8]}) logged no metric {name!r}: {nearest(name, list(self))}"
-            )
-        return [(step, value) for step, value, _ in points]
-
-    def __iter__(self) -> Iterator[str]:
-        record = self._run.record
-        return iter(self._run._client.store.metric_names(record.id, record.attempt))
-
-    def __len__(self) -> int:
-        return len(list(iter(self)))
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
-
-
-class Runs(Sequence[Run[Any]]):
-    """A listing of runs; a table where it is shown."""
-
-    def __init__(self, items: Iterable[Run[Any]]) -> None:
-        self._items = list(items)
-
-    @overload
-    def __getitem__(self, index: int) -> Run[Any]: ...
-    @overload
-    def __getitem__(self, index: slice) -> Runs: ...
-    def __getitem__(self, index: int | slice) -> Run[Any] | Runs:
-        return Runs(self._items[index]) if isinstance(index, slice) else self._items[index]
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def __repr__(self) -> str:
-        return "\n".join(
-            [
-                _count(len(self)),
-                *(f"{r.id[:8]}  {r._record.state.value:<10} {r.name:<24} {_when(r._record.created)}" for r in self),
-            ]
-        )
-
-
-def run(
-    id: str,  # noqa: A002 - the word that users know
-    *,
-    client: Client | None = None,
-) -> Run[Any]:
-    """Return the run whose id begins with `id`, from any process that sees the store."""
-    client = client or current_client()
-    client.reconcile()
-    return Run(client.store.find_run(id), client=client)
-
-
-def runs(
-    *,
-    project: str | None = None,
-    name: str | None = None,
-    state: str | Sequence[str] | None = None,
-    label: Mapping[str, str] | None = None,
-    since: float | datetime | None = None,
-    order: str = "newest",
-    limit: int = 100,
-    before: Run[Any] | None = None,
-) -> Runs:
-    """List runs.
-
-    Parameters
-    ----------
-    state: one state or several.
-    label: labels that must all match.
-    since: only runs submitted then or later; seconds since the epoch, or a datetime.
-    order: ``"newest"``, ``"oldest"``, or ``"max.NAME"`` / ``"min.NAME"`` for a metric or numeric output.
-    before: the last run of the page before, for the next page in order of time.
-    """
-    if label is not None and not isinstance(label, Mapping):
-        raise ParameterError(f"runs(label={label!r}): a mapping is allowed, as in label={{'team': 'risk'}}.")
-    if isinstance(since, bool) or not isinstance(since, (int, float, datetime, type(None))):
-        raise ParameterError(f"runs(since={since!r}): seconds since the epoch, or a datetime, is allowed.")
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
-        raise ParameterError(f"runs(limit={limit!r}): a whole number, 1 or more, is allowed.")
-    client = current_client()
-    client.reconcile()
-    wanted = RunFilter(
-        project=project,
-        name=name,
-        states=_states(state),
-        labels=label or {},
-        since=since.timestamp() if isinstance(since, datetime) else since,
-        before=before._record.seq if before is not None else None,
-    )
-    if order in ("newest", "oldest"):
-        records = client.store.list_runs(wanted, limit=limit, newest=order == "newest")
-    else:
-        way, _, metric = order.partition(".")
-        if way not in ("max", "min") or not metric:
-            raise ParameterError(f"runs(order={order!r}): 'newest', 'oldest', 'max.NAME' or 'min.NAME' is allowed.")
-        records = client.store.best_runs(wanted, metric, limit=limit, highest=way == "max")
-    return Runs(Run(record, client=client) for record in records)
-
-
-def wait(runs: Iterable[Run[Any]], timeout: float | None = None) -> tuple[list[Run[Any]], list[Run[Any]]]:
-    """Wait for all of `runs`, `timeout` seconds at most; return (done, not done)."""
-    limit = None if timeout is None else time.monotonic() + timeout
-    items = list(runs)
-    for item in items:
-        item._see_through()  # all of them at once, and not one after the other
-    for item in items:
-        item.wait(None if limit is None else max(0.0, limit - time.monotonic()))
-    return [item for item in items if item.done()], [item for item in items if not item.done()]
-
-
-def as_completed(runs: Iterable[Run[R]], timeout: float | None = None) -> Iterator[Run[R]]:
-    """Yield each of `runs` as it ends; raise ResultTimeoutError if one has not after `timeout` seconds."""
-    limit = None if timeout is None else time.monotonic() + timeout
-    pending = list(dict.fromkeys(runs))
-    news = threading.Event()
-    for item in pending:
-        item.add_done_callback(lambda _: news.set())
-    while pending:
-        news.clear()
-        over = [item for item in pending if item.done()]
-        pending = [item for item in pending if item not in over]
-        yield from over
-        if pending and not over:
-            if limit is not None and time.monotonic() >= limit:
-                raise ResultTimeoutError(
-                    f"{_count(len(pending))} had not ended after {timeout:g} s, {pending[0]!r} among them."
-                )
-            news.wait(0.5 if limit is None else min(0.5, max(0.0, limit - time.monotonic())))
-
-
-def rebuild(failure: RemoteFailure, client: Client, *, where: str) -> BaseException:
-    """Return a run's failure as an exception: the user's own type where it can be, with the run's traceback under it."""
-    error = _unpickled(failure, client) or _own_error(failure)
-    if error is None or isinstance(error, (SystemExit, KeyboardInterrupt, GeneratorExit)):
-        what = (
-            f"exit code {failure.exit_code}" if failure.exit_code is not None else f"{failure.type}: {failure.message}"
-        )
-        ended = errors.WorkerDiedError if isinstance(error, SystemExit) else errors.RemoteError
-        error = ended(f"{where} ended with {what}.")
-    if failure.traceback:
-        error.__cause__ = RemoteTracebackError(failure.traceback)
-    return error
-
-
-def _unpickled(failure: RemoteFailure, client: Client) -> BaseException | None:
-    if failure.pickle is None:
-        return None
-    try:
-        error = client.codec().unpickle_failure(base64.b64decode(failure.pickle))
-    except Exception:  # noqa: BLE001 - its module may be gone or changed; its text is still there
-        return None
-    return error if isinstance(error, BaseException) else None
-
-
-def _own_error(failure: RemoteFailure) -> MlfnError | None:
-    module, _, name = failure.type.rpartition(".")
-    kind = getattr(errors, name, None) if module == "mlfn.errors" else None
-    return kind(failure.message) if isinstance(kind, type) and issubclass(kind, MlfnError) else None
-
-
-def _states(state: str | Sequence[str] | None) -> tuple[str, ...]:
-    given = () if state is None else (state,) if isinstance(state, str) else tuple(state)
-    allowed = [str(item) for item in RunState]
-    for item in given:
-        if str(item) not in allowed:
-            raise ParameterError(f"runs(state={item!r}): {nearest(str(item), allowed)}")
-    return tuple(str(item) for item in given)
-
-
-def _count(runs: int) -> str:
-    return f"{runs} run{'' if runs == 1 else 's'}"
-
-
-def _when(moment: float) -> str:
-    return datetime.fromtimestamp(moment, tz=timezone.utc).astimezone().strftime("%Y-%m-%d %H:%M:%S")

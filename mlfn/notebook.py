@@ -24,7 +24,8 @@ from mlfn.snapshot import Snapshot, clean, from_record, look
 
 if TYPE_CHECKING:
     from mlfn.declaration import Function
-    from mlfn.handle import Run, Runs
+    from mlfn.handle import Run
+    from mlfn.listing import Runs
 
 logger = logging.getLogger(__name__)
 _PATIENT_AFTER = ((600.0, 4.0), (60.0, 1.0), (0.0, 0.4))  # age of the youngest card -> seconds between looks
@@ -41,7 +42,7 @@ def register() -> bool:
     # By name: none of these modules has to be imported for that.
     html = shell.display_formatter.formatters["text/html"]
     html.for_type_by_name("mlfn.handle", "Run", run_html)
-    html.for_type_by_name("mlfn.handle", "Runs", runs_html)
+    html.for_type_by_name("mlfn.listing", "Runs", runs_html)
     html.for_type_by_name("mlfn.declaration", "Function", function_html)
     if getattr(shell, "kernel", None) is not None:
         live = LiveCards(shell)

@@ -8,14 +8,19 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from enum import Enum
 from typing import Any
 
 from mlfn.capture import Capture
 from mlfn.errors import OptionError, StorageError, nearest
 from mlfn.execution import CallShape
+from mlfn.inputs import DataItem
 from mlfn.registry import changed_options, kind_options, place_class
 from mlfn.spec.canonical import canonical, digest, spec_hash
 from mlfn.spec.options import Options, check_name
+
+_DEEPEST = 8  # containers within containers that a plan shows
+_LONGEST = 100  # characters of a repr that it shows
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,31 @@ def make_plan(
         "sources": _unsaved_sources(capture.function),
     }
     return Plan(digest(body), function, spec, body)
+
+
+def shown_param(value: Any, depth: int = 0) -> Any:
+    """Return a parameter as plain data for people: what YAML has no word for by its repr, or by its type where that is long."""
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, Enum):
+        return repr(value)
+    for plain in (int, float, str):
+        if isinstance(value, plain):
+            return plain(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, DataItem):
+        return {"input": value.url, **({"as": value.type} if value.type else {})}
+    if getattr(type(value), "__mlfn_reference__", False):
+        return {"output": value.key, "run": value.run.id}
+    if depth < _DEEPEST and isinstance(value, Mapping):
+        return {str(key): shown_param(item, depth + 1) for key, item in value.items()}
+    if depth < _DEEPEST and isinstance(value, (list, tuple)):
+        return [shown_param(item, depth + 1) for item in value]
+    text = repr(value)
+    if len(text) <= _LONGEST and "\n" not in text:
+        return text
+    return f"<{type(value).__module__}.{type(value).__qualname__}>"
 
 
 def check_place(place: str, options: Mapping[str, Any]) -> None:

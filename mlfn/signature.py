@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import inspect
 import os
 import sys
-import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -14,9 +12,10 @@ from typing import Any
 
 from mlfn.errors import InputNotFoundError, ParameterError, nearest
 from mlfn.execution import CallShape, call_arguments
+from mlfn.fitting import checker
 from mlfn.hints import annotated, context_parameter, raw_annotations
 from mlfn.inputs import DataItem
-from mlfn.packers import annotation_name, wants_input
+from mlfn.packers.inputs import annotation_name, wants_input
 from mlfn.user_context import Context
 
 _MISSING = inspect.Parameter.empty
@@ -43,6 +42,18 @@ class Signature:
         except TypeError as error:
             raise ParameterError(self._explain(args, kwargs, error)) from None
 
+    def bind_partly(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those parameters that are given, by name; others may be missing."""
+        try:
+            return self._python.bind_partial(*args, **kwargs).arguments
+        except TypeError as error:
+            raise ParameterError(self._explain(args, kwargs, error)) from None
+
+    def required(self) -> list[str]:
+        """Return the parameters that have no default."""
+        several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return [p.name for p in self.parameters.values() if p.default is _MISSING and p.kind not in several]
+
     def arguments(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], ctx: Context
     ) -> tuple[list[Any], dict[str, Any]]:
@@ -64,6 +75,7 @@ class Signature:
         if name == self.shape.varkw:
             return {key: self._plain(key, name, item) for key, item in value.items()}
         annotation = self.annotations.get(name, _MISSING)
+        refuse_run(value, f"{self.name}({name}=...)")
         if getattr(value, "__mlfn_reference__", False):
             return value  # an output of another run: its value is not there yet
         if isinstance(value, str) and wants_input(annotation):
@@ -76,6 +88,7 @@ class Signature:
 
     def _plain(self, shown: str, name: str, value: Any) -> Any:
         """Return one value of ``*args`` or ``**kwargs``; only a parameter of its own can wait or be read."""
+        refuse_run(value, f"{self.name}({shown}=...)")
         if isinstance(value, DataItem) or getattr(value, "__mlfn_reference__", False):
             raise ParameterError(
                 f"{self.name}({shown}={_short(value)}) is among *args or **kwargs: give the function a parameter "
@@ -88,7 +101,7 @@ class Signature:
         if annotation is _MISSING or type(value) is annotation:
             return value
         if name not in self._checkers:
-            self._checkers[name] = _checker(annotation)
+            self._checkers[name] = checker(annotation)
         try:
             return self._checkers[name](value)
         except ValueError as error:
@@ -108,12 +121,7 @@ class Signature:
             p.name for p in self.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         ]
         given = by_position[: len(args)]
-        required = [
-            p
-            for p in self.parameters.values()
-            if p.default is _MISSING and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        ]
-        lacking = [p.name for p in required if p.name not in given and p.name not in kwargs]
+        lacking = [name for name in self.required() if name not in given and name not in kwargs]
         if lacking:
             first = lacking[0]
             wanted = f" ({shown_annotation(self.annotations[first])})" if first in self.annotations else ""
@@ -175,111 +183,10 @@ def _resolved(target: Any, annotation: Any) -> Any:
         return _MISSING
 
 
-def _checker(annotation: Any) -> Callable[[Any], Any]:
-    """Return a function that gives a value back if it fits, and raises ValueError if not."""
-    adapter = type_adapter(annotation)
-    if adapter is None:
-        return lambda value: value
-    has_fields = _has_fields(annotation)
-
-    def check(value: Any) -> Any:
-        from pydantic import ValidationError
-
-        try:
-            made = adapter.validate_python(value, strict=True)
-            # As it was given: an int stays an int where a float is declared. But for fields given as a mapping.
-            return made if has_fields and _was_built(value, made) else value
-        except ValidationError as error:
-            said = error.errors()[0]
-        plain = _plain_number(value)
-        if plain is not None:
-            check(plain)
-            return value
-        if isinstance(value, Mapping) and has_fields:
-            try:
-                return adapter.validate_python(dict(value))
-            except ValidationError as error:
-                said = error.errors()[0]
-        where = "".join(f"[{part!r}]" for part in said["loc"])
-        raise ValueError(f"{where + ': ' if where else ''}{said['msg']}.")
-
-    return check
-
-
-def type_adapter(annotation: Any) -> Any:
-    """Return pydantic's TypeAdapter for an annotation; None for a type that it cannot read."""
-    from pydantic import ConfigDict, PydanticUserError, TypeAdapter
-
-    annotation = _with_readable_dicts(annotation)
-    try:
-        return TypeAdapter(annotation, config=ConfigDict(arbitrary_types_allowed=True))
-    except PydanticUserError:
-        pass  # models bring a configuration of their own
-    except Exception:  # noqa: BLE001 - a type that pydantic cannot read is a type that is not checked
-        return None
-    try:
-        return TypeAdapter(annotation)
-    except Exception:  # noqa: BLE001 - as above
-        return None
-
-
-def _has_fields(annotation: Any) -> bool:
-    """Say whether a mapping may stand for it or for a part of it: a dataclass or a pydantic model."""
-    if typing.get_args(annotation):
-        return any(_has_fields(item) for item in typing.get_args(annotation))
-    return hasattr(annotation, "__pydantic_validator__") or dataclasses.is_dataclass(annotation)
-
-
-def _was_built(value: Any, made: Any) -> bool:
-    """Say whether an object was made of a mapping, in the value or within its containers."""
-    if isinstance(value, Mapping):
-        if not isinstance(made, Mapping):
-            return True
-        return any(_was_built(value[key], made[key]) for key in value if key in made)
-    if isinstance(value, (list, tuple)) and isinstance(made, (list, tuple)):
-        return any(map(_was_built, value, made))
-    return False
-
-
-def _with_readable_dicts(annotation: Any) -> Any:
-    """Return the annotation with `typing.TypedDict` as pydantic reads it: before Python 3.12 only that of an extension."""
-    if sys.version_info >= (3, 12):
-        return annotation
-    if typing.is_typeddict(annotation):
-        return _readable_dict(annotation)
-    args = typing.get_args(annotation)
-    readable = tuple(_with_readable_dicts(arg) for arg in args)
-    if all(new is old for new, old in zip(readable, args, strict=True)):
-        return annotation
-    origin = typing.get_origin(annotation)
-    if origin is types.UnionType:
-        return typing.Union[readable]  # noqa: UP007 - made of a tuple
-    if isinstance(annotation, types.GenericAlias) and isinstance(origin, type):
-        return types.GenericAlias(origin, readable)
-    return annotation.copy_with(readable) if hasattr(annotation, "copy_with") else annotation
-
-
-def _readable_dict(annotation: Any) -> Any:
-    import typing_extensions  # comes with pydantic
-
-    if type(annotation).__module__ == "typing_extensions":
-        return annotation
-    hints = typing.get_type_hints(annotation, include_extras=True)
-    kept = {
-        key: typing_extensions.Required[hint]
-        if key in annotation.__required_keys__
-        else typing_extensions.NotRequired[hint]
-        for key, hint in ((key, _with_readable_dicts(hint)) for key, hint in hints.items())
-    }
-    return typing_extensions.TypedDict(annotation.__name__, kept)  # type: ignore[operator]
-
-
-def _plain_number(value: Any) -> Any:
-    """Return the Python number inside a NumPy scalar."""
-    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
-        item = value.item()
-        return item if type(item) in (bool, int, float, complex) else None
-    return None
+def refuse_run(value: Any, where: str) -> None:
+    """Refuse a whole run where a value or one of its outputs is wanted."""
+    if getattr(type(value), "__mlfn_run__", False):
+        raise ParameterError(f"{where} got {value!r}, a whole run: pass an output of it, {value.shown_outputs()}.")
 
 
 def existing_input(item: DataItem, kind: str | None, where: str) -> DataItem:

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from mlfn import user_context
 from mlfn.client import Client
 from mlfn.codec import Codec
 from mlfn.dispatch import Ticket
@@ -15,7 +16,7 @@ from mlfn.inline import run_here
 from mlfn.inputs import DataItem
 from mlfn.planner import Plan, as_text
 from mlfn.registry import place_class
-from mlfn.signature import existing_input
+from mlfn.signature import Signature, existing_input, refuse_run
 from mlfn.spec.canonical import canonical
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.changes import Submitted
@@ -31,7 +32,7 @@ def submit(
     """Store a new run of `plan` and start it; inline, return when it is over."""
     _wait_for_parents(plan.body, params)
     client.register()
-    client.once(plan.hash, lambda: _keep(client, plan, payload))
+    client.once(plan.hash, lambda: keep(client, plan, payload))
     submitted = _submitted(client, plan.hash, plan.body, params, labels=plan.spec.get("labels", {}))
     return _start(client, submitted, plan.body, lambda: function)
 
@@ -39,14 +40,12 @@ def submit(
 def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Submission:
     """Submit a stored run's function version again, some parameters changed."""
     body = client.store.plan(record.plan)
-    for name in params:
-        if name not in body["accepts"] and body["shape"]["varkw"] is None:
-            raise ParameterError(f"{record.name}() has no parameter {name!r}: {nearest(name, body['accepts'])}")
-    params = {name: _as_input(record.name, name, value, body["inputs"].get(name)) for name, value in params.items()}
+    params = _checked(client, record, body, params)
+    tell_limits(body)
     _wait_for_parents(body, params)
     client.register()
     submitted = _submitted(client, record.plan, body, params, labels=record.labels, same=record.params)
-    return _start(client, submitted, body, lambda: _stored_function(client, body))
+    return _start(client, submitted, body, lambda: stored_function(client, body))
 
 
 def _wait_for_parents(body: Mapping[str, Any], params: Mapping[str, Any]) -> None:
@@ -57,30 +56,65 @@ def _wait_for_parents(body: Mapping[str, Any], params: Mapping[str, Any]) -> Non
                 value.run.wait()
 
 
+def _checked(client: Client, record: RunRecord, body: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a run is submitted again with, as `submit` would check it; by name alone where the code cannot be loaded."""
+    varkw = body["shape"]["varkw"]
+    extra = {name: value for name, value in params.items() if name not in body["accepts"]}
+    for name in extra:
+        if varkw is None:
+            raise ParameterError(f"{record.name}() has no parameter {name!r}: {nearest(name, body['accepts'])}")
+    given = {name: value for name, value in params.items() if name not in extra}
+    if extra:
+        before = client.codec().decode(record.params[varkw]) if varkw in record.params else {}
+        given[varkw] = {**before, **given.get(varkw, {}), **extra}
+    signature = _stored_signature(client, body) if given else None
+    if signature is not None:
+        return signature.check(given)
+    return {name: _as_input(record.name, name, value, body["inputs"].get(name)) for name, value in given.items()}
+
+
+def _stored_signature(client: Client, body: Mapping[str, Any]) -> Signature | None:
+    try:
+        return Signature(stored_function(client, body), body["name"])
+    except Exception:  # noqa: BLE001 - what it needs may not be here; the run itself may be able to load it
+        return None
+
+
 def _as_input(function: str, name: str, value: Any, kind: str | None) -> Any:
+    where = f"{function}({name}=...)"
+    refuse_run(value, where)
     if isinstance(value, str) and kind is not None:
         value = DataItem(value)
-    return existing_input(value, kind, f"{function}({name}=...)") if isinstance(value, DataItem) else value
+    return existing_input(value, kind, where) if isinstance(value, DataItem) else value
 
 
-def tell_limits(plan: Plan, large: Iterable[tuple[str, int]]) -> None:
-    """Say once what this place does not do for this function, and what of its code is large."""
+def tell_large(large: Iterable[tuple[str, int]]) -> None:
+    """Say once what of a function's code is large."""
     for path, size in large:
         if f"large {path}" not in _told:
             _told.add(f"large {path}")
             logger.warning("%s (%.1f MiB) travels with the code: pass it as a parameter instead", path, size / 2**20)
-    place, name = plan.body["place"]["name"], plan.name
-    if plan.body["image"] and f"image {name}" not in _told:
-        _told.add(f"image {name}")
-        logger.warning(
-            "%s asks for the image %s: on=%r runs it without, in this Python", name, plan.body["image"], place
-        )
-    if plan.spec.get("node") and f"node {name}" not in _told:
-        _told.add(f"node {name}")
-        logger.warning("%s asks for a node: on=%r has one machine only", name, place)
 
 
-def _keep(client: Client, plan: Plan, payload: bytes) -> None:
+def tell_limits(body: Mapping[str, Any]) -> None:
+    """Say once what a function asks for that its place lacks; it runs without."""
+    place, name = body["place"]["name"], body["name"]
+    unmet = [f"{option}={body[option]!r}" for option in place_class(place).LACKS if _is_unmet(option, body.get(option))]
+    if unmet and f"limits {name} {place} {unmet}" not in _told:
+        _told.add(f"limits {name} {place} {unmet}")
+        logger.warning("%s asks for %s: on=%r runs it without", name, ", ".join(unmet), place)
+
+
+def _is_unmet(option: str, asked: Any) -> bool:
+    if option == "requirements" and asked:
+        from mlfn.places.environments import is_satisfied
+
+        return not all(is_satisfied(item) for item in asked)
+    return bool(asked)
+
+
+def keep(client: Client, plan: Plan, payload: bytes) -> None:
+    """Store what all runs of a plan have in common."""
     client.keep_payload(plan.body["payload"], payload)
     client.store.add_function(
         plan.function, project=plan.project, name=plan.name, spec=canonical(plan.spec), time=now()
@@ -114,6 +148,7 @@ def _submitted(
         params=encoded,
         time=now(),
         labels=labels,
+        parent=user_context.current_run(),
     )
 
 
@@ -156,10 +191,12 @@ def _record(submitted: Submitted) -> RunRecord:
         created=submitted.time,
         owner=submitted.owner,
         labels=submitted.labels,
+        parent=submitted.parent,
     )
 
 
-def _stored_function(client: Client, body: Mapping[str, Any]) -> Callable[..., Any]:
+def stored_function(client: Client, body: Mapping[str, Any]) -> Callable[..., Any]:
+    """Return the code of a stored plan; its signature is checked before anything of it is read."""
     from mlfn.payload import unpack
 
     function: Callable[..., Any] = unpack((client.folder / "payloads" / body["payload"]).read_bytes(), key=client.key)

@@ -10,7 +10,7 @@ from mlfn import errors
 from mlfn.errors import MlfnError
 from mlfn.places.base import Gone
 from mlfn.spec.record import Outcome, Reason, RemoteFailure, RunState
-from mlfn.spec.values import Retry
+from mlfn.spec.values import Retry, shown_bytes
 from mlfn.worker.journal import STORAGE_EXIT
 
 MAX_FREE_ATTEMPTS = 10
@@ -51,9 +51,9 @@ def of_exit(name: str, gone: Gone, *, started: bool, mem: int | None) -> Outcome
         text = f"{name}: the system killed its worker for want of memory; ask for less, or run it where there is more."
         return failed(Reason.OOM, errors.OutOfMemoryError(text), signal=gone.signal)
     if gone.signal == signals.SIGABRT and mem:
-        text = f"{name}: native code gave up (SIGABRT) under its limit of mem={mem} bytes; raise mem=."
+        text = f"{name}: native code gave up (SIGABRT) under its limit of mem={shown_bytes(mem)}; raise mem=."
         return failed(Reason.OOM, errors.OutOfMemoryError(text), signal=gone.signal)
-    text = f"{name}: its worker ended ({_how(gone)}) before an outcome was reported; see its log."
+    text = f"{name}: its worker ended ({_how(gone)}) before an outcome was reported; run.logs() has what it wrote, if anything."
     return failed(Reason.ERROR, errors.WorkerDiedError(text), exit_code=gone.exit_code, signal=gone.signal)
 
 

@@ -52,6 +52,11 @@ root = LazyGroup(
 )
 
 
+def main() -> None:
+    """Run `mlfn` with the arguments of this process, and end it with the exit code."""
+    sys.exit(run_command_line(sys.argv[1:]))
+
+
 def run_command_line(args: Sequence[str]) -> int:
     """Run one command and return its exit code."""
     try:

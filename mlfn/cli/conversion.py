@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlfn.errors import ParameterError, nearest
-from mlfn.packers import annotation_name, wants_input
+from mlfn.packers.inputs import annotation_name, wants_input
 
 MISSING = inspect.Parameter.empty
 _MANY = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Set)
@@ -181,7 +181,7 @@ def _read(annotation: Any, kind: Any, text: str, what: str) -> Any:
 def _try(annotation: Any, validate: Any) -> Any:
     from pydantic import ValidationError
 
-    from mlfn.signature import type_adapter
+    from mlfn.fitting import type_adapter
 
     adapter = type_adapter(annotation)
     try:
@@ -193,7 +193,7 @@ def _try(annotation: Any, validate: Any) -> Any:
 def _validated(annotation: Any, validate: Any, what: str, given: Any) -> Any:
     from pydantic import ValidationError
 
-    from mlfn.signature import type_adapter
+    from mlfn.fitting import type_adapter
 
     adapter = type_adapter(annotation)
     if adapter is None:

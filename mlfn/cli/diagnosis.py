@@ -114,7 +114,9 @@ def _store() -> Finding:
     try:
         schema = store.session.read("SELECT version FROM meta")[0][0]
         runs = store.count_runs(RunFilter())
-        return Finding("store", "ok", f"{store.session.engine.label}, schema {schema}, {runs} runs")
+        return Finding(
+            "store", "ok", f"{store.session.engine.label}, schema {schema}, {runs} run{'' if runs == 1 else 's'}"
+        )
     finally:
         store.session.close()
 
@@ -141,7 +143,9 @@ def _worker(chosen: Chosen) -> Finding:
     with tempfile.TemporaryDirectory(prefix="mlfn-doctor-") as folder:
         own = {"data": folder, "store": "", "on": "local"}
         flags = [f"{settings.SETTINGS[name].flag}={value}" for name, value in {**chosen.flags, **own}.items()]
-        start = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from mlfn.cli import main; main()"
+        start = (
+            f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from mlfn.cli.app import main; main()"
+        )
         command = [sys.executable, "-c", start, *flags, "--json", "run", "mlfn.cli.probe:answer"]
         try:
             done = subprocess.run(

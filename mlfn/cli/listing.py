@@ -27,10 +27,10 @@ def _runs(
     order: str,
     limit: int,
 ) -> None:
-    from mlfn import handle
+    from mlfn import listing
     from mlfn.client import current_client
 
-    listed = handle.runs(
+    listed = listing.runs(
         project=project, name=name, state=state or None, label=_labels(label), order=order, limit=limit
     )
     client = current_client()
@@ -64,10 +64,10 @@ def _runs(
 
 
 def _show(chosen: Chosen, run: str) -> None:
-    from mlfn import handle
+    from mlfn import listing
     from mlfn.client import current_client
 
-    record = handle.run(run).record
+    record = listing.run(run).record
     described = describe_whole(current_client(), record)
     if chosen.json:
         write_json(described)
@@ -76,9 +76,9 @@ def _show(chosen: Chosen, run: str) -> None:
 
 
 def _logs(chosen: Chosen, *, run: str, follow: bool, attempt: int | None) -> None:
-    from mlfn import handle
+    from mlfn import listing
 
-    item = handle.run(run)
+    item = listing.run(run)
     if attempt is not None and attempt not in [known.attempt for known in item.attempts]:
         tries = ", ".join(str(known.attempt) for known in item.attempts) or "none yet"
         raise NotFoundError(f"{item.name} ({item.id[:8]}) has no attempt {attempt}: {tries}.")

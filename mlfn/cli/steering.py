@@ -16,12 +16,12 @@ from mlfn.errors import MlfnError, ParameterError
 
 
 def _wait(chosen: Chosen, runs: Sequence[str], timeout: float | None) -> int:
-    from mlfn import handle
+    from mlfn import listing
     from mlfn.cli.watching import leave_at_once
 
-    items = [handle.run(run) for run in runs]
+    items = [listing.run(run) for run in runs]
     try:
-        _, unfinished = handle.wait(items, timeout)
+        _, unfinished = listing.wait(items, timeout)
     except KeyboardInterrupt:
         complain("stopped waiting; nothing was cancelled.")
         leave_at_once(exits.INTERRUPTED)
@@ -35,11 +35,12 @@ def _wait(chosen: Chosen, runs: Sequence[str], timeout: float | None) -> int:
 
 
 def _cancel(chosen: Chosen, runs: Sequence[str]) -> None:
-    from mlfn import handle
+    from mlfn import listing
+    from mlfn.client import current_client
 
-    items = [handle.run(run) for run in runs]
+    items = [listing.run(run) for run in runs]
     for item in items:
-        _refuse_unreachable(item)
+        current_client().refuse_unreachable(item.record)  # before any of them is ended
     for item in items:
         before = item.state
         if not item.cancel():
@@ -47,33 +48,18 @@ def _cancel(chosen: Chosen, runs: Sequence[str]) -> None:
     _tell(chosen, items)
 
 
-def _refuse_unreachable(item: Any) -> None:
-    """Refuse a run inside another process that lives: nobody there listens."""
-    from mlfn.client import current_client
-    from mlfn.registry import place_class
-
-    record = item.record
-    here = place_class(record.place).runs_in_caller
-    if here and not record.state.is_terminal and current_client().owner_lives(record.owner):
-        raise ParameterError(
-            f"{item.name} ({item.id[:8]}) runs inside another process (on={record.place!r}), which cannot be asked to "
-            "end it: press ctrl-C there."
-        )
-
-
 def _rerun(chosen: Chosen, *, run: str, rest: Sequence[str], follow: bool) -> Any:
-    from mlfn import handle
+    from mlfn import listing
     from mlfn.cli.watching import see_through
 
-    old = handle.run(run)
+    old = listing.run(run)
     signature, doc = _signature_of(old)
 
     def earlier(name: str) -> Any:
         return old.params.get(name, signature.parameters[name].default)
 
     def act(call: Call, **values: Any) -> int:
-        changed = signature.check(call.kwargs)
-        again = old.rerun(**changed)
+        again = old.rerun(**call.kwargs)
         complain(f"run {again.id[:8]} of {again.name} on {again.record.place}, again after {old.id[:8]}")
         return see_through(again, follow=bool(values["follow"] or follow), as_json=chosen.json)
 
@@ -87,12 +73,12 @@ def _signature_of(item: Any) -> tuple[Any, str]:
     """Return the signature of a run's function, whose stored payload is checked by its signature before it is read."""
     from mlfn.client import current_client
     from mlfn.signature import Signature
-    from mlfn.submission import _stored_function
+    from mlfn.submission import stored_function
 
     client = current_client()
     body = client.store.plan(item.record.plan)
     try:
-        function = _stored_function(client, body)
+        function = stored_function(client, body)
     except MlfnError:
         raise
     except OSError as error:

@@ -48,7 +48,9 @@ def _plan(chosen: Chosen, *, target: str, rest: Sequence[str], options: Sequence
     def show(function: AnyFunction, call: Call, *, follow: bool) -> None:
         del follow
         if chosen.json:
-            write_json(function._planned(call.args, call.kwargs))
+            from mlfn.cli.describing import plain
+
+            write_json(plain(function._planned(call.args, call.kwargs)))
         else:
             say(function.plan(*call.args, **call.kwargs).rstrip())
 

@@ -30,7 +30,7 @@ class Environments:
 
     def python_for(self, requirements: tuple[str, ...]) -> str | None:
         """Return the interpreter that has `requirements`; None while it is being built; raise if it cannot be."""
-        if not requirements or all(_satisfied(item) for item in requirements):
+        if not requirements or all(is_satisfied(item) for item in requirements):
             return sys.executable
         name = _digest(requirements)
         python = self._folder / name / "bin" / "python"
@@ -105,7 +105,7 @@ def _digest(requirements: tuple[str, ...]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
-def _satisfied(requirement: str) -> bool:
+def is_satisfied(requirement: str) -> bool:
     """Say whether the caller has this very requirement already: a bare name, or name==version."""
     name, _, version = requirement.partition("==")
     try:

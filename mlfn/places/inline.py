@@ -7,4 +7,5 @@ class InlinePlace:
     """Runs where `submit` is called; output is not captured, resources are not limited."""
 
     OPTIONS = ()
+    LACKS = ("image", "requirements", "cpu", "mem", "gpus", "timeout", "node")
     runs_in_caller = True

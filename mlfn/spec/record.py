@@ -132,6 +132,10 @@ class RunRecord:
     labels: Mapping[str, str] = field(default_factory=dict)
     parent: str | None = None
     seq: int = 0
+    sweep: bool = False
+    iteration: int = 0
+    point: Mapping[str, Any] | None = None
+    reused: str | None = None
 
     @property
     def duration(self) -> float | None:

@@ -14,6 +14,14 @@ _SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
+def shown_bytes(size: int) -> str:
+    """Return a number of bytes as one would write it in ``mem=``."""
+    for unit in ("Ti", "Gi", "Mi", "Ki"):
+        if size % _SIZES[unit] == 0:
+            return f"{size // _SIZES[unit]}{unit}"
+    return str(size)
+
+
 class Unset:
     """The type of `UNSET`."""
 

@@ -25,6 +25,45 @@ class Submitted:
     time: float
     labels: Mapping[str, str] = field(default_factory=dict)
     parent: str | None = None
+    iteration: int = 0
+    point: Mapping[str, Any] | None = None  # what its sweep chose for it, by key
+    memo: str | None = None  # equal for two calls with equal parameters
+    driver: int | None = None  # the attempt of the parent that it belongs to: another one's children are refused
+
+
+@dataclass(frozen=True)
+class SweepSubmitted:
+    """A new run that children will belong to; refused while another sweep of its name and project is not over."""
+
+    submitted: Submitted
+    name: str | None
+    body: Mapping[str, Any]
+
+    @property
+    def run(self) -> str:
+        """The parent's id."""
+        return self.submitted.run
+
+    @property
+    def slot(self) -> str | None:
+        """What one sweep at a time can have."""
+        return None if self.name is None else f"{self.submitted.project}/{self.name}"
+
+
+@dataclass(frozen=True)
+class SweepClosed:
+    """A sweep is over: its name is free again."""
+
+    run: str
+
+
+@dataclass(frozen=True)
+class Reused:
+    """pending -> succeeded, with the outcome of a run that had the same function and parameters."""
+
+    run: str
+    source: str
+    time: float
 
 
 @dataclass(frozen=True)
@@ -148,6 +187,9 @@ class Adopted:
 
 Change = (
     Submitted
+    | SweepSubmitted
+    | SweepClosed
+    | Reused
     | Engaged
     | Claimed
     | Started
@@ -164,6 +206,9 @@ Change = (
 
 NAMES = {
     Submitted: "submitted",
+    SweepSubmitted: "sweep_submitted",
+    SweepClosed: "sweep_closed",
+    Reused: "reused",
     Engaged: "engaged",
     Claimed: "claimed",
     Started: "started",

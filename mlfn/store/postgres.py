@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     import psycopg
 
 _SCHEMA_LOCK = 0x6D6C666E  # any number that others are unlikely to take; this one spells mlfn
+_PATIENCE = 60.0  # seconds for which a server may be away before a COMMIT that it left unanswered is given up
+_FIRST_PAUSES = (0.02, 0.1, 0.5)
 
 
 class PostgresEngine:
@@ -29,6 +33,7 @@ class PostgresEngine:
         self.url = url
         self.label = re.sub(r"//([^/@:]+):[^@]*@", r"//\1:***@", url)
         self._connection: psycopg.Connection[Any] | None = None
+        self._transaction: str | None = None  # the server's name for the one that is open, if it writes
 
     def execute(self, sql: str, args: Sequence[Any] = ()) -> psycopg.Cursor[Any]:
         with self._errors():
@@ -39,12 +44,48 @@ class PostgresEngine:
             return self._connect().execute(_percent(sql), args).fetchall()
 
     def begin(self, *, write: bool) -> None:
-        self.execute("BEGIN" if write else "BEGIN READ ONLY")
+        if not write:
+            self.execute("BEGIN READ ONLY")
+            return
+        with self._errors():
+            # Two statements, one round trip; never prepared, which only one at a time can be.
+            cursor = self._connect().execute(b"BEGIN; SELECT pg_current_xact_id()::text", prepare=False)
+            cursor.nextset()
+            self._transaction = cursor.fetchall()[0][0]
 
     def commit(self) -> None:
-        self.execute("COMMIT")
+        transaction, self._transaction = self._transaction, None
+        try:
+            self.execute("COMMIT")
+        except StorageError:
+            # Done again, what was committed would be done twice; and its answers would say that it came too late.
+            if transaction is None or not self._was_committed(transaction):
+                raise
+
+    def _was_committed(self, transaction: str) -> bool:
+        """Ask the server what became of a transaction whose COMMIT went unanswered."""
+        until = time.monotonic() + _PATIENCE
+        for pause in itertools.chain(_FIRST_PAUSES, itertools.repeat(1.0)):
+            try:
+                [(status,)] = self.fetch("SELECT pg_xact_status(?::text::xid8)", (transaction,))
+                if status != "in progress":
+                    return bool(status == "committed")
+                # The server waits for a client that is gone, and so would others for what that has locked.
+                self.fetch(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_xid = ?::text::xid8::xid",
+                    (transaction,),
+                )
+            except StorageError as error:
+                if time.monotonic() > until:
+                    raise StorageError(
+                        f"The store {self.label} went away during a COMMIT and has not come back for {_PATIENCE:.0f} s: "
+                        "whether what was written last is kept shows when the server is up again."
+                    ) from error
+            time.sleep(pause)
+        raise AssertionError  # the pauses do not end
 
     def rollback(self) -> None:
+        self._transaction = None
         connection = self._connection
         if connection is None:
             return

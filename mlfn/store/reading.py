@@ -14,7 +14,7 @@ from mlfn.store.session import Session
 
 _COLUMNS = (
     "seq, id, name, project, function, plan, place, state, reason, attempt, owner, worker, params, created, started, ended, "
-    "not_before, cancel_requested, failure, returns, progress, labels, parent"
+    "not_before, cancel_requested, failure, returns, progress, labels, parent, sweep, iteration, point, reused"
 )
 
 
@@ -47,6 +47,7 @@ class RunFilter:
     states: tuple[str, ...] = ()
     function: str | None = None
     parent: str | None = None
+    on_top: bool = False  # only those that have no parent
     owner: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     since: float | None = None
@@ -60,6 +61,8 @@ class RunFilter:
             if getattr(self, column) is not None:
                 clauses.append(f"runs.{column} = ?")
                 args.append(getattr(self, column))
+        if self.on_top:
+            clauses.append("runs.parent IS NULL")
         if self.states:
             clauses.append(f"runs.state IN ({', '.join('?' * len(self.states))})")
             args.extend(self.states)
@@ -287,7 +290,7 @@ class Reading:
 def _record(row: tuple[Any, ...]) -> RunRecord:
     (
         seq, run, name, project, function, plan, place, state, reason, attempt, owner, worker, params, created, started,
-        ended, not_before, cancel, failure, returns, progress, labels, parent,
+        ended, not_before, cancel, failure, returns, progress, labels, parent, sweep, iteration, point, reused,
     ) = row  # fmt: skip
     try:
         return RunRecord(
@@ -314,6 +317,10 @@ def _record(row: tuple[Any, ...]) -> RunRecord:
             labels=json.loads(labels) if labels != "{}" else {},
             parent=parent,
             seq=seq,
+            sweep=bool(sweep),
+            iteration=iteration,
+            point=json.loads(point) if point else None,
+            reused=reused,
         )
     except (ValueError, TypeError) as error:
         raise StoreCorruptError(

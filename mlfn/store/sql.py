@@ -23,13 +23,16 @@ from mlfn.store.changes import (
     OutputLogged,
     Progressed,
     Requeued,
+    Reused,
     Started,
     Submitted,
+    SweepClosed,
+    SweepSubmitted,
     TakenBack,
     Withdrawn,
 )
 from mlfn.store.engine import Engine
-from mlfn.store.reading import Reading
+from mlfn.store.families import FamilyReading
 from mlfn.store.session import Session
 
 
@@ -37,7 +40,7 @@ class UsurpedError(StoreError):
     """This client was taken for dead, and another reads its workers' journals now."""
 
 
-class SqlStore(Reading):
+class SqlStore(FamilyReading):
     """Functions, runs, attempts, outputs, metrics, events: plain SQL, the same statements for every engine.
 
     Of two attempts of one run only one outcome is recorded: each statement that moves a run names the attempt and the
@@ -53,13 +56,15 @@ class SqlStore(Reading):
         """Apply `changes` in one transaction and return a number for each: 0 for one that came too late.
 
         A `Claimed` answers with the attempt number. `consumed` says up to where `client` has read its workers'
-        journals: noted in the same transaction, so that nothing of them is ever applied twice.
+        journals: noted in the same transaction, so that nothing of them is ever applied twice, not even when a batch
+        comes again whose answer was lost.
         """
         names = [NAMES[type(change)] for change in changes]
         with self.session.writing() as engine:
-            for worker, offset in (consumed or {}).items():
-                _advance(engine, worker, offset, client)
-            answers = [_APPLIERS[type(change)](engine, change) for change in changes]
+            news = [_advance(engine, worker, offset, client) for worker, offset in (consumed or {}).items()]
+            # Alone among what can happen to a run, a metric's point looks the same when it is logged once more.
+            appliers = _APPLIERS if not news or any(news) else _APPLIERS_AGAIN
+            answers = [appliers[type(change)](engine, change) for change in changes]
             for name in names:
                 failpoint(f"store.{name}.before")
         for name in names:
@@ -124,7 +129,7 @@ class SqlStore(Reading):
                     "DELETE FROM runs WHERE id = ? AND state NOT IN ('pending', 'running')", (run,)
                 )
                 if deleted.rowcount:
-                    for table in ("attempts", "outputs", "metrics", "scores", "events", "labels"):
+                    for table in ("attempts", "outputs", "metrics", "scores", "events", "labels", "sweeps"):
                         engine.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
 
     def _insert(self, sql: str, args: Sequence[Any]) -> None:
@@ -132,35 +137,101 @@ class SqlStore(Reading):
             engine.execute(sql, args)
 
 
-def _advance(engine: Engine, worker: str, offset: int, client: str | None) -> None:
-    moved = engine.execute("UPDATE workers SET consumed = ? WHERE id = ? AND client = ?", (offset, worker, client))
-    if not moved.rowcount:
+def _advance(engine: Engine, worker: str, offset: int, client: str | None) -> bool:
+    """Note up to where a journal is read; False when it was noted before."""
+    moved = engine.execute(
+        "UPDATE workers SET consumed = ? WHERE id = ? AND client = ? AND consumed < ?", (offset, worker, client, offset)
+    )
+    if moved.rowcount:
+        return True
+    if engine.execute("SELECT 1 FROM workers WHERE id = ? AND client = ?", (worker, client)).fetchone() is None:
         raise UsurpedError(f"Worker {worker} is read by another client now: this one was taken for dead.")
+    return False
 
 
-def _submitted(engine: Engine, change: Submitted) -> int:
+_HELD = "EXISTS (SELECT 1 FROM runs WHERE id = ? AND attempt = ? AND state = 'running')"
+# PostgreSQL must be told the types of what a SELECT without a table is made of.
+_NEW_RUN = (
+    "CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), CAST(? AS TEXT), 'pending', "
+    "CAST(? AS TEXT), CAST(? AS TEXT), ?, CAST(? AS TEXT), CAST(? AS TEXT), ?, CAST(? AS TEXT), CAST(? AS TEXT), ?"
+)
+
+
+def _submitted(engine: Engine, change: Submitted, *, sweep: bool = False) -> int:
+    values: list[Any] = [
+        change.run,
+        change.project,
+        change.name,
+        change.function,
+        change.plan,
+        change.place,
+        change.owner,
+        json.dumps(change.params),
+        change.time,
+        json.dumps(change.labels) if change.labels else "{}",
+        change.parent,
+        change.iteration,
+        _json(change.point),
+        change.memo,
+        int(sweep),
+    ]
+    fence = ""
+    if change.driver is not None:
+        fence = f"WHERE {_HELD}"
+        values += [change.parent, change.driver]
     added = engine.execute(
-        "INSERT INTO runs (id, project, name, function, plan, place, state, owner, params, created, labels, parent) "
-        "VALUES (?, ?, ?, ?, ?, ?, 'pending', ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
-        (
-            change.run,
-            change.project,
-            change.name,
-            change.function,
-            change.plan,
-            change.place,
-            change.owner,
-            json.dumps(change.params),
-            change.time,
-            json.dumps(change.labels) if change.labels else "{}",
-            change.parent,
-        ),
+        "INSERT INTO runs (id, project, name, function, plan, place, state, owner, params, created, labels, parent, "
+        "iteration, point, memo, sweep) "
+        f"SELECT {_NEW_RUN} {fence or 'WHERE 1 = 1'} ON CONFLICT DO NOTHING",
+        values,
     ).rowcount
     if not added:
         return 0
     for key, value in change.labels.items():
         engine.execute("INSERT INTO labels (key, value, run) VALUES (?, ?, ?)", (key, value, change.run))
     _event(engine, change.run, 0, change.time, "submitted")
+    return 1
+
+
+def _sweep_submitted(engine: Engine, change: SweepSubmitted) -> int:
+    added = engine.execute(
+        "INSERT INTO sweeps (run, name, slot, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (change.run, change.name, change.slot, json.dumps(change.body)),
+    ).rowcount
+    return _submitted(engine, change.submitted, sweep=True) if added else 0
+
+
+def _sweep_closed(engine: Engine, change: SweepClosed) -> int:
+    over = "EXISTS (SELECT 1 FROM runs WHERE id = sweeps.run AND state NOT IN ('pending', 'running'))"
+    return int(engine.execute(f"UPDATE sweeps SET slot = NULL WHERE run = ? AND {over}", (change.run,)).rowcount)
+
+
+def _reused(engine: Engine, change: Reused) -> int:
+    moved = engine.execute(
+        "UPDATE runs SET state = 'succeeded', reused = ?, attempt = 1, started = ?, ended = ?, "
+        "returns = (SELECT returns FROM runs AS source WHERE source.id = ?) "
+        "WHERE id = ? AND state = 'pending' "
+        "AND EXISTS (SELECT 1 FROM runs AS source WHERE source.id = ? AND source.state = 'succeeded')",
+        (change.source, change.time, change.time, change.source, change.run, change.source),
+    ).rowcount
+    if not moved:
+        return 0
+    engine.execute(
+        "INSERT INTO outputs (run, attempt, key, role, packer, type, inline, path, sha256, size) "
+        "SELECT ?, 1, key, role, packer, type, inline, path, sha256, size FROM outputs "
+        "WHERE run = ? AND attempt = (SELECT attempt FROM runs WHERE id = ?)",
+        (change.run, change.source, change.source),
+    )
+    engine.execute(
+        "INSERT INTO metrics (run, attempt, name, step, value, time) SELECT ?, 1, name, step, value, time FROM metrics "
+        "WHERE run = ? AND attempt = (SELECT attempt FROM runs WHERE id = ?)",
+        (change.run, change.source, change.source),
+    )
+    engine.execute(
+        "INSERT INTO scores (run, name, value) SELECT ?, name, value FROM scores WHERE run = ?",
+        (change.run, change.source),
+    )
+    _event(engine, change.run, 1, change.time, "reused", change.source)
     return 1
 
 
@@ -200,9 +271,6 @@ def _started(engine: Engine, change: Started) -> int:
     )
 
 
-_HELD = "EXISTS (SELECT 1 FROM runs WHERE id = ? AND attempt = ? AND state = 'running')"
-
-
 def _metric(engine: Engine, change: MetricLogged) -> int:
     value = None if math.isnan(change.value) else change.value
     added = engine.execute(
@@ -212,6 +280,10 @@ def _metric(engine: Engine, change: MetricLogged) -> int:
     if added:
         _score(engine, change.run, change.name, change.value)
     return int(added)
+
+
+def _known_metric(_: Engine, __: MetricLogged) -> int:
+    return 1
 
 
 def _output(engine: Engine, change: OutputLogged) -> int:
@@ -379,7 +451,8 @@ def _score(engine: Engine, run: str, name: str, value: float) -> None:
         number = float(value)
     except OverflowError:  # a whole number beyond what a column of reals holds
         return
-    if math.isnan(number):
+    if math.isnan(number):  # the last one counts, and NaN is above and below nothing
+        engine.execute("DELETE FROM scores WHERE run = ? AND name = ?", (run, name))
         return
     engine.execute(
         "INSERT INTO scores (run, name, value) VALUES (?, ?, ?) ON CONFLICT (run, name) DO UPDATE SET value = excluded.value",
@@ -407,6 +480,9 @@ def _json(value: Any) -> str | None:
 
 _APPLIERS: Mapping[type, Callable[[Engine, Any], int]] = {
     Submitted: _submitted,
+    SweepSubmitted: _sweep_submitted,
+    SweepClosed: _sweep_closed,
+    Reused: _reused,
     Engaged: _engaged,
     Claimed: _claimed,
     Started: _started,
@@ -420,5 +496,6 @@ _APPLIERS: Mapping[type, Callable[[Engine, Any], int]] = {
     CancelRequested: _cancel,
     Adopted: _adopted,
 }
+_APPLIERS_AGAIN: Mapping[type, Callable[[Engine, Any], int]] = {**_APPLIERS, MetricLogged: _known_metric}
 assert set(_APPLIERS) == set(NAMES)
 assert {state.value for state in RunState} >= {"pending", "running"}

@@ -427,7 +427,7 @@ def test_a_listing_never_unpickles(mlfn):
         "    if event == 'pickle.find_class':\n"
         "        raise SystemExit(f'unpickled {args}')\n"
         "sys.addaudithook(forbid)\n"
-        "from mlfn.cli import main\n"
+        "from mlfn.cli.app import main\n"
         "main()\n"
     )
 

@@ -221,7 +221,7 @@ def test_plan_creates_nothing(mlfn):
 
     assert "name: fit" in planned.out
     assert "name: local" in planned.out
-    assert 'depth: "3"' in planned.out
+    assert "depth: 3" in planned.out
     assert ids(mlfn) == []
 
 
@@ -363,7 +363,7 @@ def test_a_misfitting_setting_is_named_with_its_source(mlfn, monkeypatch):
 
 
 def test_a_bug_of_ours_is_called_one(mlfn, monkeypatch):
-    monkeypatch.setattr("mlfn.handle.runs", lambda **_: 1 / 0)
+    monkeypatch.setattr("mlfn.listing.runs", lambda **_: 1 / 0)
 
     answer = mlfn("runs")
 
@@ -376,7 +376,7 @@ def test_an_interruption_is_told(mlfn, monkeypatch):
     def interrupted(**_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlfn.handle.runs", interrupted)
+    monkeypatch.setattr("mlfn.listing.runs", interrupted)
     monkeypatch.delattr(sys, "last_type", raising=False)
 
     assert mlfn("runs").code == 130

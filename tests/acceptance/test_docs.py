@@ -26,7 +26,7 @@ OWN_TEST = {"command-line.md"}  # its commands need files of their own: test_cli
 EXAMPLE_ID = (
     "3f2a91"  # what pages write for the id of a run that the reader has: here, the page's newest one that succeeded
 )
-THE_COMMAND = "import sys; sys.argv[0] = 'mlfn'; from mlfn.cli import main; main()"
+THE_COMMAND = "import sys; sys.argv[0] = 'mlfn'; from mlfn.cli.app import main; main()"
 NEWEST = "import mlfn; print(mlfn.runs(state='succeeded', limit=1)[0].id)"
 
 

@@ -32,11 +32,12 @@ class Module:
 
 @dataclass(frozen=True)
 class Import:
-    """One imported name; `deferred` when it happens inside a function."""
+    """One imported name; `deferred` when it happens inside a function, `base` what it was imported from."""
 
     target: str
     line: int
     deferred: bool
+    base: str = ""
 
 
 @cache
@@ -64,7 +65,7 @@ def _imports_below(node: ast.AST, module: Module, *, deferred: bool) -> Iterator
         elif isinstance(child, ast.ImportFrom):
             base = _absolute(child, module)
             # `from a import b` is a.b where b is a module, and a where it is not: the reader decides.
-            yield from (Import(f"{base}.{alias.name}", child.lineno, deferred) for alias in child.names)
+            yield from (Import(f"{base}.{alias.name}", child.lineno, deferred, base) for alias in child.names)
         else:
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
             yield from _imports_below(child, module, deferred=deferred or inside)
@@ -94,6 +95,11 @@ def edges(package: Path = PACKAGE) -> Iterator[tuple[Module, Module, Import]]:
             target = _nearest_known(item.target, known)
             if target and target is not module:
                 yield module, target, item
+            package_asked = known.get(item.base)
+            # `from mlfn.cli import exits` asks the package for it, and so needs what its __init__ needs. But for the
+            # package that holds all the others.
+            if package_asked and package_asked.room and package_asked is not target and package_asked is not module:
+                yield module, package_asked, item
 
 
 def _nearest_known(target: str, known: dict[str, Module]) -> Module | None:

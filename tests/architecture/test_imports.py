@@ -30,6 +30,7 @@ HOMES = {
     "pyspark": "worker/spark.py",
     "starlette": "service/",
     "uvicorn": "service/",
+    "yaml": "spec/text.py",
 }
 # Imported where they are needed, but never while a module of ours is being imported.
 DEFERRED = {

@@ -24,10 +24,15 @@ LAYERS = (
     (
         "client",
         "dispatch",
+        "failures",
+        "fitting",
         "handle",
         "inline",
+        "listing",
+        "outputs",
         "parents",
         "planner",
+        "recording",
         "signature",
         "submission",
         "sweep",
@@ -141,6 +146,18 @@ def test_a_cycle_hidden_in_a_function_is_found(package):
     root = package({"handle.py": "import mlfn.planner", "planner.py": "def late():\n    from mlfn.handle import Run"})
 
     assert set(module_cycle(root)) == {"mlfn.handle", "mlfn.planner"}
+
+
+def test_a_cycle_of_a_package_and_its_own_member_is_found(package):
+    root = package(
+        {
+            "cli/__init__.py": "def main():\n    from mlfn.cli.app import root",
+            "cli/app.py": "from mlfn.cli import exits",
+            "cli/exits.py": "",
+        }
+    )
+
+    assert set(module_cycle(root)) == {"mlfn.cli", "mlfn.cli.app"}
 
 
 def test_a_cycle_of_rooms_without_a_cycle_of_modules_is_found(package):

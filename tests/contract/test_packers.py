@@ -19,8 +19,9 @@ import pytest
 
 from mlfn.artifacts import ArtifactStore
 from mlfn.errors import OutputError
-from mlfn.packers import INLINE_LIMIT, PACKERS, Packed, Packer, Stored, UnfitError, pack, unpack
+from mlfn.packers.base import INLINE_LIMIT, Packed, Packer, Stored, UnfitError
 from mlfn.packers.pickled import PicklePacker
+from mlfn.packers.table import PACKERS, pack, unpack
 
 
 def equal(one: Any, other: Any) -> bool:

@@ -39,8 +39,11 @@ from mlfn.store.changes import (
     OutputLogged,
     Progressed,
     Requeued,
+    Reused,
     Started,
     Submitted,
+    SweepClosed,
+    SweepSubmitted,
     TakenBack,
     Withdrawn,
 )
@@ -105,6 +108,101 @@ class StoreContract:
 
     def events(self, store: SqlStore, run: str = "a") -> list[str]:
         return [what for _, _, what, _ in store.events(run)]
+
+    # -- sweeps ----------------------------------------------------------------------------------------------------
+
+    def sweep(self, run: str = "s", name: str | None = "nightly", **changed: object) -> SweepSubmitted:
+        return SweepSubmitted(submitted(run, **changed), name, {"strategy": {"kind": "grid"}})
+
+    def child(self, iteration: int, *, driver: int | None = 1, **changed: object) -> Submitted:
+        values = {"parent": "s", "iteration": iteration, "driver": driver, "point": {"n": iteration}, **changed}
+        return submitted(f"c{iteration}", **values)
+
+    def test_a_sweep_keeps_its_description_and_its_children_their_numbers(self, store):
+        assert store.apply([self.sweep(), claimed("s"), self.child(2), self.child(1)]) == [1, 1, 1, 1]
+
+        assert store.get_run("s").sweep
+        assert store.sweep_body("s") == {"strategy": {"kind": "grid"}}
+        assert [(row.run, row.iteration, row.point) for row in store.children("s")] == [
+            ("c1", 1, {"n": 1}),
+            ("c2", 2, {"n": 2}),
+        ]
+        assert (store.get_run("c2").iteration, store.get_run("c2").parent) == (2, "s")
+        assert store.child_counts("s") == {RunState.PENDING: 2}
+
+    def test_one_name_has_one_sweep_at_a_time(self, store):
+        assert store.apply([self.sweep(), claimed("s")]) == [1, 1]
+        assert store.apply([self.sweep("t"), claimed("t")]) == [0, 0]
+        assert store.apply([self.sweep("u", project="other")]) == [1]
+
+        store.apply([Finished("s", 1, SUCCEEDED, 3.0), SweepClosed("s")])
+
+        assert store.apply([self.sweep("v")]) == [1]
+        assert store.find_sweep("fraud", "nightly") == "v"
+        assert store.find_sweep("fraud", "weekly") is None
+
+    def test_a_sweep_that_runs_keeps_its_name(self, store):
+        store.apply([self.sweep(), claimed("s")])
+
+        assert store.apply([SweepClosed("s"), self.sweep("t")]) == [0, 0]
+
+    def test_a_driver_that_was_replaced_adds_no_children(self, store):
+        store.apply([self.sweep(), claimed("s"), self.child(1)])
+        store.apply([Requeued("s", 1, Reason.LOST, None, 3.0, 3.0, counts=False), claimed("s")])
+
+        assert store.apply([self.child(2, driver=1)]) == [0]
+        assert store.apply([self.child(2, driver=2)]) == [1]
+
+    def test_a_number_is_given_once(self, store):
+        store.apply([self.sweep(), claimed("s"), self.child(1)])
+
+        assert store.apply([submitted("other", parent="s", iteration=1, driver=1)]) == [0]
+        assert store.apply([submitted("x", parent="s"), submitted("y", parent="s")]) == [1, 1]
+
+    def test_a_finished_run_is_found_again_and_its_outcome_copied(self, store):
+        outcome = Outcome(RunState.SUCCEEDED, None, None, {"keys": ["n"]}, (output("n", 5),))
+        store.apply([submitted("a", memo="m"), claimed("a"), MetricLogged("a", 1, "loss", 0, 0.5, 2.5)])
+        assert store.find_finished("f" * 64, "m") is None
+        store.apply([Finished("a", 1, outcome, 3.0)])
+        assert store.find_finished("f" * 64, "m") == "a"
+        assert store.find_finished("g" * 64, "m") is None
+
+        assert store.apply([submitted("b", memo="m"), Reused("b", "a", 4.0)]) == [1, 1]
+
+        record = store.get_run("b")
+        assert (record.state, record.reused, record.returns) == (RunState.SUCCEEDED, "a", {"keys": ["n"]})
+        assert [item.inline for item in store.outputs("b", record.attempt)] == [5]
+        assert store.scores("b") == {"n": 5.0, "loss": 0.5}
+        assert store.series("b", 1, "loss") == [(0, 0.5, 2.5)]
+        assert store.find_finished("f" * 64, "m") == "a"
+        assert self.events(store, "b") == ["submitted", "reused"]
+
+    def test_nothing_is_copied_from_a_run_that_did_not_succeed(self, store):
+        store.apply([submitted("a"), claimed("a"), Finished("a", 1, FAILED, 3.0), submitted("b")])
+
+        assert store.apply([Reused("b", "a", 4.0), Reused("b", "nowhere", 4.0)]) == [0, 0]
+        assert self.state(store, "b") == "pending"
+
+    def test_metrics_of_many_children_are_read_at_once(self, store):
+        store.apply([self.sweep(), claimed("s")])
+        for number in (1, 2, 3):
+            store.apply([self.child(number), claimed(f"c{number}")])
+        logged = [("c1", 0, 3.0), ("c1", 1, 1.0), ("c1", 2, 2.0), ("c2", 0, 5.0), ("c2", 1, math.nan)]
+        store.apply([MetricLogged(run, 1, "loss", step, value, 3.0 + step) for run, step, value in logged])
+        store.apply([OutputLogged("c1", 1, Output("mem", "constraint", "json", "float", inline=-0.5))])
+        children = ["c1", "c2", "c3"]
+
+        assert store.family_scores("s") == store.scores_among(children) == {"c1": {"loss": 2.0, "mem": -0.5}}
+        assert store.extremes_among(children, "loss") == {"c1": (1.0, 3.0), "c2": (5.0, 5.0)}
+        assert store.series_among(children, "loss")["c1"] == [(0, 3.0), (1, 1.0), (2, 2.0)]
+        assert math.isnan(store.series_among(children, "loss")["c2"][-1][1])
+        assert store.constraints_among(children) == {"c1": {"mem": -0.5}}
+
+    def test_runs_on_top_are_those_without_a_parent(self, store):
+        store.apply([self.sweep(), claimed("s"), self.child(1)])
+
+        assert [record.id for record in store.list_runs(RunFilter(on_top=True), limit=9)] == ["s"]
+        assert [record.id for record in store.list_runs(RunFilter(parent="s"), limit=9)] == ["c1"]
 
     # -- one run ---------------------------------------------------------------------------------------------------
 
@@ -444,6 +542,22 @@ class StoreContract:
         assert self.state(store) == "running"
         assert [row.consumed for row in store.workers("you")] == [10]
 
+    def test_a_batch_that_comes_again_has_the_effect_of_one(self, store):
+        store.apply([self.engaged(), submitted("a"), claimed("a", worker="w")])
+        batch = [
+            Started("a", 1, 2.5),
+            MetricLogged("a", 1, "loss", None, 0.5, 3.0),
+            MetricLogged("a", 1, "loss", None, 0.5, 3.0),
+            OutputLogged("a", 1, output("n", 1)),
+            Finished("a", 1, SUCCEEDED, 4.0),
+        ]
+        for _ in range(2):
+            store.apply(batch, consumed={"w": 10}, client="me")
+
+        assert store.series("a", 1, "loss") == [(None, 0.5, 3.0)] * 2
+        assert len(store.outputs("a", 1)) == 1
+        assert self.events(store) == ["submitted", "claimed", "succeeded"]
+
     def test_a_run_is_adopted_with_its_worker_or_not_at_all(self, store):
         store.apply([self.engaged("w"), self.engaged("v"), submitted("a"), claimed("a", worker="w")])
 
@@ -769,7 +883,7 @@ class TestSqliteStore(StoreContract):
         store.session.close()
         with self.database(tmp_path).open("r+b") as file:
             size = file.seek(0, 2)
-            for page in range(20, size // 4096, 2):
+            for page in range(60, size // 4096, 2):
                 file.seek(page * 4096)
                 file.write(b"\xff" * 4096)
 
@@ -897,3 +1011,70 @@ class TestPostgresStore(StoreContract):
         with pytest.raises(StorageError, match="cannot be reached"):
             store.apply([submitted("a")])
         assert store.apply([submitted("a")]) == [1]
+
+    @pytest.fixture
+    def unanswered(self, store: SqlStore, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], list[str]]:
+        """Return a function after which the next COMMIT goes unanswered: how it does is its argument."""
+        import psycopg
+
+        execute = psycopg.Connection.execute
+        lost: list[str] = []
+
+        def cut(connection, query, *args, **named):
+            if query != b"COMMIT" or lost[-1:] == ["once"]:
+                return execute(connection, query, *args, **named)
+            if lost[-1] == "after it was carried out":
+                execute(connection, query, *args, **named)
+            if lost[-1] == "on a line that the server takes for open":
+                half_open.append(connection)
+                store.session.engine._connection = None
+            else:
+                connection.pgconn.finish()
+            lost.append("once")
+            raise psycopg.OperationalError("server closed the connection unexpectedly")
+
+        half_open: list[psycopg.Connection] = []
+
+        def arm(how: str) -> list[str]:
+            lost.append(how)
+            monkeypatch.setattr(psycopg.Connection, "execute", cut)
+            return lost
+
+        yield arm
+        for connection in half_open:
+            connection.close()
+
+    def test_a_commit_whose_answer_is_lost_is_found_to_be_done(self, store, unanswered):
+        store.apply([submitted("a")])
+        lost = unanswered("after it was carried out")
+
+        assert store.apply([claimed("a"), MetricLogged("a", 1, "loss", 1, 0.5, 3.0)]) == [1, 1]
+        assert lost[-1] == "once"
+        assert self.events(store) == ["submitted", "claimed"]
+        assert store.series("a", 1, "loss") == [(1, 0.5, 3.0)]
+
+    @pytest.mark.parametrize("how", ["before it arrived", "on a line that the server takes for open"])
+    def test_a_commit_that_never_arrived_is_undone_and_may_be_done_again(self, store, another, unanswered, how):
+        store.apply([submitted("a")])
+        unanswered(how)
+
+        with pytest.raises(StorageError, match="closed the connection"):
+            store.apply([claimed("a")])
+        assert self.state(store) == "pending"
+        assert another.apply([claimed("a")]) == [1], "nothing of it is locked any more"
+
+    def test_a_server_that_does_not_come_back_is_given_up(self, store, unanswered, monkeypatch):
+        import psycopg
+
+        from mlfn.store import postgres
+
+        def refuse(*_: object, **__: object) -> None:
+            raise psycopg.OperationalError("connection refused")
+
+        monkeypatch.setattr(postgres, "_PATIENCE", 0.0)
+        unanswered("after it was carried out")
+        with monkeypatch.context() as away:
+            away.setattr(psycopg, "connect", refuse)
+            with pytest.raises(StorageError, match="whether what was written last is kept"):
+                store.apply([submitted("a")])
+        assert store.apply([submitted("a")]) == [0]

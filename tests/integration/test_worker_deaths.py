@@ -155,6 +155,8 @@ def test_more_memory_than_allowed_ends_as_oom(local, fill):
 
     assert (state, reason) == ("failed", "oom")
     assert isinstance(error, MemoryError)
+    assert f"{fill.__name__} ran into its limit of mem=256Mi" in str(error) and "raise mem=" in str(error)
+    assert run.error is not None and "mem=256Mi" in run.error
     assert well.submit().result(timeout=30) == "well"
 
 

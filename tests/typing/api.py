@@ -9,9 +9,9 @@ lost is noticed.
 from __future__ import annotations
 
 import functools
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsFloat
 
 import pandas as pd
 from typing_extensions import assert_type
@@ -141,8 +141,26 @@ class Scale:
 assert_type(mlfn.function(name="scale")(Scale()).submit(1).result(), int)
 assert_type(mlfn.function(Scale()).submit(1).result(), int)
 named: Function[..., int, int] = mlfn.function(name="size")(lambda x: len(str(x)))
+doubled = mlfn.function(name="double")(lambda x: 2 * x + x / 2 - x**2)
+assert_type(doubled.submit(3).result(), Any)
 assert_type(mlfn.function(functools.partial(plain, 1))(), int)
 mlfn.function(3)  # type: ignore[call-overload]
+
+
+# -- what is declared by what it can do keeps its type
+@mlfn.function
+def total(values: Iterable[int]) -> int:
+    return sum(values)
+
+
+@mlfn.function
+def half(value: SupportsFloat) -> float:
+    return float(value) / 2
+
+
+assert_type(total.submit([1]).result(), int)
+total.submit(3)  # type: ignore[arg-type]
+half.submit("a")  # type: ignore[arg-type]
 
 
 # -- runs

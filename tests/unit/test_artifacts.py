@@ -26,7 +26,7 @@ from mlfn.errors import (
     StorageError,
     StoreCorruptError,
 )
-from mlfn.packers import Packed
+from mlfn.packers.base import Packed
 
 
 def packed(content: bytes | Path, suffix: str = ".bin") -> Packed:

@@ -12,6 +12,8 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 import yaml
 
@@ -457,7 +459,29 @@ def test_a_plan_is_yaml_and_creates_nothing(home: Path) -> None:
     assert files_below(home) == before
     assert shown["function"] == {"hash": function.hash, **function.spec}
     assert shown["place"] == {"name": "local", "options": {"max_workers": 2}}
-    assert shown["params"] == {"x": "3"}
+    assert shown["params"] == {"x": 3}
+
+
+def test_a_plan_shows_parameters_as_plain_yaml() -> None:
+    @mlfn.function
+    def take(*values: Any) -> None: ...
+
+    @mlfn.function
+    def read(frame: pd.DataFrame, other: Any) -> None: ...
+
+    Path("a.csv").write_text("a\n1\n")
+    frame = pd.DataFrame({"a": range(1000)})
+    first = declared().on("inline").submit(3)
+
+    given = [None, True, 3, 0.5, "3", "text", {"a": [1, (2, 3)]}, Path("/tmp"), {1}, frame, float("inf"), np.float64(2)]
+    assert yaml.safe_load(take.plan(*given))["params"]["values"] == [
+        *(None, True, 3, 0.5, "3", "text", {"a": [1, [2, 3]]}, "/tmp", "{1}"),
+        *(f"<{type(frame).__module__}.DataFrame>", float("inf"), 2.0),
+    ]
+    assert yaml.safe_load(read.plan(mlfn.data("a.csv"), first.outputs.x))["params"] == {
+        "frame": {"input": str(Path("a.csv").absolute()), "as": "pandas.DataFrame"},
+        "other": {"output": "x", "run": first.id},
+    }
 
 
 def test_a_plan_checks_parameters_and_place_as_submit_does(monkeypatch: pytest.MonkeyPatch) -> None:

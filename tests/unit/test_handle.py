@@ -223,6 +223,43 @@ def test_a_cancelled_run_says_so(gate: Path) -> None:
     assert run.cancel() is True and run.error is None
 
 
+def test_a_run_inside_a_thread_cannot_be_asked_to_end(gate: Path) -> None:
+    thread = threading.Thread(target=wait_for.on("inline").submit, args=(str(gate),))
+    thread.start()
+    try:
+        while not mlfn.runs(state="running"):
+            time.sleep(0.01)
+        with pytest.raises(
+            ParameterError, match=r"wait_for .* in a thread of this process itself .* press ctrl-C there"
+        ):
+            mlfn.runs()[0].cancel()
+    finally:
+        gate.touch()
+        thread.join()
+    assert mlfn.runs()[0].cancel() is False
+
+
+def test_another_process_cannot_ask_an_inline_run_to_end(gate: Path) -> None:
+    thread = threading.Thread(target=wait_for.on("inline").submit, args=(str(gate),))
+    thread.start()
+    try:
+        while not mlfn.runs(state="running"):
+            time.sleep(0.01)
+        done = subprocess.run(
+            [sys.executable, "-c", "import mlfn; mlfn.runs()[0].cancel()"],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+    finally:
+        gate.touch()
+        thread.join()
+
+    assert "in a thread of another process itself (on='inline')" in done.stderr
+
+
 def test_cancelling_what_has_ended_changes_nothing() -> None:
     run = double.on("inline").submit(1)
 
@@ -244,11 +281,68 @@ def test_a_rerun_inline_runs_inline() -> None:
     assert double.on("inline").submit(2).rerun(x=4).result() == 8
 
 
+def test_what_a_place_lacks_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    @mlfn.function(image="python:3.11", timeout=60, mem="1Gi", requirements=["pytest", "not-at-all-there"])
+    def modest() -> int:
+        return 1
+
+    for _ in range(2):
+        assert modest.on("inline").submit().result() == 1
+
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "mlfn"]
+    assert said == (
+        "modest asks for image='python:3.11', requirements=['pytest', 'not-at-all-there'], mem=1073741824, timeout=60.0: "
+        "on='inline' runs it without"
+    )
+
+
+def test_what_is_there_anyway_is_not_called_lacking(caplog: pytest.LogCaptureFixture) -> None:
+    @mlfn.function(requirements=["pytest"])
+    def content() -> int:
+        return 1
+
+    assert content.on("inline").submit().result() == 1
+    assert caplog.records == []
+
+
 def test_a_rerun_refuses_what_is_no_parameter() -> None:
     run = double.on("inline").submit(2)
 
     with pytest.raises(ParameterError, match=r"double\(\) has no parameter 'y'"):
         run.rerun(y=1)
+
+
+def test_a_rerun_checks_values_as_submit_does() -> None:
+    run = double.on("inline").submit(2)
+
+    with pytest.raises(ParameterError, match=r"double\(x='3'\) does not fit int: Input should be a valid integer"):
+        run.rerun(x="3")
+    assert len(mlfn.runs()) == 1
+
+
+def test_a_rerun_changes_one_of_the_keywords_and_keeps_the_others() -> None:
+    @mlfn.function
+    def collect(*rest: int, **more: int) -> Any:
+        return rest, more
+
+    run = collect.on("inline").submit(1, a=2, b=3)
+
+    assert run.rerun(a=4).result() == ((1,), {"a": 4, "b": 3})
+    assert run.rerun(c=4, rest=(5,)).result() == ((5,), {"a": 2, "b": 3, "c": 4})
+    with pytest.raises(ParameterError, match=r"collect\(c='4'\) does not fit int"):
+        run.rerun(c="4")
+
+
+def test_a_rerun_of_code_that_cannot_be_loaded_here_is_checked_by_names() -> None:
+    run = double.on("inline").submit(2)
+    (payload,) = (run._client.folder / "payloads").iterdir()
+    payload.unlink()
+
+    with pytest.raises(ParameterError, match="has no parameter 'y'"):
+        run.rerun(y=1)
+    again = run.rerun(x="3")
+
+    assert again.params == {"x": "3"} and again.state == "failed"
 
 
 def test_a_rerun_reads_another_input(tmp_path: Path) -> None:
@@ -343,6 +437,23 @@ def test_an_output_that_is_not_there_fails_the_child_by_name(place: str) -> None
 
     with pytest.raises(NotFoundError, match=r"train \(.*\) has no output 'modle': did you mean 'model'"):
         child.result(timeout=60)
+
+
+def test_a_whole_run_is_no_parameter() -> None:
+    two = train.on("inline").submit(3)
+    one = double.on("inline").submit(3)
+
+    @mlfn.function
+    def keep(anything: Any) -> None: ...
+
+    with pytest.raises(ParameterError, match=r"use\(model=...\) got .* run.outputs.model or run.outputs.accuracy"):
+        use.submit(two)  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match=r'getattr\(run.outputs, "return"\), which is its only one'):
+        double.submit(one)  # type: ignore[arg-type]
+    with pytest.raises(ParameterError, match="a whole run"):
+        one.rerun(x=one)
+    with pytest.raises(UnpicklableError, match=r"a run does not travel: pass its id"):
+        keep.on("inline").submit([one])
 
 
 def test_an_output_within_another_value_is_refused_with_a_way_out() -> None:

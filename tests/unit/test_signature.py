@@ -260,6 +260,48 @@ def test_the_fields_of_a_model_or_dataclass_may_be_given_as_a_mapping() -> None:
     assert checked(taking(dict[str, Point]), {"a": {"x": 3}}) == {"x": {"a": Point(3)}}
 
 
+@dataclass
+class Line:
+    start: Point
+    width: float = 1.0
+
+
+class Drawing(pydantic.BaseModel):
+    line: Line
+    name: str = ""
+
+
+@pytest.mark.parametrize(
+    ("annotation", "value", "words"),
+    [
+        (Point, {"x": "3"}, r"\['x'\]: Input should be a valid integer"),
+        (Config, {"depth": "3"}, r"\['depth'\]: Input should be a valid integer"),
+        (Point | None, {"x": 3.0}, r"\['x'\]: Input should be a valid integer"),
+        (list[Point], [{"x": 1}, {"x": "3"}], r"\[1\]\['x'\]: Input should be a valid integer"),
+        (dict[str, Config], {"a": {"depth": True}}, r"\['a'\]\['depth'\]: Input should be a valid integer"),
+        (Line, {"start": {"x": "1"}}, r"\['start'\]\['x'\]: Input should be a valid integer"),
+        (
+            Drawing,
+            {"line": {"start": {"x": 1}, "width": "2"}},
+            r"\['line'\]\['width'\]: Input should be a valid number",
+        ),
+        (Point, {"y": 1}, r"\['x'\]: Field required"),
+        (Point, {"x": 1, "z": 1}, r"\['z'\]: is no field of Point"),
+        (int | Point, {"x": "3"}, r"\['x'\]: Input should be a valid integer"),
+    ],
+)
+def test_a_field_given_in_a_mapping_is_held_to_its_annotation(annotation: Any, value: Any, words: str) -> None:
+    with pytest.raises(ParameterError, match=words):
+        checked(taking(annotation), value)
+
+
+def test_mappings_within_mappings_are_made_into_what_they_stand_for() -> None:
+    assert checked(taking(Line), {"start": {"x": 1}, "width": 2}) == {"x": Line(Point(1), 2)}
+    assert checked(taking(Drawing), {"line": {"start": {"x": 1}}}) == {"x": Drawing(line=Line(Point(1)))}
+    assert checked(taking(tuple[int, Point]), (1, {"x": 1})) == {"x": (1, Point(1))}
+    assert checked(taking(Config | Point), {"x": np.int64(1)}) == {"x": Point(1)}
+
+
 def test_a_refused_value_is_shown_short() -> None:
     with pytest.raises(ParameterError) as refused:
         checked(taking(int), "x" * 10_000)

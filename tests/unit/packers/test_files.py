@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from mlfn.errors import OutputError
-from mlfn.packers import Packed, pack, unpack
+from mlfn.packers.base import Packed
 from mlfn.packers.files import walk
+from mlfn.packers.table import pack, unpack
 
 
 def packed(value: Any) -> Packed:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import pandas as frames
 
-from mlfn.packers import Packed, pack, unpack
 from mlfn.packers import frames as frames_module
+from mlfn.packers.base import Packed
+from mlfn.packers.table import pack, unpack
 
 
 def packed(value: Any) -> Packed:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from mlfn.errors import InputNotFoundError, ParameterError
-from mlfn.packers import annotation_name, read_input, wants_input
+from mlfn.packers.inputs import annotation_name, read_input, wants_input
 
 FRAME = pd.DataFrame({"a": [1, 2], "b": [0.5, 1.5]})
 Table = NewType("Table", pd.DataFrame)

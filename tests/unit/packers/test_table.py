@@ -13,8 +13,9 @@ import pandas as pd
 import pytest
 
 from mlfn.errors import MissingExtraError, OutputError, SignatureError
-from mlfn.packers import INLINE_LIMIT, Packed, pack, unpack
 from mlfn.packers import base as base_module
+from mlfn.packers.base import INLINE_LIMIT, Packed
+from mlfn.packers.table import pack, unpack
 
 
 def packed(value: Any) -> Packed:
@@ -121,7 +122,7 @@ def test_a_missing_package_says_what_to_install(tmp_path: Path, monkeypatch: pyt
 
 def test_importing_and_packing_plain_values_loads_no_foreign_package() -> None:
     code = (
-        "import sys, pickle; from mlfn.packers import pack, wants_input; import mlfn.artifacts;"
+        "import sys, pickle; from mlfn.packers.table import pack; from mlfn.packers.inputs import wants_input; import mlfn.artifacts;"
         "pack({'a': (1,)}, name='x', pickler=pickle.dumps); pack(object(), name='x', pickler=pickle.dumps);"
         "wants_input(int);"
         "print([name for name in ('pandas', 'numpy', 'pyarrow', 'fsspec', 'cloudpickle') if name in sys.modules])"

@@ -1,0 +1,157 @@
+"""Finding runs, listing them, and waiting for several of them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timezone
+from typing import Any, TypeVar, overload
+
+from mlfn.client import Client, current_client
+from mlfn.errors import ParameterError, ResultTimeoutError, nearest
+from mlfn.handle import Run
+from mlfn.spec.record import RunRecord, RunState
+from mlfn.store.reading import RunFilter
+
+R = TypeVar("R")
+
+
+class Runs(Sequence[Run[Any]]):
+    """A listing of runs; a table where it is shown."""
+
+    def __init__(self, items: Iterable[Run[Any]]) -> None:
+        self._items = list(items)
+
+    @overload
+    def __getitem__(self, index: int) -> Run[Any]: ...
+    @overload
+    def __getitem__(self, index: slice) -> Runs: ...
+    def __getitem__(self, index: int | slice) -> Run[Any] | Runs:
+        return Runs(self._items[index]) if isinstance(index, slice) else self._items[index]
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __repr__(self) -> str:
+        return "\n".join(
+            [
+                _count(len(self)),
+                *(f"{r.id[:8]}  {r._record.state.value:<10} {r.name:<24} {_when(r._record.created)}" for r in self),
+            ]
+        )
+
+
+def run(id: str) -> Run[Any]:  # noqa: A002 - the word that users know
+    """Return the run whose id begins with `id`, from any process that sees the store."""
+    client = current_client()
+    client.reconcile()
+    return handle_of(client.store.find_run(id), client)
+
+
+def handle_of(record: RunRecord, client: Client) -> Run[Any]:
+    """Return the handle that fits a stored run."""
+    if record.sweep:
+        from mlfn.sweep.sweep_run import SweepRun  # most runs are none
+
+        return SweepRun(record, client=client)
+    return Run(record, client=client)
+
+
+def runs(
+    *,
+    project: str | None = None,
+    name: str | None = None,
+    state: str | Sequence[str] | None = None,
+    label: Mapping[str, str] | None = None,
+    since: float | datetime | None = None,
+    order: str = "newest",
+    limit: int = 100,
+    before: Run[Any] | None = None,
+    parent: Run[Any] | None = None,
+) -> Runs:
+    """List runs; the children of a sweep, or of a run whose handler submitted them, are listed by `parent` alone.
+
+    Parameters
+    ----------
+    state: one state or several.
+    label: labels that must all match.
+    since: only runs submitted then or later; seconds since the epoch, or a datetime.
+    order: ``"newest"``, ``"oldest"``, or ``"max.NAME"`` / ``"min.NAME"`` for a metric or numeric output.
+    before: the last run of the page before, for the next page in order of time.
+    parent: a run whose children are wanted.
+    """
+    if label is not None and not isinstance(label, Mapping):
+        raise ParameterError(f"runs(label={label!r}): a mapping is allowed, as in label={{'team': 'risk'}}.")
+    if isinstance(since, bool) or not isinstance(since, (int, float, datetime, type(None))):
+        raise ParameterError(f"runs(since={since!r}): seconds since the epoch, or a datetime, is allowed.")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ParameterError(f"runs(limit={limit!r}): a whole number, 1 or more, is allowed.")
+    client = current_client()
+    client.reconcile()
+    wanted = RunFilter(
+        project=project,
+        name=name,
+        states=_states(state),
+        labels=label or {},
+        since=since.timestamp() if isinstance(since, datetime) else since,
+        before=before._record.seq if before is not None else None,
+        parent=parent.id if parent is not None else None,
+        on_top=parent is None,
+    )
+    if order in ("newest", "oldest"):
+        records = client.store.list_runs(wanted, limit=limit, newest=order == "newest")
+    else:
+        way, _, metric = order.partition(".")
+        if way not in ("max", "min") or not metric:
+            raise ParameterError(f"runs(order={order!r}): 'newest', 'oldest', 'max.NAME' or 'min.NAME' is allowed.")
+        records = client.store.best_runs(wanted, metric, limit=limit, highest=way == "max")
+    return Runs(handle_of(record, client) for record in records)
+
+
+def wait(runs: Iterable[Run[Any]], timeout: float | None = None) -> tuple[list[Run[Any]], list[Run[Any]]]:
+    """Wait for all of `runs`, `timeout` seconds at most; return (done, not done)."""
+    limit = None if timeout is None else time.monotonic() + timeout
+    items = list(runs)
+    for item in items:
+        item._see_through()  # all of them at once, and not one after the other
+    for item in items:
+        item.wait(None if limit is None else max(0.0, limit - time.monotonic()))
+    return [item for item in items if item.done()], [item for item in items if not item.done()]
+
+
+def as_completed(runs: Iterable[Run[R]], timeout: float | None = None) -> Iterator[Run[R]]:
+    """Yield each of `runs` as it ends; raise ResultTimeoutError if one has not after `timeout` seconds."""
+    limit = None if timeout is None else time.monotonic() + timeout
+    pending = list(dict.fromkeys(runs))
+    news = threading.Event()
+    for item in pending:
+        item.add_done_callback(lambda _: news.set())
+    while pending:
+        news.clear()
+        over = [item for item in pending if item.done()]
+        pending = [item for item in pending if item not in over]
+        yield from over
+        if pending and not over:
+            if limit is not None and time.monotonic() >= limit:
+                raise ResultTimeoutError(
+                    f"{_count(len(pending))} had not ended after {timeout:g} s, {pending[0]!r} among them."
+                )
+            news.wait(0.5 if limit is None else min(0.5, max(0.0, limit - time.monotonic())))
+
+
+def _states(state: str | Sequence[str] | None) -> tuple[str, ...]:
+    given = () if state is None else (state,) if isinstance(state, str) else tuple(state)
+    allowed = [str(item) for item in RunState]
+    for item in given:
+        if str(item) not in allowed:
+            raise ParameterError(f"runs(state={item!r}): {nearest(str(item), allowed)}")
+    return tuple(str(item) for item in given)
+
+
+def _count(runs: int) -> str:
+    return f"{runs} run{'' if runs == 1 else 's'}"
+
+
+def _when(moment: float) -> str:
+    return datetime.fromtimestamp(moment, tz=timezone.utc).astimezone().strftime("%Y-%m-%d %H:%M:%S")

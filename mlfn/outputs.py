@@ -1,0 +1,131 @@
+"""What a run gave: its named outputs, references to them, and its metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mlfn.codec import reference
+from mlfn.errors import NotFoundError, nearest
+from mlfn.spec.record import Output
+
+if TYPE_CHECKING:
+    from mlfn.handle import Run
+
+
+class OutputReference:
+    """One output of a run that may not have ended yet: give it to another `submit`, or ask for what it is."""
+
+    __mlfn_reference__ = True
+
+    def __init__(self, run: Run[Any], key: str) -> None:
+        self.run = run
+        self.key = key
+
+    @property
+    def value(self) -> Any:
+        """The value; waits for the run."""
+        return self.run.outputs[self.key]
+
+    @property
+    def path(self) -> Path:
+        """Where its file or folder lies; waits for the run."""
+        stored = self.stored()
+        found = self.run._client.codec().path(reference(stored))
+        if found is None:
+            raise NotFoundError(
+                f"{self.key!r} of {self.run.name} is a value of {stored.size} bytes in the store and has no file: "
+                f"use run.outputs[{self.key!r}]."
+            )
+        return found
+
+    @property
+    def type(self) -> str:
+        """The name of its type."""
+        return self.stored().type
+
+    @property
+    def size(self) -> int:
+        """Its size in bytes."""
+        return self.stored().size
+
+    def stored(self) -> Output:
+        """Return what the store says of it; waits for the run unless it was logged before."""
+        found = self._find()
+        if found is None:
+            self.run.wait()
+            found = self._find()
+        if found is None:
+            self.run.result()  # a run that failed says so itself
+            have = [output.key for output in self.run._outputs()]
+            raise NotFoundError(
+                f"{self.run.name} ({self.run.id[:8]}) has no output {self.key!r}: {nearest(self.key, have)}"
+            )
+        return found
+
+    def _find(self) -> Output | None:
+        return next((output for output in self.run._outputs() if output.key == self.key), None)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            "an output of a run travels only as a parameter of its own; inside another value pass its .value"
+        )
+
+    def __repr__(self) -> str:
+        return f"<output {self.key!r} of run {self.run.id[:8]}>"
+
+
+class Outputs(Mapping[str, Any]):
+    """The named outputs of a run: items are values, attributes are references. Reading waits for the run."""
+
+    def __init__(self, run: Run[Any]) -> None:
+        self._run = run
+
+    def __getitem__(self, key: str) -> Any:
+        return self._run._client.codec().value(OutputReference(self._run, key).stored())
+
+    def __getattr__(self, key: str) -> Any:
+        if key.startswith("_"):
+            raise AttributeError(key)
+        return OutputReference(self._run, key)
+
+    def __iter__(self) -> Iterator[str]:
+        self._run.wait()
+        return iter([output.key for output in self._run._outputs()])
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __repr__(self) -> str:
+        return f"<outputs of run {self._run.id[:8]}: {', '.join(output.key for output in self._run._outputs()) or 'none yet'}>"
+
+
+class Metrics(Mapping[str, float]):
+    """The metrics of a run: the last value of each, and their series."""
+
+    def __init__(self, run: Run[Any]) -> None:
+        self._run = run
+
+    def __getitem__(self, name: str) -> float:
+        return self.history(name)[-1][1]
+
+    def history(self, name: str) -> list[tuple[int | None, float]]:
+        """Return (step, value) of each point, in the order in which they were logged."""
+        record = self._run.record
+        points = self._run._client.store.series(record.id, record.attempt, name)
+        if not points:
+            raise NotFoundError(
+                f"{self._run.name} ({self._run.id[:8]}) logged no metric {name!r}: {nearest(name, list(self))}"
+            )
+        return [(step, value) for step, value, _ in points]
+
+    def __iter__(self) -> Iterator[str]:
+        record = self._run.record
+        return iter(self._run._client.store.metric_names(record.id, record.attempt))
+
+    def __len__(self) -> int:
+        return len(list(iter(self)))
+
+    def __repr__(self) -> str:
+        return repr(dict(self))

@@ -1,0 +1,138 @@
+"""A value put into a copy of a parameter at a dotted path: the swept field of a nested config.
+
+>>> place({"model": {"depth": 4, "width": 8}}, "model.depth", 16)
+{'model': {'depth': 16, 'width': 8}}
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any
+
+from mlfn.errors import ParameterError, nearest
+from mlfn.fitting import checker
+from mlfn.sweep.listing import short
+
+
+def place(base: Any, dotted_key: str, value: Any) -> Any:
+    """Return a copy of `base` with `value` at the path; what is not on the path is shared, and nothing is changed.
+
+    Mappings, dataclasses, pydantic models, named tuples, lists and tuples (by index) may be nested in each other. A field
+    must be there already, and a value must fit the annotation of its field, if that has one; it is placed as it is
+    in a dataclass, and as the model itself takes it in a model. Raises ParameterError.
+    """
+    return _placed(base, dotted_key.split("."), value, dotted_key)
+
+
+def _placed(base: Any, path: list[str], value: Any, whole: str) -> Any:
+    member = _member_for(base)
+    if member is None:
+        raise ParameterError(
+            f"{whole}={short(value)}: {_above(path, whole)} is {short(base)} ({type(base).__name__}), which has no fields to "
+            "sweep. Allowed: a mapping, dataclass, pydantic model, named tuple, list or tuple."
+        )
+    fields, get, replace = member
+    # A mapping may have keys with dots in them.
+    name = ".".join(path) if isinstance(base, Mapping) and ".".join(path) in base else path[0]
+    key = name if not isinstance(base, (list, tuple)) or name in fields(base) else _index(base, name, path, whole)
+    if key not in fields(base):
+        kind = type(base).__name__
+        raise ParameterError(
+            f"{whole}={short(value)}: {_above(path, whole)} ({kind}) has no {name!r}. {nearest(name, map(str, fields(base)))}"
+        )
+    is_last = len(path) == 1 or name != path[0]
+    new = value if is_last else _placed(get(base, key), path[1:], value, whole)
+    try:
+        return replace(base, key, new)
+    except ParameterError:
+        raise
+    except ValueError as error:
+        raise ParameterError(f"{whole}={short(value)} does not fit {type(base).__name__}.{name}: {error}") from error
+
+
+def _above(path: list[str], whole: str) -> str:
+    above = whole.split(".")[: -len(path)]
+    return repr(".".join(above)) if above else "the parameter"
+
+
+def _index(base: Any, name: str, path: list[str], whole: str) -> int | str:
+    if not name.lstrip("-").isdecimal():
+        return name
+    index = int(name)
+    if not -len(base) <= index < len(base):
+        raise ParameterError(f"{whole}: {_above(path, whole)} has {len(base)} items, and no item {index}.")
+    return index % len(base)
+
+
+_Member = tuple[
+    Callable[[Any], Iterable[Any]],  # the fields that it has
+    Callable[[Any, Any], Any],  # one of them
+    Callable[[Any, Any, Any], Any],  # a copy with one replaced
+]
+
+
+def _member_for(base: Any) -> _Member | None:
+    if isinstance(base, type):
+        return None
+    if hasattr(type(base), "model_fields") and hasattr(base, "model_copy"):
+        return (lambda model: type(model).model_fields), getattr, _replace_in_model
+    if dataclasses.is_dataclass(base):
+        return _init_fields, getattr, _replace_in_dataclass
+    if isinstance(base, Mapping):
+        return list, lambda mapping, key: mapping[key], _replace_in_mapping
+    if isinstance(base, tuple) and hasattr(base, "_fields"):
+        return (lambda it: it._fields), getattr, _replace_in_named_tuple
+    if isinstance(base, (list, tuple)):
+        return (lambda items: range(len(items))), lambda items, index: items[index], _replace_in_list
+    return None
+
+
+def _init_fields(base: Any) -> list[str]:
+    return [field.name for field in dataclasses.fields(base) if field.init]
+
+
+def _replace_in_dataclass(base: Any, name: str, value: Any) -> Any:
+    annotation = _hints(type(base)).get(name)
+    return dataclasses.replace(base, **{name: value if annotation is None else checker(annotation)(value)})
+
+
+def _replace_in_named_tuple(base: Any, name: str, value: Any) -> Any:
+    annotation = _hints(type(base)).get(name)
+    return base._replace(**{name: value if annotation is None else checker(annotation)(value)})
+
+
+def _hints(kind: type) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(kind, include_extras=True)
+    except Exception:  # noqa: BLE001 - a hint may name what is not there: then nothing is checked
+        return {}
+
+
+def _replace_in_model(base: Any, name: str, value: Any) -> Any:
+    from pydantic import ValidationError
+
+    kind, field = type(base), type(base).model_fields[name]
+    if kind.model_config.get("frozen") or field.frozen:
+        checked = checker(Annotated[field.annotation, field])(value)
+        return base.model_copy(update={name: checked})
+    copied = base.model_copy()
+    try:
+        kind.__pydantic_validator__.validate_assignment(copied, name, value)
+    except ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"]) from error
+    return copied
+
+
+def _replace_in_mapping(base: Any, key: str, value: Any) -> Any:
+    copied = copy.copy(base) if hasattr(base, "__setitem__") else dict(base)
+    copied[key] = value
+    return copied
+
+
+def _replace_in_list(base: Any, index: int, value: Any) -> Any:
+    items = list(base)
+    items[index] = value
+    return items if isinstance(base, list) else tuple(items)
