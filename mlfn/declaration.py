@@ -110,8 +110,8 @@ class Function(Generic[P, C, R]):
 
         return description.grid(self, points, values)
 
-    def zip(self, points: Mapping[str, Any] | None = None, /, **values: Any) -> Sweep[R]:
-        """Describe one child run for the first values of all lists, one for the second, and so on."""
+    def zip(self, points: Mapping[str, Any] | str | os.PathLike[str] | None = None, /, **values: Any) -> Sweep[R]:
+        """Describe one child run for the first values of all lists, one for the second, and so on; or for the rows of a file."""
         from mlfn.sweep import description
 
         return description.zipped(self, points, values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from mlfn.errors import MissingExtraError, OptionError, ParameterError, SweepError, nearest
 from mlfn.sweep.cells import Cells, Grid, Random, Zip, check_keys
 from mlfn.sweep.grammar import parse_condition, parse_constraint, parse_selector, parse_selectors
+from mlfn.sweep.param_file import grid_from_file, zip_from_file
 from mlfn.sweep.space import Space, as_spaces
 
 if TYPE_CHECKING:
@@ -137,7 +140,7 @@ class FromSearch(Chooser):
                 "A search must know what to look for: say with_options(select='max.accuracy'), or 'min.' and a metric."
             )
         directions = tuple(parse_selector(text).direction for text in options.select)
-        return Search(self.spaces, self.n, directions=directions, parallel=options.parallel, **self.arguments)
+        return Search(self.spaces, self.n, directions=directions, parallel=options.parallel or 1, **self.arguments)
 
     def seeded(self, seed: int) -> Chooser:
         """Return a search by another seed."""
@@ -246,7 +249,9 @@ class Sweep(Generic[R]):
                 "A table is a pandas DataFrame, and pandas is not installed: pip install pandas."
             ) from error
         rows = [{"iteration": number, **cell} for number, cell in zip(cells.iterations, cells, strict=True)]
-        return pd.DataFrame(rows, columns=["iteration", *self._chooser.keys], dtype=object).infer_objects()
+        columns = ["iteration", *self._chooser.keys]
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=columns, dtype=object).infer_objects()
+        return frame
 
     def __len__(self) -> int:
         cells = self._chooser.cells
@@ -283,12 +288,12 @@ class Sweep(Generic[R]):
 
 def grid(function: Function[..., Any, R], points: Any, values: Mapping[str, Sequence[Any]]) -> Sweep[R]:
     """Describe every combination of the values."""
-    return _sweep(function, FromCells(_grid_or_file(points, values)))
+    return _sweep(function, FromCells(Grid(_listed("grid", grid_from_file, points, values))))
 
 
-def zipped(function: Function[..., Any, R], points: Mapping[str, Any] | None, values: Mapping[str, Any]) -> Sweep[R]:
+def zipped(function: Function[..., Any, R], points: Any, values: Mapping[str, Any]) -> Sweep[R]:
     """Describe the first values of all, the second ones, and so on."""
-    return _sweep(function, FromCells(Zip({**_mapping("zip", points), **values})))
+    return _sweep(function, FromCells(Zip(_listed("zip", zip_from_file, points, values))))
 
 
 def drawn(
@@ -318,6 +323,8 @@ def searched(
     check_keys(spaces)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise OptionError(f"n={n!r} is no number of children: give 1 or more, as in n=50.")
+    if arguments.get("seed") is None:
+        arguments["seed"] = secrets.randbits(32)  # kept with the sweep, so that it can be had again
     return _sweep(function, FromSearch(as_spaces(spaces), n, arguments))
 
 
@@ -374,18 +381,17 @@ def _sweep(function: Function[..., Any, R], chooser: Chooser) -> Sweep[R]:
     return Sweep(function, chooser, SweepOptions())
 
 
-def _grid_or_file(points: Any, values: Mapping[str, Any]) -> Cells:
-    import os
-
+def _listed(
+    what: str, read: Callable[[Any], Mapping[str, Any]], points: Any, values: Mapping[str, Any]
+) -> Mapping[str, Any]:
+    """Return the lists of a call: from keywords and a mapping, or from a file."""
     if isinstance(points, (str, os.PathLike)):
-        from mlfn.sweep.param_file import read_param_file
-
         if values:
             raise ParameterError(
-                f"grid({os.fspath(points)!r}, {', '.join(values)}=...): give the file or the values, not both."
+                f"{what}({os.fspath(points)!r}, {', '.join(values)}=...): give the file or the values, not both."
             )
-        return read_param_file(points)
-    return Grid({**_mapping("grid", points), **values})
+        return read(points)
+    return {**_mapping(what, points), **values}
 
 
 def _mapping(what: str, points: Any) -> Mapping[str, Any]:
@@ -396,7 +402,7 @@ def _mapping(what: str, points: Any) -> Mapping[str, Any]:
             f"{what}({points!r}): a mapping of names to values is allowed, as in {what}({{'model.depth': [4, 8]}}), or "
             f"keywords, as in {what}(depth=[4, 8])."
         )
-    return points
+    return dict(points)
 
 
 def _texts(name: str, value: Any) -> tuple[str, ...]:

@@ -39,7 +39,10 @@ class Table:
                 "A table is a pandas DataFrame, and pandas is not installed: pip install pandas. The same rows are in the "
                 "artifact 'iteration_results' as CSV."
             ) from error
-        return pd.DataFrame({name: pd.Series(values, dtype=_dtype(values)) for name, values in self.columns.items()})
+        frame: pd.DataFrame = pd.DataFrame(
+            {name: pd.Series(values, dtype=_dtype(values)) for name, values in self.columns.items()}
+        )
+        return frame
 
     def to_csv(self) -> str:
         """Return the rows as CSV, a missing value as nothing."""

@@ -78,6 +78,7 @@ class Search(Strategy):
         self.size = _checked_count(n)
         self.directions = _checked_directions(directions)
         self.sampler, self.pruner, self.seed, self.parallel = sampler, pruner, seed, parallel
+        self.judges = pruner is not None
         self._groups = groups_of(self.spaces)
         self._axes = axes_of(self._groups)
         check_sampler(sampler, self._groups, self.directions)

@@ -13,16 +13,28 @@ from hypothesis import strategies as st
 
 from mlfn.errors import OptionError
 from mlfn.spec.record import RunState
-from mlfn.sweep.grammar import Selector, parse_constraint, parse_selector, parse_selectors
-from mlfn.sweep.selection import ChildResult, best, check_reported, non_dominated, pareto, values_of, violations
+from mlfn.sweep.child import Child
+from mlfn.sweep.grammar import Selector, parse_selector, parse_selectors
+from mlfn.sweep.selection import best, check_reported, non_dominated, pareto
 
 MAX, MIN = parse_selector("max.x"), parse_selector("min.x")
 DONE = RunState.SUCCEEDED
 
 
+def result(iteration, state, metrics, constraints=None, names=("x",)):
+    return Child(
+        iteration, f"r{iteration}", state, metrics, tuple(metrics.get(name) for name in names), constraints or {}
+    )
+
+
+def child(iteration, *selected, state=DONE, names=("x",), **constraints):
+    metrics = {name: value for name, value in zip(names, selected, strict=True) if value is not None}
+    return Child(iteration, "", state, metrics, selected, constraints)
+
+
 def children(*values, states=(), **constraints):
     return [
-        ChildResult(i, states[i - 1] if states else DONE, {} if value is None else {"x": value}, constraints)
+        child(i, value, state=states[i - 1] if states else DONE, **constraints)
         for i, value in enumerate(values, start=1)
     ]
 
@@ -40,14 +52,11 @@ def children(*values, states=(), **constraints):
         (MIN, [3, 2, 2], 2),
         (MAX, [None, 1, None], 2),
         (MAX, [0.0, -0.0], 1),
-        (MAX, [True, np.float32(0.5), 0], 1),
-        (MAX, ["9", 1, 10**400], 2),
-        (MAX, [10**400, math.nan, math.inf], None),
         (MAX, [], None),
     ],
 )
 def test_the_best_is_the_one_with_the_best_finite_value(selector, values, iteration):
-    found = best(children(*values), selector)
+    found = best(children(*values), [selector])
 
     assert (found and found.iteration) == iteration
 
@@ -56,29 +65,29 @@ def test_ties_go_to_the_lower_number_however_they_are_given():
     given_ = children(1, 2, 2, 2)
     random.Random(1).shuffle(given_)
 
-    assert best(given_, MAX).iteration == 2
+    assert best(given_, [MAX]).iteration == 2
 
 
 @pytest.mark.parametrize("state", [state for state in RunState if state is not DONE])
 def test_only_children_that_succeeded_count(state):
     given_ = children(9, 1, states=(state, DONE))
 
-    assert best(given_, MAX).iteration == 2 and [c.iteration for c in pareto(given_, [MAX])] == [2]
-    assert values_of(given_[0], [MAX]) is None and values_of(given_[1], [MAX, MIN]) == (1, 1)
+    assert best(given_, [MAX]).iteration == 2 and [c.iteration for c in pareto(given_, [MAX])] == [2]
+    assert given_[0].numbers is None and given_[1].numbers == (1,)
 
 
 @pytest.mark.parametrize("violation", [1e-300, 1, math.inf, math.nan])
 def test_an_infeasible_child_does_not_count(violation):
-    given_ = [*children(9, memory=violation), ChildResult(2, DONE, {"x": 1}, {"memory": 0, "time": -1})]
+    given_ = [*children(9, memory=violation), result(2, DONE, {"x": 1}, {"memory": 0, "time": -1})]
 
-    assert best(given_, MAX).iteration == 2 and [c.iteration for c in pareto(given_, [MAX])] == [2]
+    assert best(given_, [MAX]).iteration == 2 and [c.iteration for c in pareto(given_, [MAX])] == [2]
 
 
 def test_where_none_succeeded_or_is_feasible_there_is_no_best():
     failed = children(None, None, states=(RunState.FAILED, RunState.PRUNED))
 
-    assert best(failed, MAX) is None and pareto(failed, [MAX]) == ()
-    assert best(children(1, 2, memory=1), MAX) is None
+    assert best(failed, [MAX]) is None and pareto(failed, [MAX]) == ()
+    assert best(children(1, 2, memory=1), [MAX]) is None
 
 
 @pytest.mark.parametrize(
@@ -92,9 +101,9 @@ def test_where_none_succeeded_or_is_feasible_there_is_no_best():
     ],
 )
 def test_a_metric_that_no_child_reports_is_an_error_that_lists_those_reported(reported, said):
-    given_ = [ChildResult(1, DONE, reported), ChildResult(2, RunState.FAILED, {})]
+    given_ = [result(1, DONE, reported), result(2, RunState.FAILED, {})]
     for choose in (
-        lambda: best(given_, Selector("max", "acuracy")),
+        lambda: best(given_, [Selector("max", "acuracy")]),
         lambda: pareto(given_, [Selector("max", "acuracy")]),
         lambda: check_reported([Selector("max", "acuracy")], given_),
     ):
@@ -105,7 +114,7 @@ def test_a_metric_that_no_child_reports_is_an_error_that_lists_those_reported(re
 
 @given(st.lists(st.floats() | st.sampled_from([0.0, 1.0, 2.0]), max_size=20), st.sampled_from([MAX, MIN]))
 def test_the_best_is_as_good_as_every_other(values, selector):
-    found = best(children(*values), selector)
+    found = best(children(*values), [selector])
     finite = [value for value in values if math.isfinite(value)]
 
     assert (found is None) is (not finite)
@@ -133,11 +142,12 @@ def test_the_front_is_what_no_other_point_dominates(points):
 def test_the_front_follows_directions_and_keeps_equals():
     selectors = parse_selectors(["max.accuracy", "min.latency"])
     rows = [(0.9, 10), (0.8, 5), (0.7, 7), (0.9, 10), (0.95, 50), (math.nan, 1), (0.5, -math.inf)]
-    given_ = [ChildResult(i, DONE, {"accuracy": a, "latency": t}) for i, (a, t) in enumerate(rows, start=1)]
+    names = ("accuracy", "latency")
+    given_ = [result(i, DONE, {"accuracy": a, "latency": t}, names=names) for i, (a, t) in enumerate(rows, start=1)]
 
     front = pareto(reversed(given_), selectors)
 
-    assert [child.iteration for child in front] == [1, 2, 4, 5]
+    assert [one.iteration for one in front] == [1, 2, 4, 5]
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -150,11 +160,3 @@ def test_a_front_of_ten_thousand_is_found_quickly(size):
     taken = min(timeit.repeat(lambda: non_dominated(points), number=1, repeat=3))
 
     assert len(non_dominated(points)) == 10_000 and taken < 1
-
-
-# -- constraints
-def test_conditions_become_constraints_by_their_text():
-    conditions = [parse_constraint("mem_gb <= 16"), parse_constraint("latency < 0.1")]
-
-    assert violations(conditions, {"mem_gb": 20, "latency": 0.05}) == {"mem_gb <= 16": 4, "latency < 0.1": -0.05}
-    assert violations(conditions, {"mem_gb": 20})["latency < 0.1"] == math.inf
