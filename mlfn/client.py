@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -52,9 +53,11 @@ class Client:
         self.artifacts = ArtifactStore(self.folder / "artifacts")
         self.store: SqlStore = open_store(settings.store, self.folder)
         self._dispatchers: dict[tuple[str, str], Dispatcher] = {}
+        self._inherited: list[object] = []  # kept as they are: they hold processes that are not this one's to end
         self._known: set[str] = set()
         self._lock = threading.RLock()
         self._registered = False
+        _all_clients.add(self)
 
     def codec(self) -> Codec:
         """Return how values are packed on this side."""
@@ -206,6 +209,16 @@ class Client:
             self.store.remove_client(self.id)
         self.store.session.close()
 
+    def begin_anew(self) -> None:
+        """Be another client, as in a forked child: it has no dispatcher's thread and owns none of its parent's runs."""
+        for dispatcher in self._dispatchers.values():
+            dispatcher.let_go()
+        self._inherited.append(self._dispatchers)
+        self._dispatchers = {}
+        self._lock = threading.RLock()
+        self.id = new_id()
+        self._registered = False
+
     def _take_over(self, dead: str) -> None:
         self.register()
         running = [record for record in self.store.unfinished(dead) if record.state is RunState.RUNNING]
@@ -247,6 +260,7 @@ def _lives(row: tuple[str, str, int, str, float]) -> bool:
     return time.time() - beat < _DEAD_ELSEWHERE if state == "elsewhere" else state != "gone"
 
 
+_all_clients: weakref.WeakSet[Client] = weakref.WeakSet()  # those too that are no longer current: a handle may have one
 _clients: dict[tuple[Any, ...], Client] = {}
 _clients_lock = threading.Lock()
 
@@ -264,14 +278,14 @@ def current_client() -> Client:
     return client
 
 
-def _forget_after_fork() -> None:
-    """A forked child has no dispatcher's thread and owns none of its parent's runs."""
+def _begin_anew() -> None:
     global _clients_lock
     _clients_lock = threading.Lock()
-    _clients.clear()
+    for client in list(_all_clients):
+        client.begin_anew()
 
 
-os.register_at_fork(after_in_child=_forget_after_fork)
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 @atexit.register

@@ -113,6 +113,10 @@ class Place(Protocol):
         """End a worker: SIGTERM, then SIGKILL to its whole group after the grace time."""
         ...
 
+    def retire(self, worker: str) -> None:
+        """Let a worker end after the run that it is at."""
+        ...
+
     def forget(self, worker: str) -> None:
         """Remove what a worker that is gone has left behind; its journal is in the store."""
         ...
