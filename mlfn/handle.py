@@ -69,6 +69,9 @@ class Run(Generic[R]):
         """What the store says about it now."""
         if not self._record.state.is_terminal:
             self._record = self._client.store.get_run(self.id)
+            if self._record.state is RunState.RUNNING and not self._client.owner_lives(self._record.owner):
+                self._client.reconcile(self._record.owner)
+                self._record = self._client.store.get_run(self.id)
         return self._record
 
     @property
@@ -285,7 +288,6 @@ class Run(Generic[R]):
         record = self._record
         if self._client.owner_lives(record.owner):
             return None
-        self._client.reconcile()
         return self._client.carry_on(self.record)
 
     def _outputs(self) -> list[Output]:

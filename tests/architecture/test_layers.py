@@ -33,6 +33,7 @@ LAYERS = (
         "parents",
         "planner",
         "recording",
+        "remains",
         "signature",
         "submission",
         "sweep",
