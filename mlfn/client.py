@@ -62,6 +62,10 @@ class Keeper(Protocol):
         """End what is idle, and let go of the rest."""
         ...
 
+    def let_go(self) -> None:
+        """Let nobody in a forked child wait for what its parent sees through: the store will tell."""
+        ...
+
 
 class Client:
     """Everything that this process shares about one store."""
@@ -235,10 +239,10 @@ class Client:
             if not self.owner_lives(record.owner):
                 take_over(self, record)
             return self.ticket(record.id)  # None if somebody else was quicker
-        if record.owner != self.id and not adopt(self, record):
-            return None
         if record.sweep and waiting.conductor is not None:
             return waiting.conductor(self, record)
+        if record.owner != self.id and not adopt(self, record):
+            return None
         for parent in parents_of(record.params):
             with suppress(NotFoundError):  # removed: dispatch fails the run, naming it
                 self.carry_on(self.store.get_run(parent))
@@ -266,9 +270,9 @@ class Client:
 
     def begin_anew(self) -> None:
         """Be another client, as in a forked child: it has no dispatcher's thread and owns none of its parent's runs."""
-        for dispatcher in self._dispatchers.values():
-            dispatcher.let_go()
-        self._inherited += [self._dispatchers, self._drivers]
+        for keeper in self._keepers():
+            keeper.let_go()
+        self._inherited += self._keepers()
         self._dispatchers, self._drivers = {}, {}
         self._lock = threading.RLock()
         self.id = new_id()

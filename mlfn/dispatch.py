@@ -87,9 +87,15 @@ class Ticket:
     outcome: Outcome | None = None  # how it ended, where this process recorded that
     done: threading.Event = field(default_factory=threading.Event)
     callbacks: list[Callable[[], object]] = field(default_factory=list)
+
     iteration: int = 0
     judged: str | None = None  # the metric of which `on_point` is told each point, and the handler waits for an answer
     on_point: Callable[[str, int | None, float], object] | None = None
+
+    def let_go(self) -> None:
+        """Let nobody in a forked child wait for it."""
+        self.done = threading.Event()  # the thread that held the old one's lock may not be here
+        self.done.set()
 
 
 class Dispatcher:
@@ -238,8 +244,8 @@ class Dispatcher:
     def let_go(self) -> None:
         """Let nobody in a forked child wait for what its parent sees through: the store will tell."""
         for ticket in self._tickets.values():
-            ticket.done = threading.Event()  # the thread that held the old one's lock may not be here
-            ticket.done.set()
+            ticket.let_go()
+        self._place.let_go()
 
     def _enter(self, ticket: Ticket, plan: Mapping[str, Any], then: Callable[[], None]) -> None:
         with self._lock:
@@ -346,10 +352,7 @@ class Dispatcher:
             raise ValueError(event["line"])
         ticket = self._held.get(worker, {}).get(run)
         if what == "metric":
-            point = MetricLogged(run, attempt, event["name"], event["step"], event["value"], time_)
-            self._record(point)
-            if ticket is not None and ticket.attempt == attempt and ticket.judged == point.name:
-                self._recording.afterwards(partial(_judge, ticket, point))
+            self._hear_metric(ticket, MetricLogged(run, attempt, event["name"], event["step"], event["value"], time_))
         elif what == "output":
             self._record(OutputLogged(run, attempt, Output(**event["output"])))
         elif what == "progress":
@@ -377,6 +380,11 @@ class Dispatcher:
         limit = self._plans[ticket.plan]["timeout"]
         is_overdue = limit is not None and ticket.started is not None and ended - ticket.started >= limit
         return self._overdue(ticket) if is_overdue else terminated(ticket.name)
+
+    def _hear_metric(self, ticket: Ticket | None, point: MetricLogged) -> None:
+        self._record(point)
+        if ticket is not None and ticket.attempt == point.attempt and ticket.judged == point.name:
+            self._recording.afterwards(partial(_judge, ticket, point))
 
     def _note_pace(self, ticket: Ticket, ended: float) -> None:
         took = ended - ticket.started if ticket.started is not None else _TICK

@@ -133,3 +133,7 @@ class Place(Protocol):
     def close(self) -> list[str]:
         """End what is idle, and return those workers; what still runs goes on by itself."""
         ...
+
+    def let_go(self) -> None:
+        """Close what a forked child has inherited; the workers are its parent's, and end with that."""
+        ...

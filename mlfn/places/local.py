@@ -176,6 +176,14 @@ class LocalPlace:
             end.close()
         return ended
 
+    def let_go(self) -> None:
+        """Close a forked child's ends of what leads to the workers: they would not notice the end of its parent."""
+        for process in self._processes.values():
+            process.close()
+        self._selector.close()
+        for end in (self._wake_in, self._wake_out):
+            end.close()
+
     def _idle(self, digest: str, environ: int) -> WorkerProcess | None:
         for process in self._bound(digest):
             if not process.backlog:

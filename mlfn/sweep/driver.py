@@ -119,6 +119,10 @@ class Driver:
         self._client.store.apply([CancelRequested(run, now())])
         self._news.put(self._cancel)
 
+    def let_go(self) -> None:
+        """Let nobody in a forked child wait for the sweep here."""
+        self._ticket.let_go()
+
     def on_done(self, ticket: Ticket, callback: Callable[[], object]) -> None:
         """Call back when the sweep is over; at once if it is."""
         with self._lock:
@@ -147,7 +151,7 @@ class Driver:
         interrupted: KeyboardInterrupt | None = None
         try:
             ending = self._driven()
-        except (_Left, _ReplacedError):
+        except (_LeaveError, _ReplacedError):
             self._settle(self._client.store.get_run(self._record.id).state)
             return
         except KeyboardInterrupt as error:  # inline: the child was cancelled, and so is the rest
@@ -168,10 +172,10 @@ class Driver:
             if self._cancelled or self.board.stop is not None:
                 break
             self._fill()
-            if not self._ended:
-                if self._exhausted and not self._flying:
-                    break
+            if self._flying:
                 self._hear()
+            elif self._exhausted:
+                break
         stop = self.board.stop
         self._wind_down()
         if self._cancelled:
@@ -432,9 +436,9 @@ class Driver:
         return self._crew.width if self._strategy.adaptive or self.board.limits else _AHEAD
 
 
-class _Left(Exception):  # noqa: N818 - no error: this process ends, and leaves the sweep to another
-    """The driver is to let go of its sweep."""
+class _LeaveError(Exception):
+    """This process ends, and leaves the sweep to another."""
 
 
 def _leave() -> None:
-    raise _Left
+    raise _LeaveError

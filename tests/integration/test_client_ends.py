@@ -60,13 +60,21 @@ elif how in ("fork", "fork and die"):
     if child:
         if how == "fork and die":
             os.kill(os.getpid(), signal.SIGKILL)
+        while not Path(ledger + ".seen").exists():
+            time.sleep(0.005)
+        Path(ledger + ".leave").touch()
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         print(waited.result(), code)
     else:
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)  # else its parent's would not be at their end
         seen = [waited.done(), waited.wait(0.05), other.result()]
         Path(ledger + ".go").touch()
         seen += [waited.result(timeout=30), work.submit(2, ledger).result(timeout=30)]
         Path(ledger + ".seen").write_text(str(seen))
+        limit = time.monotonic() + 30
+        while not Path(ledger + ".leave").exists() and time.monotonic() < limit:
+            time.sleep(0.005)
 elif how == "ctrl-c":
     run = endless.submit(ledger)
     pending = endless.with_options(cpu=1000).submit(ledger)
@@ -166,4 +174,8 @@ def test_a_forked_child_waits_for_a_run_of_its_parent_and_submits_its_own(stage,
 
     seen = stage.folder / "ledger.seen"
     assert wait_until(lambda: seen.exists() and seen.read_text()) == "[False, False, 1, 0, 2]"
+    *pids, of_child = [pid for what, *_, pid in stage.entries() if what == "end"]
+    wait_until(lambda: not {*pids} & {*stage.workers()})
+    assert how == "fork" or of_child in stage.workers(), "the child holds its own worker only"
+    (stage.folder / "ledger.leave").touch()
     audit(stage, runs=3, once=["work"])
