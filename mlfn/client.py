@@ -6,9 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
-import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -23,6 +21,7 @@ from mlfn.codec import Codec
 from mlfn.dispatch import Dispatcher, Ticket
 from mlfn.errors import NotFoundError, ParameterError, StorageError
 from mlfn.identity import identify, new_id, now
+from mlfn.leaving import leave
 from mlfn.parents import parents_of
 from mlfn.places.base import Surroundings
 from mlfn.registry import place_class
@@ -31,12 +30,13 @@ from mlfn.settings import Settings
 from mlfn.spec.record import Outcome, RunRecord, RunState
 from mlfn.store import open_store
 from mlfn.store.changes import CancelRequested, Withdrawn
+from mlfn.store.reading import RunFilter
 from mlfn.store.sql import SqlStore
 from mlfn.worker.launch import discard_spares
 
 logger = logging.getLogger(__name__)
+_MOST_UNHEARD = 10_000
 _FOLDERS = ("artifacts", "logs", "payloads", "workers")
-_SAYS_SO_AFTER = 1.0  # seconds of waiting at exit before a line tells why
 
 
 class Keeper(Protocol):
@@ -85,6 +85,8 @@ class Client:
         self._known: set[str] = set()
         self._lock = threading.RLock()
         self._registered = False
+        self.adopted: set[str] = set()  # runs that others submitted
+        self._heard: set[str] = set()  # failed runs that somebody here has asked about
         _all_clients.add(self)
 
     def codec(self) -> Codec:
@@ -260,6 +262,19 @@ class Client:
         """Return the runs that this process started and that are not terminal."""
         return [ticket for keeper in self._keepers() for ticket in keeper.unfinished() if ticket.ours]
 
+    def hears(self, run: str, state: RunState) -> None:
+        """Take note that somebody here has asked how a run is."""
+        if state is RunState.FAILED:
+            self._heard.add(run)
+
+    def unheard_failures(self) -> list[RunRecord]:
+        """Return the runs that were submitted here and failed, and that nobody here has asked about, oldest first."""
+        if not self._registered:
+            return []
+        wanted = RunFilter(owner=self.id, states=(RunState.FAILED.value,), on_top=True)
+        failed = self.store.list_runs(wanted, limit=_MOST_UNHEARD, newest=False)
+        return [record for record in failed if record.id not in self.adopted | self._heard]
+
     def close(self) -> None:
         """Wait for nothing, end what is idle, and be forgotten if nothing here is still this client's."""
         for keeper in self._keepers():
@@ -309,48 +324,9 @@ os.register_at_fork(after_in_child=_begin_anew)
 
 @atexit.register
 def _leave() -> None:
-    """At a normal end wait for what was submitted; after ctrl-C cancel it."""
     clients = list(_clients.values())
     _clients.clear()
     try:
-        if not _was_interrupted():
-            _wait_for_all(clients)
-        else:
-            _cancel_all(clients)
-    except KeyboardInterrupt:
-        _cancel_all(clients)
-    discard_spares()
-    for client in clients:
-        try:
-            client.close()
-        except Exception:
-            logger.exception("leaving the store behind")
-
-
-def _wait_for_all(clients: list[Client]) -> None:
-    told = False
-    begun = time.monotonic()
-    while tickets := [ticket for client in clients for ticket in client.unfinished()]:
-        if not told and time.monotonic() - begun > _SAYS_SO_AFTER:
-            told = True
-            count = f"{len(tickets)} run{'s' * (len(tickets) > 1)}"
-            print(f"mlfn: waiting for {count} to end (ctrl-C cancels)", file=sys.stderr)
-        tickets[0].done.wait(0.2)
-
-
-def _cancel_all(clients: list[Client]) -> None:
-    for client in clients:
-        for ticket in client.unfinished():
-            dispatcher = client.keeper_of(ticket.run)
-            if dispatcher is not None:
-                dispatcher.cancel(ticket.run)
-    for client in clients:
-        limit = time.monotonic() + client.settings.grace + 5
-        for ticket in client.unfinished():
-            ticket.done.wait(max(0.0, limit - time.monotonic()))
-
-
-def _was_interrupted() -> bool:
-    # The interpreter leaves the exception that ended the main thread here.
-    kind = getattr(sys, "last_type", None)
-    return kind is not None and issubclass(kind, KeyboardInterrupt)
+        leave(clients)
+    finally:
+        discard_spares()

@@ -30,6 +30,7 @@ class Heir(Protocol):
     id: str
     store: SqlStore
     settings: Settings
+    adopted: set[str]
 
     def register(self) -> None:
         """Be known in the store before anything there names this client."""
@@ -89,6 +90,7 @@ def take_over(heir: Heir, record: RunRecord) -> None:
 def adopt(heir: Heir, record: RunRecord) -> bool:
     """Become the owner of a run that no worker has; False if somebody else was quicker."""
     heir.register()
+    heir.adopted.add(record.id)
     return bool(heir.store.apply([Adopted(record.id, heir.id, record.owner or NOBODY, now())])[0])
 
 
@@ -109,6 +111,7 @@ def _takes(heir: Heir, row: WorkerRow, held: list[RunRecord], *, former: str) ->
     heir.register()
     if not held:
         return heir.store.take_worker(row.id, client=heir.id, former=former)
+    heir.adopted.update(record.id for record in held)
     return any(heir.store.apply([Adopted(record.id, heir.id, former, now(), row.id) for record in held]))
 
 

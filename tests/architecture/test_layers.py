@@ -28,6 +28,7 @@ LAYERS = (
         "fitting",
         "handle",
         "inline",
+        "leaving",
         "listing",
         "outputs",
         "parents",
