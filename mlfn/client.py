@@ -216,6 +216,10 @@ class Client:
         row = next((row for row in self.store.clients() if row[0] == owner), None)
         return row is not None and lives(row)
 
+    def is_abandoned(self, record: RunRecord) -> bool:
+        """Say whether a run that is not over has no client any more that would see it through."""
+        return not record.state.is_terminal and not self.owner_lives(record.owner)
+
     def reconcile(self, of: str | None = None, *, awaited: str | None = None) -> None:
         """Take in what dead clients left, or one of them: read the journals of workers that are gone, mark what is lost.
 

@@ -281,7 +281,7 @@ class Run(Generic[R]):
     def _look(self) -> RunRecord:
         if not self._record.state.is_terminal:
             self._record = self._client.store.get_run(self.id)
-            if self._record.state is RunState.RUNNING and not self._client.owner_lives(self._record.owner):
+            if self._record.state is RunState.RUNNING and self._client.is_abandoned(self._record):
                 self._client.reconcile(self._record.owner)
                 self._record = self._client.store.get_run(self.id)
         return self._record

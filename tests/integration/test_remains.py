@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -57,6 +58,13 @@ elif how == "poll":
     while not run.done():
         time.sleep(0.01)
     print(run.state, run.metrics["loss"], run.result())
+elif how == "card":
+    from mlfn import notebook, snapshot
+
+    run = mlfn.run(more[0])
+    advice = snapshot.look(run).advice
+    assert advice in notebook.run_html(run)
+    print(advice)
 elif how == "wait":
     print(*[run.result(timeout=30) for run in mlfn.runs()])
 """
@@ -191,3 +199,23 @@ def test_cancelling_a_dead_clients_runs_ends_those_that_run_and_those_that_wait(
     assert said.count("cancelled") == 2
     assert [what for what, *_ in stage.entries()] == ["start", "end"], "the handler's finally has run"
     audit(stage, runs=2)
+
+
+def test_whoever_looks_is_told_that_the_client_is_gone_and_what_to_do(stage):
+    die(stage, runs=2)
+    running, pending = (run[:8] for (run,) in stage.query("SELECT id FROM runs ORDER BY seq"))
+
+    listed, shown = mlfn(stage, "runs"), mlfn(stage, "show", pending).stdout
+    document = json.loads(mlfn(stage, "runs", "--json").stdout)
+
+    assert listed.stderr == f"mlfn: the clients of 2 runs are gone; `mlfn wait {pending} {running}` carries them on.\n"
+    assert f"note      its client is gone; `mlfn wait {pending}` carries it on" in shown
+    assert [run["abandoned"] for run in document] == [True, True]
+    assert stage.run("card", pending).strip() == (
+        f"Its client is gone: run.wait() here, or `mlfn wait {pending}`, carries it on."
+    )
+    go(stage)
+    assert f"`mlfn wait {pending}` carries it on" in mlfn(stage, "runs").stderr
+    assert mlfn(stage, "wait", pending).stdout.split()[1] == "succeeded"
+    assert mlfn(stage, "runs").stderr == ""
+    assert not any(run["abandoned"] for run in json.loads(mlfn(stage, "runs", "--json").stdout))
