@@ -59,7 +59,8 @@ class LastWord:
 def was_interrupted() -> bool:
     """Say whether ctrl-C ended the main thread: the interpreter leaves the exception that did here."""
     kind = getattr(sys, "last_type", None)
-    return kind is not None and issubclass(kind, KeyboardInterrupt)
+    # Before a prompt it is the last one that was shown, and the session went on after it.
+    return not hasattr(sys, "ps1") and kind is not None and issubclass(kind, KeyboardInterrupt)
 
 
 def _wait_for_all(clients: Sequence[Client]) -> None:
