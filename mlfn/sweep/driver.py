@@ -331,9 +331,12 @@ class Driver:
         if record.cancel_requested:
             self._cancelled = True
         self._client.store.register_client(self._client.id, identify(os.getpid()), time=now())
-        for run, (state, _) in self._client.store.states(list(self._elsewhere)).items():
+        for run, (state, owner) in self._client.store.states(list(self._elsewhere)).items():
             if state.is_terminal:
                 self._on_ended(run, state)
+            elif not self._client.owner_lives(owner):
+                self._elsewhere.discard(run)
+                self._crew.carry_on([self._client.store.get_run(run)])
         moment = time.monotonic()
         overdue = [run for run, limit in self._doomed.items() if moment >= limit]
         if overdue:
