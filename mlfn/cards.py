@@ -70,7 +70,7 @@ def run_card(run: Snapshot) -> str:
         (
             _head(run),
             _progress(run),
-            f'<div class="mlfn-soft">{escape(run.notice)}</div>' if run.notice else "",
+            *(f'<div class="mlfn-soft">{escape(text)}</div>' for text in (run.notice, run.advice) if text),
             '<div class="mlfn-parts">',
             _part("Parameters", _items(run.params)),
             _part("Results", _items(run.outputs)),

@@ -192,13 +192,21 @@ class Dispatcher:
             attempt = next((a for a in self._store.attempts(record.id) if a.attempt == record.attempt), None)
             ticket.started = attempt.started if attempt is not None else None
             self._held.setdefault(row.id, {})[record.id] = ticket
-            self._enter(ticket, plan, partial(self._set_deadline, ticket))
+            self._enter(ticket, plan, partial(self._set_deadline, ticket, soonest=_TICK))  # its journal is read first
         process = ProcessIdentity(row.host, row.pid, row.started)
         self._call(lambda: self._place.adopt(row.id, process, row.folder, row.consumed))
         for record, _ in held:
             if record.cancel_requested:
                 # Before its journal is read: the dead client may have told the worker to end.
                 self._call(partial(self._stop, record.id, Outcome(RunState.CANCELLED)))
+
+    def settle(self, row: WorkerRow, held: Sequence[tuple[RunRecord, Mapping[str, Any]]]) -> None:
+        """Record, before this returns, what the journal of a worker says that is gone; for a dispatcher of its own."""
+        self._thread = threading.current_thread()  # instead of one of its own
+        self.adopt(row, held)
+        while any(known.id == row.id for known in self._store.workers(self._client)):
+            self._turn()
+        self._place.close()
 
     def cancel(self, run: str) -> None:
         """Ask for a run's end; its ticket tells when that is confirmed."""
@@ -355,15 +363,23 @@ class Dispatcher:
                 ticket.started = time_
                 self._set_deadline(ticket)
         elif what == "finished" and ticket is not None and ticket.attempt == attempt:
-            outcome = ticket.doubt or _outcome(event, ticket.name)
-            self._note_pace(ticket, time_)
-            if ticket.cause is not None:
-                ticket.reported = (outcome, time_)  # its worker was told to end: the end counts once that is gone
-                return
-            if outcome.state is RunState.CANCELLED:
-                outcome = terminated(ticket.name)  # not by us: `cause` would say so
-            self._let_go(ticket, worker)
-            self._conclude(ticket, outcome, time_)
+            self._hear_end(ticket, worker, ticket.doubt or _outcome(event, ticket.name), time_)
+
+    def _hear_end(self, ticket: Ticket, worker: str, outcome: Outcome, time_: float) -> None:
+        self._note_pace(ticket, time_)
+        if ticket.cause is not None:
+            ticket.reported = (outcome, time_)  # its worker was told to end: the end counts once that is gone
+            return
+        if outcome.state is RunState.CANCELLED:
+            outcome = self._ended_by_another(ticket, time_)  # not by us: `cause` would say so
+        self._let_go(ticket, worker)
+        self._conclude(ticket, outcome, time_)
+
+    def _ended_by_another(self, ticket: Ticket, ended: float) -> Outcome:
+        """Return the outcome of an attempt that was told to end: by its former client, after its time, or by whoever."""
+        limit = self._plans[ticket.plan]["timeout"]
+        is_overdue = limit is not None and ticket.started is not None and ended - ticket.started >= limit
+        return self._overdue(ticket) if is_overdue else terminated(ticket.name)
 
     def _hear_metric(self, ticket: Ticket | None, point: MetricLogged) -> None:
         self._record(point)
@@ -563,9 +579,10 @@ class Dispatcher:
             if ticket.state is RunState.RUNNING:
                 self._place.stop(worker)
 
-    def _set_deadline(self, ticket: Ticket) -> None:
+    def _set_deadline(self, ticket: Ticket, *, soonest: float = 0.0) -> None:
         if (limit := self._plans[ticket.plan]["timeout"]) is not None:
-            ticket.deadline = time.monotonic() + limit - max(0.0, now() - (ticket.started or now()))
+            left = limit - max(0.0, now() - (ticket.started or now()))
+            ticket.deadline = time.monotonic() + max(soonest, left)
 
     def _tick(self) -> None:
         """Do what no message triggers."""

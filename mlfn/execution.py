@@ -269,19 +269,20 @@ def _out_of_memory(error: MemoryError, calling: Calling, codec: Codec, secrets: 
     while found is not None:
         traceback.clear_frames(found.__traceback__)
         found = found.__context__
-    failure = describe_failure(error, codec, secrets=secrets)
-    if calling.mem:
-        failure = _under_limit(failure, calling)
+    failure = _in_words(describe_failure(error, codec, secrets=secrets), calling)
     outcome = Outcome(RunState.FAILED, Reason.OOM, failure)
     with suppress(MemoryError):
         keep_reserve()
     return outcome
 
 
-def _under_limit(failure: RemoteFailure, calling: Calling) -> RemoteFailure:
-    """Return the failure as one that names the limit: Python's own MemoryError says nothing at all."""
+def _in_words(failure: RemoteFailure, calling: Calling) -> RemoteFailure:
+    """Return the failure as an OutOfMemoryError that names the limit: Python's own MemoryError says nothing at all."""
     said = f" ({failure.message})" if failure.message else ""
-    text = f"{calling.name} ran into its limit of mem={shown_bytes(calling.mem or 0)}{said}; raise mem=, or use less."
+    if calling.mem:
+        text = f"{calling.name} ran into its limit of mem={shown_bytes(calling.mem)}{said}; raise mem=, or use less."
+    else:
+        text = f"{calling.name} ran out of memory{said}; use less, or run it where there is more."
     kind = f"{OutOfMemoryError.__module__}.{OutOfMemoryError.__qualname__}"
     bases = tuple(f"{base.__module__}.{base.__qualname__}" for base in OutOfMemoryError.__mro__[:-1])
     return replace(

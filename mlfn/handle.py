@@ -62,14 +62,16 @@ class Run(Generic[R]):
     @property
     def state(self) -> RunState:
         """Where it is now."""
-        return self._outcome.state if self._outcome is not None else self.record.state
+        state = self._seen_state()
+        self._client.hears(self.id, state)
+        return state
 
     @property
     def record(self) -> RunRecord:
         """What the store says about it now."""
-        if not self._record.state.is_terminal:
-            self._record = self._client.store.get_run(self.id)
-        return self._record
+        record = self._look()
+        self._client.hears(record.id, record.state)
+        return record
 
     @property
     def params(self) -> dict[str, Any]:
@@ -128,7 +130,7 @@ class Run(Generic[R]):
         """Return whether it is terminal."""
         if self._ticket is not None and not self._ticket.done.is_set():
             return False
-        return self.state.is_terminal
+        return self._seen_state().is_terminal
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is terminal; False when `timeout` seconds passed first.
@@ -150,7 +152,7 @@ class Run(Generic[R]):
                 return False
             self._outcome, self._ticket = self._ticket.outcome, None
         pause = _FIRST_LOOK
-        while not self.state.is_terminal:
+        while not self._seen_state().is_terminal:
             left = None if limit is None else limit - time.monotonic()
             if left is not None and left <= 0:
                 return False
@@ -225,8 +227,8 @@ class Run(Generic[R]):
         The handler gets SIGTERM (an exception that no ``except Exception`` swallows; its ``finally`` runs), and SIGKILL
         after the grace time. Raises ParameterError for one that is inline in a thread that still runs it.
         """
-        if not self.state.is_terminal:
-            self._client.cancel(self.record)
+        if not self._seen_state().is_terminal:
+            self._client.cancel(self._look())
             self.wait()
         return self.state is RunState.CANCELLED
 
@@ -276,17 +278,28 @@ class Run(Generic[R]):
     def __hash__(self) -> int:
         return hash(self.id)
 
+    def _look(self) -> RunRecord:
+        if not self._record.state.is_terminal:
+            self._record = self._client.store.get_run(self.id)
+            if self._record.state is RunState.RUNNING and self._client.is_abandoned(self._record):
+                self._client.reconcile(self._record.owner)
+                self._record = self._client.store.get_run(self.id)
+        return self._record
+
+    def _seen_state(self) -> RunState:
+        """Return where it is, for this handle's own use: nobody has asked how it ended."""
+        return self._outcome.state if self._outcome is not None else self._look().state
+
     def _see_through(self) -> None:
         """Have a run whose owner is dead carried on, without waiting for it."""
-        if self._ticket is None and not self.state.is_terminal:
+        if self._ticket is None and not self._seen_state().is_terminal:
             self._carry_on()
 
     def _carry_on(self) -> Ticket | None:
         record = self._record
         if self._client.owner_lives(record.owner):
             return None
-        self._client.reconcile()
-        return self._client.carry_on(self.record)
+        return self._client.carry_on(self._look())
 
     def _outputs(self) -> list[Output]:
         record = self.record

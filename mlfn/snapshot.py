@@ -23,6 +23,7 @@ _LOG_BYTES = 16 * 1024
 _LINE = 300
 _VALUE = 80
 _TRACEBACK_LINES = 40
+_ABANDONED = "Its client is gone: run.wait() here, or `mlfn wait {}`, carries it on."
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)", re.DOTALL)
 # What a terminal or a browser would obey rather than show; directions of writing can make a text look like another.
@@ -69,7 +70,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run at one moment; `notice` says what could not be read."""
+    """A run at one moment; `notice` says what could not be read, `advice` what its reader can do."""
 
     id: str
     name: str
@@ -93,6 +94,7 @@ class Snapshot:
     failure: str = ""
     traceback: str = ""
     notice: str = ""
+    advice: str = ""
 
     @property
     def elapsed(self) -> float:
@@ -117,7 +119,7 @@ def look(run: Run[Any]) -> Snapshot:
 def look_briefly(run: Run[Any]) -> Snapshot:
     """Return what the row of a run alone says; otherwise as `look`."""
     try:
-        return from_record(run.record)
+        return from_record(run._look())  # on a line that vanishes: nobody has asked how it ended
     except Exception as error:  # noqa: BLE001 - as above
         return _with_notice(from_record(run._record), error)
 
@@ -201,6 +203,7 @@ def _whole(run: Run[Any], record: RunRecord) -> Snapshot:
         attempts=tuple(attempts),
         log=log,
         log_size=size,
+        advice=_ABANDONED.format(record.id[:8]) if run._client.is_abandoned(record) else "",
     )
 
 

@@ -33,6 +33,7 @@ def describe(client: Client, record: RunRecord) -> dict[str, Any]:
         "labels": dict(record.labels),
         "parent": record.parent,
         "progress": record.progress,
+        "abandoned": client.is_abandoned(record),
         "error": _error(record),
         "params": {name: _param(client, value) for name, value in record.params.items()},
     }

@@ -15,6 +15,7 @@ from mlfn.cli.printing import complain, write_json, write_table
 from mlfn.cli.telling import local, span, tell_whole
 from mlfn.errors import NotFoundError, ParameterError
 
+_MOST_NAMED = 5
 _COLUMNS = ("ID", "STATE", "NAME", "PROJECT", "CREATED", "TOOK")
 
 
@@ -59,8 +60,17 @@ def _runs(
         for number, run in enumerate(described)
     ]
     write_table([*_COLUMNS, *([metric] if metric else [])], rows, state=1)
+    _tell_abandoned([run["id"] for run in described if run["abandoned"]])
     if len(described) == limit:
         complain(f"the first {limit}; --limit shows more.")
+
+
+def _tell_abandoned(runs: Sequence[str]) -> None:
+    if len(runs) == 1:
+        complain(f"the client of {runs[0][:8]} is gone; `mlfn wait {runs[0][:8]}` carries it on.")
+    elif runs:
+        ids = " ".join(run[:8] for run in runs[:_MOST_NAMED]) + (" ..." if len(runs) > _MOST_NAMED else "")
+        complain(f"the clients of {len(runs)} runs are gone; `mlfn wait {ids}` carries them on.")
 
 
 def _show(chosen: Chosen, run: str) -> None:

@@ -36,6 +36,8 @@ def tell_whole(run: Mapping[str, Any]) -> None:
     facts += [(name, run[name]) for name in ("parent", "artifacts", "log") if run[name]]
     if run["labels"]:
         facts.append(("labels", ", ".join(f"{key}={value}" for key, value in run["labels"].items())))
+    if run["abandoned"]:
+        facts.append(("note", f"its client is gone; `mlfn wait {run['id'][:8]}` carries it on"))
     if run["progress"]:
         facts.append(("progress", _progress(run["progress"])))
     write_facts([(name, text if name == "state" else harmless(text)) for name, text in facts])

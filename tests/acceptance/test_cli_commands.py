@@ -334,6 +334,32 @@ def test_gc_removes_old_runs_on_request(mlfn):
     assert ids(mlfn) == []
 
 
+@pytest.mark.parametrize("age", ["30", " 30 ", "1.5"])
+def test_gc_asks_for_the_unit_of_an_age(mlfn, age):
+    mlfn("run", "jobs.py::fit")
+    with current_client().store.session.writing() as engine:
+        engine.execute("UPDATE runs SET ended = ended - 86400")
+
+    answer = mlfn("gc", "--older-than", age)
+
+    assert answer.code == 2
+    assert f"write the unit, as in {age.strip()}d for days" in answer.err
+    assert len(ids(mlfn)) == 1
+
+
+def test_gc_removes_environments_on_request_and_doctor_knows_their_size(mlfn):
+    target = settings.data_folder(settings.current()) / "environments" / ("a" * 24)
+    (target / "bin").mkdir(parents=True)
+    (target / "bin" / "tool").write_bytes(b"x" * 5000)
+    (target / "complete").write_text("roman==5.0")
+    os.utime(target / "complete", (time.time() - 3600,) * 2)
+
+    assert "1 of requirements=, 5.0 kB" in mlfn("doctor").out
+    assert "removed 0" in mlfn("gc").err
+    assert mlfn("gc", "--environments").out == f"environment environments/{'a' * 24}  5.0 kB\n"
+    assert not target.exists()
+
+
 def test_gc_spares_what_the_folders_own_store_claims(mlfn, tmp_path):
     mlfn("run", "jobs.py::fit")
     folder = current_client().folder
