@@ -241,7 +241,7 @@ def _part(title: str, content: str, *, size: str = "") -> str:
 
 def _items(items: Sequence[Item]) -> str:
     rows = [
-        f'<tr>{_key(item.name)}<td class="mlfn-value"{_hover(item.whole)}>{_text(item.text)}{_size(item)}</td></tr>'
+        f'<tr>{_key(item.name)}<td class="mlfn-value"{_hover(item.whole)}>{_text(item.text)}{_beside(item)}</td></tr>'
         for item in items[:MOST_ITEMS]
     ]
     return _table(rows) + _and_more(len(items) - MOST_ITEMS)
@@ -256,8 +256,9 @@ def _hover(text: str) -> str:
     return f' title="{_text(text)}"' if text else ""
 
 
-def _size(item: Item) -> str:
-    return "" if item.size is None else f' <span class="mlfn-soft">{amount(item.size)}</span>'
+def _beside(item: Item) -> str:
+    words = "default" if item.is_default else "" if item.size is None else amount(item.size)
+    return f' <span class="mlfn-soft">{words}</span>' if words else ""
 
 
 def _series(series: Sequence[Series], more: int) -> str:

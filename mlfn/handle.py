@@ -16,7 +16,7 @@ from mlfn.errors import MlfnError, ResultTimeoutError
 from mlfn.failures import rebuild
 from mlfn.outputs import Metrics, OutputReference, Outputs
 from mlfn.spec.record import Attempt, Outcome, Output, RunRecord, RunState
-from mlfn.submission import resubmit
+from mlfn.submission import resubmit, stored_defaults
 
 R = TypeVar("R")
 _FIRST_LOOK = 0.005  # seconds between looks at another process's run; grows to the last
@@ -73,8 +73,13 @@ class Run(Generic[R]):
 
     @property
     def params(self) -> dict[str, Any]:
-        """The arguments it was submitted with; an output of another run stands as ``Output``."""
-        return {name: self._param(value) for name, value in self._record.params.items()}
+        """What its function was called with, defaults included; an output of another run stands as a reference.
+
+        A default that is no plain value is read from the code of the run, and left out where that cannot be loaded.
+        """
+        given = {name: self._param(value) for name, value in self._record.params.items()}
+        defaults = stored_defaults(self._client, self._record)
+        return {**given, **{name: value for name, value in defaults.items() if name not in given}}
 
     @property
     def outputs(self) -> Outputs:

@@ -15,6 +15,7 @@ from mlfn.capture import Capture
 from mlfn.errors import OptionError, StorageError, nearest
 from mlfn.execution import CallShape
 from mlfn.inputs import DataItem
+from mlfn.packers.briefs import encoded_default
 from mlfn.registry import changed_options, kind_options, place_class
 from mlfn.spec.canonical import canonical, digest, spec_hash
 from mlfn.spec.options import Options, check_name
@@ -81,6 +82,7 @@ def make_plan(
     shape: CallShape,
     accepts: Iterable[str],
     inputs: Mapping[str, str],
+    defaults: Mapping[str, Any],
     place: str,
     place_options: Mapping[str, Any],
 ) -> Plan:
@@ -99,6 +101,7 @@ def make_plan(
         "shape": asdict(shape),
         "accepts": list(accepts),
         "inputs": dict(inputs),
+        "defaults": {name: encoded_default(value) for name, value in defaults.items()},
         "image": spec.get("image"),
         "requirements": spec.get("requirements", []),
         "cpu": resources.get("cpu"),

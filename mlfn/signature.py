@@ -57,6 +57,10 @@ class Signature:
         named = {name: annotation_name(annotation) for name, annotation in self.annotations.items()}
         return {name: kind for name, kind in named.items() if kind and wants_input(self.annotations[name])}
 
+    def defaults(self) -> dict[str, Any]:
+        """Return what stands for the parameters that a caller leaves out."""
+        return {p.name: p.default for p in self.parameters.values() if p.default is not _MISSING}
+
     def _checked(self, name: str, value: Any) -> Any:
         if name == self.shape.varargs:
             return tuple(self._plain(f"{name}[{i}]", name, item) for i, item in enumerate(value))

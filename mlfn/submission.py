@@ -13,6 +13,7 @@ from mlfn.errors import OutputError, ParameterError, UnpicklableError, nearest
 from mlfn.identity import new_id, now
 from mlfn.inline import run_here
 from mlfn.inputs import DataItem
+from mlfn.packers.briefs import is_whole, left_out
 from mlfn.planner import Plan, as_text
 from mlfn.registry import place_class
 from mlfn.signature import Signature, existing_input, refuse_run
@@ -77,6 +78,16 @@ def _stored_signature(client: Client, body: Mapping[str, Any]) -> Signature | No
         return Signature(stored_function(client, body), body["name"])
     except Exception:  # noqa: BLE001 - what it needs may not be here; the run itself may be able to load it
         return None
+
+
+def stored_defaults(client: Client, record: RunRecord) -> dict[str, Any]:
+    """Return what stood for the parameters that a run was not given, as far as it can be known here."""
+    body = client.store.plan(record.plan)
+    kept = left_out(body, record.params)
+    known = {name: client.codec().decode(value) for name, value in kept.items() if is_whole(value)}
+    if len(known) < len(kept) and (signature := _stored_signature(client, body)) is not None:
+        known = {**signature.defaults(), **known}
+    return {name: known[name] for name in kept if name in known}
 
 
 def _as_input(function: str, name: str, value: Any, kind: str | None) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from mlfn.client import Client
 from mlfn.packers import tagged
+from mlfn.packers.briefs import left_out
 from mlfn.spec.record import Output, RunRecord
 
 _LARGEST = 2**63
@@ -46,6 +47,7 @@ def describe_whole(client: Client, record: RunRecord) -> dict[str, Any]:
     folder = client.folder / "artifacts" / record.id
     return {
         **describe(client, record),
+        "defaults": _defaults(client, record),
         "outputs": {o.key: describe_output(client, o) for o in store.outputs(record.id, record.attempt)},
         "metrics": {name: plain(store.series(record.id, record.attempt, name)[-1][1]) for name in names},
         "artifacts": str(folder) if folder.is_dir() else None,
@@ -114,6 +116,12 @@ def _sound(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
+def _defaults(client: Client, record: RunRecord) -> dict[str, Any]:
+    """Return the parameters that the run was not given, with what stood for them."""
+    defaults = left_out(client.store.plan(record.plan), record.params)
+    return {name: _param(client, value) for name, value in defaults.items()}
+
+
 def _param(client: Client, value: Mapping[str, Any]) -> dict[str, Any]:
     if "output" in value:
         return {"output": dict(value["output"])}
@@ -122,6 +130,8 @@ def _param(client: Client, value: Mapping[str, Any]) -> dict[str, Any]:
     if value.get("path") is not None:
         known = {"type": value.get("type"), "packer": value.get("packer"), "size": value.get("size")}
         return {**known, "path": str(client.folder / "artifacts" / value["path"]), "sha256": value.get("sha256")}
+    if value.get("packer") != "json":
+        return {"packer": value.get("packer"), "type": value.get("type"), "shown": value.get("shown")}
     return {"packer": value.get("packer"), "value": readable(value.get("inline"))}
 
 

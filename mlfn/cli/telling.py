@@ -39,7 +39,8 @@ def tell_whole(run: Mapping[str, Any]) -> None:
     if run["progress"]:
         facts.append(("progress", _progress(run["progress"])))
     write_facts([(name, text if name == "state" else harmless(text)) for name, text in facts])
-    _section("parameters", _named(run["params"]))
+    defaults = [(name, f"{text}  (default)") for name, text in _named(run["defaults"])]
+    _section("parameters", [*_named(run["params"]), *defaults])
     _section("outputs", _named(run["outputs"]))
     _section("metrics", [(name, str(value)) for name, value in run["metrics"].items()])
     _section("attempts", [(str(a["attempt"]), _attempt(a)) for a in run["attempts"]])
@@ -66,6 +67,8 @@ def shown_value(described: Mapping[str, Any]) -> str:
         return f"input {described['input']}"
     if "path" in described:
         return f"{_type(described)}, {size(described['size'])}  {described['path']}"
+    if "shown" in described:
+        return str(described["shown"] or _type(described))
     text = json.dumps(described["value"], ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 

@@ -94,6 +94,7 @@ def test_run_and_show_say_what_there_is(mlfn):
         "fit  (project default",
         "team=risk",
         "depth  4",
+        'name   "x"  (default)',
         "loss  0.125",
         "1  succeeded",
         "submitted",
@@ -108,6 +109,7 @@ def test_show_for_machines_has_everything(mlfn):
     shown = mlfn("show", "--json", ids(mlfn)[0]).document
 
     assert shown["params"]["name"] == {"packer": "json", "value": "y"}
+    assert shown["defaults"] == {}
     assert shown["outputs"]["score"]["value"] == 0.4
     assert "value" not in shown["outputs"]["table"]
     assert Path(shown["outputs"]["table"]["path"]).is_file()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,35 @@ def wait_for(path: str) -> str:
 def gate(tmp_path: Path) -> Path:
     """A file for which a run waits."""
     return tmp_path / "gate"
+
+
+@dataclass
+class Config:
+    lr: float = 0.1
+
+
+@mlfn.function
+def tune(x: int, rate: float = 0.5, config: Config = Config(0.2), *rest: int, **more: int) -> None: ...  # noqa: B008
+
+
+def test_params_have_the_defaults_of_what_was_not_given() -> None:
+    run = tune.on("inline").submit(1)
+
+    assert run.params == {"x": 1, "rate": 0.5, "config": Config(0.2)}
+    assert run.rerun(rate=2.0).params == {"x": 1, "rate": 2.0, "config": Config(0.2)}
+
+
+def test_a_default_that_was_changed_since_is_known_as_it_was() -> None:
+    def first(n: int = 30) -> int:
+        return n
+
+    def second(n: int = 31) -> int:
+        return n
+
+    before = mlfn.function(name="edited")(first).on("inline").submit()
+    mlfn.function(name="edited")(second).on("inline").submit()
+
+    assert mlfn.run(before.id).params == {"n": 30}
 
 
 # -- one run -----------------------------------------------------------------------------------------------------------

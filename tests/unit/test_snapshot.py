@@ -9,6 +9,7 @@ import pytest
 
 import mlfn
 from mlfn import snapshot
+from mlfn.cards import run_card
 from mlfn.snapshot import clean, look, look_briefly, parameter, tail, type_shown
 from mlfn.spec.record import RunState
 
@@ -55,6 +56,13 @@ def test_a_snapshot_has_what_the_run_left():
     assert seen.series[0].values == (1.0, 0.5, 1 / 3)
     assert math.isnan(seen.series[1].last)
     assert 0 <= seen.elapsed < 60
+
+
+def test_defaults_are_marked_as_such():
+    seen = look(submitted(measure, 1))
+
+    assert [(item.name, item.text, item.is_default) for item in seen.params] == [("x", "1", False), ("n", "1", True)]
+    assert 'n</td><td class="mlfn-value">1 <span class="mlfn-soft">default</span>' in run_card(seen)
 
 
 def test_a_long_series_is_thinned_and_keeps_its_last_point():
