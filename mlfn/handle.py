@@ -15,6 +15,7 @@ from mlfn.dispatch import Ticket
 from mlfn.errors import MlfnError, ResultTimeoutError
 from mlfn.failures import rebuild
 from mlfn.outputs import Metrics, OutputReference, Outputs
+from mlfn.parents import origin_of_failure
 from mlfn.spec.record import Attempt, Outcome, Output, RunRecord, RunState
 from mlfn.submission import resubmit, stored_defaults
 
@@ -304,7 +305,16 @@ class Run(Generic[R]):
             return errors.RunCancelledError(f"{self.name} ({self.id[:8]}) was cancelled.")
         if record.state is not RunState.FAILED or record.failure is None:
             return None
-        return rebuild(record.failure, self._client.codec(), where=f"{self.name} ({self.id[:8]})")
+        error = rebuild(record.failure, self._client.codec(), where=f"{self.name} ({self.id[:8]})")
+        if type(error) is errors.ParentFailedError:
+            error.__cause__ = self._exception_of_parent() or error.__cause__
+        return error
+
+    def _exception_of_parent(self) -> BaseException | None:
+        origin = origin_of_failure(self._client.store, self.id)
+        if origin is None or origin.id == self.id:
+            return None
+        return Run(origin, client=self._client)._exception()
 
     def _chunks(self, attempt: int | None) -> Iterator[str]:
         path = self.log_path(attempt)

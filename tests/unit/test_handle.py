@@ -453,10 +453,27 @@ def test_a_failed_parent_fails_the_child_by_name(place: str) -> None:
     child = double.on(place).submit(getattr(parent.outputs, "return"))
 
     with pytest.raises(
-        ParentFailedError, match=rf"double waits for an output of fail \({parent.id[:8]}\), which failed"
-    ):
+        ParentFailedError,
+        match=rf"double waits for an output of fail \({parent.id[:8]}\), which failed: ValueError: mine;",
+    ) as caught:
         child.result(timeout=60)
     assert child.state == "failed"
+    assert isinstance(caught.value.__cause__, ValueError) and caught.value.__cause__.args == ("mine",)
+    assert "raise ValueError(text)" in str(caught.value.__cause__.__cause__)  # with the user's own frames
+
+
+def test_the_cause_of_a_failure_that_was_passed_on_is_the_first_one() -> None:
+    grandparent = fail.on("inline").submit("first\nof all")
+    parent = double.on("inline").submit(getattr(grandparent.outputs, "return"))
+    child = double.on("inline").submit(getattr(parent.outputs, "return"))
+
+    error = child.exception()
+
+    assert str(error) == (
+        f"double waits for an output of double ({parent.id[:8]}), which failed because fail ({grandparent.id[:8]}) did: "
+        f"ValueError: first; `mlfn show {grandparent.id[:8]}` says more."
+    )
+    assert isinstance(error, ParentFailedError) and isinstance(error.__cause__, ValueError)
 
 
 @pytest.mark.parametrize("place", ["inline", "local"])
