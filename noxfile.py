@@ -11,7 +11,7 @@ OLDEST, NEWEST = "3.10", "3.13"
 COVERAGE_FLOOR = 95  # per cent of lines and branches together, over all that ran on the newest Python
 
 # Extras that the tests use. One that takes hundreds of megabytes (spark) joins with its first test.
-TESTED_EXTRAS = "data,notebook,postgres"
+TESTED_EXTRAS = "data,notebook,plots,postgres,search"
 # Folders that cost an engine, a cluster or a browser have sessions of their own.
 COSTLY = ("integration", "cluster", "acceptance")
 
@@ -120,5 +120,5 @@ def cluster(session: nox.Session) -> None:
 @nox.session(python=NEWEST)
 def bench(session: nox.Session) -> None:
     """Print the table of figures; `-- --peers FOLDER` puts other libraries beside mlfn, each in its own environment."""
-    session.install("-e", ".", *_group("bench"))
+    session.install("-e", ".[search]", *_group("bench"))
     session.run("python", "benchmarks/table.py", *session.posargs)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from search import searching
 from timing import emit, median_ms, per_second, process_ms
 
 import mlfn
@@ -152,7 +153,7 @@ def _children() -> list[int]:
     return sorted(mine | {int(pid) for pid in listed})
 
 
-ROWS = (imports, plain_call, inline, cold, warm, many, listing, one_gigabyte)
+ROWS = (imports, plain_call, inline, cold, warm, many, listing, one_gigabyte, searching)
 
 
 def main() -> None:

@@ -33,6 +33,9 @@ ROWS = (
     ("listing_memory_mb", "memory that these listings take", "MB", 50, True),
     ("flood_client_mb", "1 GB of stdout: client's growth", "MB", 64, True),
     ("flood_worker_mb", "1 GB of stdout: worker's growth", "MB", 64, True),
+    ("search_ratio_10", "TPE: ask + tell / Optuna's own in memory, CPU, 10 trials", "x", 1.1, True),
+    ("search_ratio_300", "the same after 300 trials", "x", 1.1, True),
+    ("search_ratio_1000", "the same after 1,000 trials", "x", 1.1, True),
 )
 
 

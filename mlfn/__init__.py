@@ -16,7 +16,9 @@ from mlfn._version import __version__
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
+    from mlfn.client import Client
     from mlfn.declaration import Function, function, handler
+    from mlfn.dispatch import Ticket
     from mlfn.errors import MlfnError
     from mlfn.handle import Run
     from mlfn.inputs import DataItem, data
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from mlfn.listing import Runs, as_completed, run, runs, wait
     from mlfn.secrets import Secret
     from mlfn.settings import Settings, init
+    from mlfn.spec.record import RunRecord
     from mlfn.spec.values import UNSET, Node, Retry
     from mlfn.sweep.space import choice, lograndint, loguniform, normal, ordinal, quniform, randint, uniform
     from mlfn.user_context import Context, Pruned, context
@@ -118,5 +121,12 @@ def _be_seen() -> None:
         _seen = register()
 
 
+def _conduct(client: Client, record: RunRecord) -> Ticket | None:
+    from mlfn.sweep.conduct import conduct
+
+    return conduct(client, record)
+
+
 _seen = False
 waiting.observer = _progress_line
+waiting.conductor = _conduct

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from mlfn import settings as settings_module
+from mlfn import waiting
 from mlfn.artifacts import ArtifactStore
 from mlfn.capture.belongings import own_modules_of
 from mlfn.codec import Codec
@@ -27,7 +28,7 @@ from mlfn.registry import place_class
 from mlfn.settings import Settings
 from mlfn.spec.record import Reason, RunRecord, RunState
 from mlfn.store import open_store
-from mlfn.store.changes import Adopted, CancelRequested, Finished
+from mlfn.store.changes import Adopted, CancelRequested, Finished, Requeued
 from mlfn.store.reading import WorkerRow
 from mlfn.store.sql import SqlStore
 from mlfn.verdict import failed
@@ -37,6 +38,30 @@ logger = logging.getLogger(__name__)
 _FOLDERS = ("artifacts", "logs", "payloads", "workers")
 _SAYS_SO_AFTER = 1.0  # seconds of waiting at exit before a line tells why
 _DEAD_ELSEWHERE = 120.0  # seconds without a heartbeat after which a client on another host counts as dead
+
+
+class Keeper(Protocol):
+    """Whoever sees runs through in this process: the dispatcher of a place, the driver of a sweep."""
+
+    def ticket(self, run: str) -> Ticket | None:
+        """Return the ticket of a run, while it is not over."""
+        ...
+
+    def unfinished(self) -> list[Ticket]:
+        """Return what is not over."""
+        ...
+
+    def cancel(self, run: str) -> None:
+        """Ask for a run's end; its ticket tells when that is confirmed."""
+        ...
+
+    def on_done(self, ticket: Ticket, callback: Callable[[], object]) -> None:
+        """Call back when the run is over; at once if it is."""
+        ...
+
+    def close(self) -> None:
+        """End what is idle, and let go of the rest."""
+        ...
 
 
 class Client:
@@ -52,6 +77,7 @@ class Client:
         self.artifacts = ArtifactStore(self.folder / "artifacts")
         self.store: SqlStore = open_store(settings.store, self.folder)
         self._dispatchers: dict[tuple[str, str], Dispatcher] = {}
+        self._drivers: dict[str, Keeper] = {}  # of sweeps that are not over
         self._known: set[str] = set()
         self._lock = threading.RLock()
         self._registered = False
@@ -72,6 +98,7 @@ class Client:
                     key=self.key,
                     secrets_file=settings_module.secrets_file(),
                     max_workers=self.settings.max_workers or settings_module.usable_cores(),
+                    max_workers_is_set=self.settings.max_workers is not None,
                     grace=self.settings.grace,
                     heartbeat=self.settings.heartbeat,
                 )
@@ -121,31 +148,42 @@ class Client:
 
     def ticket(self, run: str) -> Ticket | None:
         """Return the ticket of a run that this process sees through."""
-        for dispatcher in list(self._dispatchers.values()):
-            if (ticket := dispatcher.ticket(run)) is not None:
+        for keeper in self._keepers():
+            if (ticket := keeper.ticket(run)) is not None:
                 return ticket
         return None
 
-    def dispatcher_of(self, run: str) -> Dispatcher | None:
-        """Return the dispatcher that sees a run through."""
-        return next((d for d in list(self._dispatchers.values()) if d.ticket(run) is not None), None)
+    def keeper_of(self, run: str) -> Keeper | None:
+        """Return who sees a run through in this process."""
+        return next((keeper for keeper in self._keepers() if keeper.ticket(run) is not None), None)
+
+    def drives(self, sweep: str, driver: Keeper) -> None:
+        """Take note that this process drives a sweep."""
+        self._drivers[sweep] = driver
+
+    def has_driven(self, sweep: str) -> None:
+        """Take note that it does not any more."""
+        self._drivers.pop(sweep, None)
+
+    def _keepers(self) -> list[Keeper]:
+        return [*self._drivers.values(), *self._dispatchers.values()]
 
     def cancel(self, record: RunRecord) -> None:
         """Ask for a run's end, whoever owns it; an orphan is adopted to be ended."""
         self.refuse_unreachable(record)
-        dispatcher = self.dispatcher_of(record.id)
-        if dispatcher is None and not self.owner_lives(record.owner):
+        keeper = self.keeper_of(record.id)
+        if keeper is None and not self.owner_lives(record.owner):
             self.reconcile()
             self.carry_on(self.store.get_run(record.id))
-            dispatcher = self.dispatcher_of(record.id)
-        if dispatcher is not None:
-            dispatcher.cancel(record.id)
+            keeper = self.keeper_of(record.id)
+        if keeper is not None:
+            keeper.cancel(record.id)
         else:
             self.store.apply([CancelRequested(record.id, now())])
 
     def refuse_unreachable(self, record: RunRecord) -> None:
         """Refuse to cancel a run within the thread that called `submit`: nobody there listens."""
-        here = place_class(record.place).runs_in_caller
+        here = place_class(record.place).runs_in_caller and not record.sweep  # a driver listens between two children
         if here and not record.state.is_terminal and self.owner_lives(record.owner):
             whose = "this process" if record.owner == self.id else "another process"
             raise ParameterError(
@@ -181,6 +219,8 @@ class Client:
             return self.ticket(record.id)  # `reconcile` took it over, or somebody else did
         if record.owner != self.id and not self._adopt(record):
             return None
+        if record.sweep and waiting.conductor is not None:
+            return waiting.conductor(self, record)
         for parent in parents_of(record.params):
             with suppress(NotFoundError):  # removed: dispatch fails the run, naming it
                 self.carry_on(self.store.get_run(parent))
@@ -196,12 +236,12 @@ class Client:
 
     def unfinished(self) -> list[Ticket]:
         """Return the runs that this process started and that are not terminal."""
-        return [t for d in list(self._dispatchers.values()) for t in d.unfinished() if t.ours]
+        return [ticket for keeper in self._keepers() for ticket in keeper.unfinished() if ticket.ours]
 
     def close(self) -> None:
         """Wait for nothing, end what is idle, and be forgotten if nothing here is still this client's."""
-        for dispatcher in list(self._dispatchers.values()):
-            dispatcher.close()
+        for keeper in self._keepers():
+            keeper.close()
         if self._registered and not self.store.unfinished(self.id) and not self.store.workers(self.id):
             self.store.remove_client(self.id)
         self.store.session.close()
@@ -215,7 +255,10 @@ class Client:
                 running = [record for record in running if record not in held]
                 self._take_worker(row, held)
         for record in running:
-            if self._adopt(record):  # else another client has it, with its worker
+            if record.sweep:  # it waits for somebody to drive it on; its children are runs like others
+                again = Requeued(record.id, record.attempt, Reason.LOST, None, now(), now(), counts=False)
+                self.store.apply([again])
+            elif self._adopt(record):  # else another client has it, with its worker
                 self._lose(record)
         if not self.store.unfinished(dead) and not self.store.workers(dead):
             self.store.remove_client(dead)
@@ -308,7 +351,7 @@ def _wait_for_all(clients: list[Client]) -> None:
 def _cancel_all(clients: list[Client]) -> None:
     for client in clients:
         for ticket in client.unfinished():
-            dispatcher = client.dispatcher_of(ticket.run)
+            dispatcher = client.keeper_of(ticket.run)
             if dispatcher is not None:
                 dispatcher.cancel(ticket.run)
     for client in clients:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import os
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from mlfn.planner import Plan
     from mlfn.settings import Settings
     from mlfn.signature import Signature
+    from mlfn.sweep.description import Sweep
 
 P = ParamSpec("P")
 Q = ParamSpec("Q")
@@ -87,6 +89,90 @@ class Function(Generic[P, C, R]):
 
         check_place(place, options)
         return Function(self._function, self._options, self._outputs, (place, options))
+
+    def grid(self, points: Mapping[str, Any] | str | os.PathLike[str] | None = None, /, **values: Any) -> Sweep[R]:
+        """Describe one child run for every combination of the values; the first key varies fastest.
+
+        Parameters
+        ----------
+        points: values by name where a keyword cannot say it, as in ``{"model.depth": [4, 8]}``; or the path of a CSV, JSON
+            or YAML file.
+        values: a list of values for each parameter.
+
+        >>> import mlfn
+        >>> @mlfn.function
+        ... def train(depth: int, lr: float = 0.1) -> float:
+        ...     return depth * lr
+        >>> list(train.grid(depth=[4, 8], lr=[0.3, 0.1]))[:2]
+        [{'depth': 4, 'lr': 0.3}, {'depth': 8, 'lr': 0.3}]
+        """
+        from mlfn.sweep import description
+
+        return description.grid(self, points, values)
+
+    def zip(self, points: Mapping[str, Any] | str | os.PathLike[str] | None = None, /, **values: Any) -> Sweep[R]:
+        """Describe one child run for the first values of all lists, one for the second, and so on; or for the rows of a file."""
+        from mlfn.sweep import description
+
+        return description.zipped(self, points, values)
+
+    def random(
+        self,
+        points: Mapping[str, Any] | None = None,
+        /,
+        *,
+        n: int,
+        seed: int | None = None,
+        method: str = "random",
+        **spaces: Any,
+    ) -> Sweep[R]:
+        """Describe `n` child runs with parameters drawn from spaces; a list is a choice.
+
+        `method` is ``"random"``, ``"latin"`` (each of `n` equal shares of a distribution once) or ``"qmc"`` (a sequence
+        that spreads evenly). The same seed draws the same on every machine; without one, one is drawn and kept.
+        """
+        from mlfn.sweep import description
+
+        return description.drawn(self, points, spaces, n=n, seed=seed, method=method)
+
+    def search(
+        self,
+        points: Mapping[str, Any] | None = None,
+        /,
+        *,
+        n: int,
+        sampler: Any = "tpe",
+        pruner: Any = None,
+        seed: int | None = None,
+        first: Sequence[Mapping[str, Any]] = (),
+        **spaces: Any,
+    ) -> Sweep[R]:
+        """Describe `n` child runs whose parameters a sampler chooses by what the earlier ones came to.
+
+        Parameters
+        ----------
+        sampler: ``"tpe"``, ``"cmaes"``, ``"gp"``, ``"nsga2"``, ``"qmc"``, ``"random"``, or a sampler of Optuna's.
+        pruner: ``"median"``, ``"percentile"``, ``"hyperband"``, ``"asha"``, ``"patient"``, ``"threshold"``, ``"wilcoxon"``, or
+            a pruner of Optuna's: ends a child early whose `Context.log_metric` shows that it will not be the best.
+        first: points to begin with.
+        """
+        from mlfn.sweep import description
+
+        return description.searched(
+            self, points, spaces, n=n, sampler=sampler, pruner=pruner, seed=seed, first=tuple(first)
+        )
+
+    def sweep(self, points: Any, /) -> Sweep[R]:
+        """Describe the child runs whose parameters an iterable yields, or an object with ``ask()`` and ``tell()`` chooses."""
+        from mlfn.sweep import description
+
+        return description.given(self, points)
+
+    def map(self, *lists: Any, **values: Any) -> Sweep[R]:
+        """Describe one child run for each item of the lists; the submitted sweep yields what they return, in order."""
+        from mlfn.sweep import description
+
+        return description.mapped(self, lists, values)
 
     def check(self) -> Capture:
         """Say how the code travels: by import path or by value, with which modules, and what is large.

@@ -86,6 +86,9 @@ class Ticket:
     outcome: Outcome | None = None  # how it ended, where this process recorded that
     done: threading.Event = field(default_factory=threading.Event)
     callbacks: list[Callable[[], object]] = field(default_factory=list)
+    iteration: int = 0
+    judged: str | None = None  # the metric of which `on_point` is told each point, and the handler waits for an answer
+    on_point: Callable[[str, int | None, float], object] | None = None
 
 
 class Dispatcher:
@@ -131,11 +134,33 @@ class Dispatcher:
     def submit(self, submitted: Submitted, plan: Mapping[str, Any]) -> Ticket:
         """Store a new run and see it through; when this returns, it cannot be lost any more."""
         self._store.apply([submitted])
-        ticket = Ticket(
-            submitted.run, submitted.name, submitted.project, submitted.plan, submitted.params, submitted.labels
-        )
+        ticket = _new_ticket(submitted)
         self._enter(ticket, plan, lambda: self._admit(ticket))
         return ticket
+
+    def submit_many(
+        self, batch: Sequence[Submitted], plan: Mapping[str, Any], prepare: Callable[[Ticket], object]
+    ) -> list[Ticket | None]:
+        """Store new runs of one plan in one transaction; None for one that the store refused."""
+        added = self._store.apply(batch)
+        tickets = [_new_ticket(submitted) if ok else None for submitted, ok in zip(batch, added, strict=True)]
+        entering = [ticket for ticket in tickets if ticket is not None]
+        for ticket in entering:
+            prepare(ticket)
+        with self._lock:
+            for ticket in entering:
+                self._plans[ticket.plan] = plan
+                self._tickets[ticket.run] = ticket
+        self._call(partial(_each, self._admit, entering))
+        return tickets
+
+    def widen(self, parallel: int | None) -> int:
+        """Return how many runs the place has room for, after it was asked for `parallel`."""
+        return self._place.widen(parallel)
+
+    def answer(self, run: str, why: str | None) -> None:
+        """Answer a point of a run's judged metric; a text says why the run should stop."""
+        self._call(lambda: self._pass_on(run, why))
 
     def resume(self, record: RunRecord, plan: Mapping[str, Any]) -> Ticket:
         """See a pending run through that this process has adopted."""
@@ -166,6 +191,10 @@ class Dispatcher:
         """Ask for a run's end; its ticket tells when that is confirmed."""
         self._store.apply([CancelRequested(run, now())])
         self._call(lambda: self._stop(run, Outcome(RunState.CANCELLED)))
+
+    def stop_many(self, runs: Sequence[str], cause: Outcome) -> None:
+        """End runs of this process, for a reason of its own."""
+        self._call(partial(_each, lambda run: self._stop(run, cause), runs))
 
     def ticket(self, run: str) -> Ticket | None:
         """Return the ticket of a run that this process sees through."""
@@ -282,7 +311,10 @@ class Dispatcher:
         what = event["event"]
         ticket = self._held.get(worker, {}).get(run)
         if what == "metric":
-            self._record(MetricLogged(run, attempt, event["name"], event["step"], event["value"], time_))
+            point = MetricLogged(run, attempt, event["name"], event["step"], event["value"], time_)
+            self._record(point)
+            if ticket is not None and ticket.attempt == attempt and ticket.judged == point.name:
+                self._recording.afterwards(partial(_judge, ticket, point))
         elif what == "output":
             self._record(OutputLogged(run, attempt, Output(**event["output"])))
         elif what == "progress":
@@ -463,7 +495,13 @@ class Dispatcher:
                 return
             attempt = record.attempt  # it was claimed, by a transaction whose answer was lost on the way
         ticket.attempt = attempt
-        self._place.start(worker, Task(ticket.run, attempt, ticket.params, ticket.labels, log))
+        task = Task(ticket.run, attempt, ticket.params, ticket.labels, log, ticket.iteration, ticket.judged)
+        self._place.start(worker, task)
+
+    def _pass_on(self, run: str, why: str | None) -> None:
+        ticket = self._tickets.get(run)
+        if ticket is not None and ticket.worker is not None and ticket.state is RunState.RUNNING:
+            self._place.answer(ticket.worker, run, why)
 
     def _not_claimed(self, ticket: Ticket, worker: str, record: RunRecord) -> None:
         """Somebody else asked for its end, or took it over, between queue and claim."""
@@ -565,6 +603,28 @@ class Dispatcher:
         self._finish(ticket, self._store.get_run(ticket.run).state)
 
 
+def _new_ticket(submitted: Submitted) -> Ticket:
+    return Ticket(
+        submitted.run,
+        submitted.name,
+        submitted.project,
+        submitted.plan,
+        submitted.params,
+        submitted.labels,
+        iteration=submitted.iteration,
+    )
+
+
+def _each(act: Callable[[Any], None], items: Sequence[Any]) -> None:
+    for item in items:
+        act(item)
+
+
+def _judge(ticket: Ticket, point: MetricLogged, _: int) -> None:
+    if ticket.on_point is not None:
+        ticket.on_point(point.run, point.step, point.value)
+
+
 def _ticket_of(record: RunRecord, *, retries: int) -> Ticket:
     return Ticket(
         record.id,
@@ -575,6 +635,7 @@ def _ticket_of(record: RunRecord, *, retries: int) -> Ticket:
         record.labels,
         attempt=record.attempt,
         retries=retries,
+        iteration=record.iteration,
     )
 
 

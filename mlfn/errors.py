@@ -30,7 +30,10 @@
     │   ├── OutOfMemoryError (MemoryError)
     │   ├── RunLostError                      two witnesses say that it is gone
     │   ├── WorkerDiedError                   exit code or signal, before an outcome
-    │   └── ParentFailedError                 a run whose output this one waits for did not succeed
+    │   ├── ParentFailedError                 a run whose output this one waits for did not succeed
+    │   ├── RunPrunedError                    a child that its sweep stopped early
+    │   └── SweepError                        a sweep whose children failed, or that has no best one
+    ├── SweepHeldError (RuntimeError)         a sweep that another process drives
     └── ResultTimeoutError (TimeoutError)     ``result(timeout=)`` ran out; the run goes on
 
 A leaf also inherits the builtin that a caller would catch. A message says what failed, the value, what was
@@ -160,6 +163,18 @@ class WorkerDiedError(RunError):
 
 class ParentFailedError(RunError):
     """A run whose output this one waits for did not succeed."""
+
+
+class RunPrunedError(RunError):
+    """The run was stopped early by its sweep."""
+
+
+class SweepError(RunError):
+    """A sweep failed: too many of its children did, or none of them is the best."""
+
+
+class SweepHeldError(MlfnError, RuntimeError):
+    """A sweep that another process drives."""
 
 
 class ResultTimeoutError(MlfnError, TimeoutError):

@@ -26,6 +26,10 @@ _EVENT_LOOP = str(Path(inspect.__file__).parent / "asyncio")
 _MAX_TRACEBACK = 64_000  # characters; a recursion error would otherwise fill the store
 
 
+Judge = Callable[[str, int | None, float], str | None]
+"""Says of a point (run, step, value) why the run should stop; None if it should go on."""
+
+
 class Channel(Protocol):
     """Where reports of a run go: a journal, a store, a service. The events are the same on each."""
 
@@ -77,6 +81,8 @@ class Task:
     params: Mapping[str, Any]
     labels: Mapping[str, str] = field(default_factory=dict)
     log: str | None = None
+    iteration: int = 0
+    judged: str | None = None  # the metric whose points are answered
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -86,16 +92,25 @@ class Task:
 class RunReporter(Reporter):
     """Packs what the handler logs, and sends it."""
 
-    def __init__(self, task: Task, codec: Codec, channel: Channel, secrets: Mapping[str, str]) -> None:
+    def __init__(
+        self, task: Task, codec: Codec, channel: Channel, secrets: Mapping[str, str], judge: Judge | None = None
+    ) -> None:
         super().__init__()
+        self._judge = judge
         self._task = task
         self._codec = codec
         self._channel = channel
         self._secrets = secrets
 
-    def metric(self, name: str, step: int | None, value: float) -> bool:
+    def metric(self, name: str, step: int | None, value: float) -> str | None:
         self.send("metric", name=name, step=step, value=value)
-        return False
+        if self._judge is None or name != self._task.judged:
+            return None
+        return self._judge(self._task.run, step, value)
+
+    def constraint(self, name: str, value: float) -> None:
+        output = self._codec.output(self._task.run, name, value, role="constraint")
+        self.send("output", output=dict(vars(output)))
 
     def output(self, key: str, value: Any, *, file: bool, hints: Mapping[str, Any]) -> None:
         output = self._codec.output(self._task.run, key, value, role="artifact" if file else "result", file=file)
@@ -137,9 +152,14 @@ def execute(
     codec: Codec,
     channel: Channel,
     secrets: Mapping[str, str],
+    *,
+    judge: Judge | None = None,
 ) -> Outcome:
-    """Run one attempt and report it: started, what the handler logs, finished. Never raises for what user code does."""
-    reporter = RunReporter(task, codec, channel, secrets)
+    """Run one attempt and report it: started, what the handler logs, finished. Never raises for what user code does.
+
+    `judge` answers each point of the task's judged metric.
+    """
+    reporter = RunReporter(task, codec, channel, secrets, judge)
     reporter.send("started")
     try:
         outcome = _call(task, calling, load, codec, reporter)
@@ -172,6 +192,7 @@ def _call(
         name=calling.name,
         project=calling.project,
         attempt=task.attempt,
+        iteration=task.iteration,
         params=dict(params),
         labels=task.labels,
     )

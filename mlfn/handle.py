@@ -83,6 +83,21 @@ class Run(Generic[R]):
         return {**given, **{name: value for name, value in defaults.items() if name not in given}}
 
     @property
+    def iteration(self) -> int:
+        """Its number among its sweep's children, from 1; 0 for a run of its own."""
+        return self._record.iteration
+
+    @property
+    def parent(self) -> str | None:
+        """The id of the run that it belongs to: its sweep, or the run whose handler submitted it."""
+        return self._record.parent
+
+    @property
+    def reused(self) -> str | None:
+        """The id of the run whose outcome it took over (``memo=True``), without running itself."""
+        return self.record.reused
+
+    @property
     def outputs(self) -> Outputs:
         """Its named outputs: ``run.outputs["accuracy"]`` is a value, ``run.outputs.model`` a reference."""
         return Outputs(self)
@@ -180,9 +195,9 @@ class Run(Generic[R]):
 
     def add_done_callback(self, callback: Callable[[Run[R]], object]) -> None:
         """Call ``callback(run)`` once it is terminal; at once if it is already."""
-        dispatcher = self._client.dispatcher_of(self.id)
-        if dispatcher is not None and self._ticket is not None:
-            dispatcher.on_done(self._ticket, lambda: callback(self))
+        keeper = self._client.keeper_of(self.id)
+        if keeper is not None and self._ticket is not None:
+            keeper.on_done(self._ticket, lambda: callback(self))
             return
         if self.done():
             callback(self)
@@ -301,6 +316,10 @@ class Run(Generic[R]):
 
     def _exception(self) -> BaseException | None:
         record = self.record
+        if record.state is RunState.PRUNED:
+            return errors.RunPrunedError(
+                f"{self.name} ({self.id[:8]}) was stopped early by its sweep; metrics has what it logged."
+            )
         if record.state is RunState.CANCELLED:
             return errors.RunCancelledError(f"{self.name} ({self.id[:8]}) was cancelled.")
         if record.state is not RunState.FAILED or record.failure is None:

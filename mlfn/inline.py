@@ -6,15 +6,16 @@ import os
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from mlfn import settings as settings_module
 from mlfn.client import Client
 from mlfn.errors import NotFoundError, ParentFailedError
-from mlfn.execution import Calling, Task, execute, resolve_secrets
+from mlfn.execution import Calling, Judge, Task, execute, resolve_secrets
 from mlfn.identity import now
 from mlfn.parents import resolve
-from mlfn.spec.record import Outcome, Output, Reason, RunState
+from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
 from mlfn.store.changes import (
     Change,
     Claimed,
@@ -63,71 +64,99 @@ class StoreChannel:
 
 
 def run_here(
-    client: Client, submitted: Submitted, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]
-) -> None:
-    """Store the run and see it through; returns when it is over. Ctrl-C cancels it and goes on to the caller."""
+    client: Client,
+    submitted: Submitted,
+    body: Mapping[str, Any],
+    load: Callable[[], Callable[..., Any]],
+    *,
+    judged: str | None = None,
+    judge: Judge | None = None,
+) -> RunState | None:
+    """Store the run and see it through; returns how it ended, or None for one that the store refused.
+
+    Ctrl-C cancels it and goes on to the caller.
+    """
     try:
         params, _ = resolve(client.store, submitted.name, submitted.params)
     except (NotFoundError, ParentFailedError) as error:
         client.store.apply([submitted, Withdrawn(submitted.run, failed(Reason.ERROR, error), now())])
-        return
-    _attempts(client, submitted, params, body, load)
-
-
-def _attempts(
-    client: Client,
-    submitted: Submitted,
-    params: Mapping[str, Any],
-    body: Mapping[str, Any],
-    load: Callable[[], Callable[..., Any]],
-) -> None:
+        return RunState.FAILED
     claim = Claimed(submitted.run, client.id, None, None, now())
     attempt = client.store.apply([submitted, claim])[1]
-    retries = 0
-    while True:
-        task = Task(submitted.run, attempt, params, submitted.labels)
-        wait = _attempt_here(client, task, body, load, retries)
-        if wait is None:
-            return
-        retries += 1
-        time.sleep(wait)
-        attempt = client.store.apply([claim])[0]
-        if not attempt:
-            return
+    call = _Call(client, body, load, submitted.run, params, submitted.labels, submitted.iteration, judged, judge)
+    return call.see_through(attempt, claim)
 
 
-def _attempt_here(
-    client: Client, task: Task, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]], retries: int
-) -> float | None:
-    calling = Calling.of(body)
-    values: dict[str, str] = {}
-
-    exported = dict(body["env"])
-
-    def load_with_secrets() -> Callable[..., Any]:
-        values.update(resolve_secrets(calling.secrets, os.environ, settings_module.secrets_file()))
-        exported.update({secret.env: values[secret.key or secret.name] for secret in calling.secrets if secret.env})
-        os.environ.update(exported)
-        return load()
-
-    channel = StoreChannel(client.store)
-    before = dict(os.environ) if exported or calling.secrets else {}
+def carry_on_here(
+    client: Client, record: RunRecord, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]
+) -> RunState | None:
+    """See a run through that is stored and pending; None for one that somebody else has."""
     try:
-        outcome = execute(task, calling, load_with_secrets, client.codec(), channel, values)
-    finally:
-        _restore(exported, before)
-    if outcome.failure is not None and outcome.failure.type == _INTERRUPTED:
-        channel.finish(Finished(task.run, task.attempt, Outcome(RunState.CANCELLED), now()))
-        raise KeyboardInterrupt
-    wait = waits_before_retry(outcome, retry_of(body), used=retries, free=0)
-    moment = now()
-    change: Change = Finished(task.run, task.attempt, outcome, moment)
-    if wait is not None:
-        change = Requeued(
-            task.run, task.attempt, outcome.reason or Reason.ERROR, outcome.failure, moment + wait, moment
-        )
-    channel.finish(change)
-    return wait
+        params, _ = resolve(client.store, record.name, record.params)
+    except (NotFoundError, ParentFailedError) as error:
+        client.store.apply([Withdrawn(record.id, failed(Reason.ERROR, error), now())])
+        return RunState.FAILED
+    claim = Claimed(record.id, client.id, None, None, now())
+    call = _Call(client, body, load, record.id, params, record.labels, record.iteration)
+    return call.see_through(client.store.apply([claim])[0], claim)
+
+
+@dataclass(frozen=True)
+class _Call:
+    """One run in this thread: what its attempts have in common."""
+
+    client: Client
+    body: Mapping[str, Any]
+    load: Callable[[], Callable[..., Any]]
+    run: str
+    params: Mapping[str, Any]
+    labels: Mapping[str, str]
+    iteration: int = 0
+    judged: str | None = None
+    judge: Judge | None = None
+
+    def see_through(self, attempt: int, claim: Claimed) -> RunState | None:
+        """Make attempts until one stands; None where the store refuses the next one."""
+        retries = 0
+        while attempt:
+            task = Task(self.run, attempt, self.params, self.labels, None, self.iteration, self.judged)
+            outcome, wait = self._attempt(task, retries)
+            if wait is None:
+                return outcome.state
+            retries += 1
+            time.sleep(wait)
+            attempt = self.client.store.apply([claim])[0]
+        return None
+
+    def _attempt(self, task: Task, retries: int) -> tuple[Outcome, float | None]:
+        calling = Calling.of(self.body)
+        values: dict[str, str] = {}
+        exported = dict(self.body["env"])
+
+        def load_with_secrets() -> Callable[..., Any]:
+            values.update(resolve_secrets(calling.secrets, os.environ, settings_module.secrets_file()))
+            exported.update({secret.env: values[secret.key or secret.name] for secret in calling.secrets if secret.env})
+            os.environ.update(exported)
+            return self.load()
+
+        channel = StoreChannel(self.client.store)
+        before = dict(os.environ) if exported or calling.secrets else {}
+        try:
+            outcome = execute(task, calling, load_with_secrets, self.client.codec(), channel, values, judge=self.judge)
+        finally:
+            _restore(exported, before)
+        if outcome.failure is not None and outcome.failure.type == _INTERRUPTED:
+            channel.finish(Finished(task.run, task.attempt, Outcome(RunState.CANCELLED), now()))
+            raise KeyboardInterrupt
+        wait = waits_before_retry(outcome, retry_of(self.body), used=retries, free=0)
+        moment = now()
+        change: Change = Finished(task.run, task.attempt, outcome, moment)
+        if wait is not None:
+            change = Requeued(
+                task.run, task.attempt, outcome.reason or Reason.ERROR, outcome.failure, moment + wait, moment
+            )
+        channel.finish(change)
+        return outcome, wait
 
 
 def _restore(names: Mapping[str, str], before: Mapping[str, str]) -> None:

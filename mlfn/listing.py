@@ -8,10 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, TypeVar, overload
 
-from mlfn.client import current_client
+from mlfn.client import Client, current_client
 from mlfn.errors import ParameterError, ResultTimeoutError, nearest
 from mlfn.handle import Run
-from mlfn.spec.record import RunState
+from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.reading import RunFilter
 
 R = TypeVar("R")
@@ -46,7 +46,16 @@ def run(id: str) -> Run[Any]:  # noqa: A002 - the word that users know
     """Return the run whose id begins with `id`, from any process that sees the store."""
     client = current_client()
     client.reconcile()
-    return Run(client.store.find_run(id), client=client)
+    return handle_of(client.store.find_run(id), client)
+
+
+def handle_of(record: RunRecord, client: Client) -> Run[Any]:
+    """Return the handle that fits a stored run."""
+    if record.sweep:
+        from mlfn.sweep.sweep_run import SweepRun  # most runs are none
+
+        return SweepRun(record, client=client)
+    return Run(record, client=client)
 
 
 def runs(
@@ -59,8 +68,9 @@ def runs(
     order: str = "newest",
     limit: int = 100,
     before: Run[Any] | None = None,
+    parent: Run[Any] | None = None,
 ) -> Runs:
-    """List runs.
+    """List runs; the children of a sweep, or of a run whose handler submitted them, are listed by `parent` alone.
 
     Parameters
     ----------
@@ -69,6 +79,7 @@ def runs(
     since: only runs submitted then or later; seconds since the epoch, or a datetime.
     order: ``"newest"``, ``"oldest"``, or ``"max.NAME"`` / ``"min.NAME"`` for a metric or numeric output.
     before: the last run of the page before, for the next page in order of time.
+    parent: a run whose children are wanted.
     """
     if label is not None and not isinstance(label, Mapping):
         raise ParameterError(f"runs(label={label!r}): a mapping is allowed, as in label={{'team': 'risk'}}.")
@@ -85,6 +96,8 @@ def runs(
         labels=label or {},
         since=since.timestamp() if isinstance(since, datetime) else since,
         before=before._record.seq if before is not None else None,
+        parent=parent.id if parent is not None else None,
+        on_top=parent is None,
     )
     if order in ("newest", "oldest"):
         records = client.store.list_runs(wanted, limit=limit, newest=order == "newest")
@@ -93,7 +106,7 @@ def runs(
         if way not in ("max", "min") or not metric:
             raise ParameterError(f"runs(order={order!r}): 'newest', 'oldest', 'max.NAME' or 'min.NAME' is allowed.")
         records = client.store.best_runs(wanted, metric, limit=limit, highest=way == "max")
-    return Runs(Run(record, client=client) for record in records)
+    return Runs(handle_of(record, client) for record in records)
 
 
 def wait(runs: Iterable[Run[Any]], timeout: float | None = None) -> tuple[list[Run[Any]], list[Run[Any]]]:

@@ -11,6 +11,15 @@ from mlfn.errors import OptionError, UnknownNameError, nearest
 _KINDS = {"job": "mlfn.kinds.job:Job"}
 _PLACES = {"local": "mlfn.places.local:LocalPlace", "inline": "mlfn.places.inline:InlinePlace"}
 
+_STRATEGIES = {
+    "grid": "mlfn.sweep.cells:Grid",
+    "zip": "mlfn.sweep.cells:Zip",
+    "random": "mlfn.sweep.cells:Random",
+    "search": "mlfn.sweep.optuna.search:Search",
+    "given": "mlfn.sweep.given:Given",
+    "ask_tell": "mlfn.sweep.given:AskTell",
+}
+
 # What a place can start while the rest is still being loaded.
 _HEAD_STARTS = {"local": "mlfn.worker.launch:launch_spare"}
 
@@ -46,6 +55,18 @@ def changed_options(options: Any) -> dict[str, Any]:
 def place_class(name: str) -> Any:
     """Return the class of the place called `name`."""
     return _load(_PLACES, name, "place")
+
+
+def strategy_class(name: str) -> Any:
+    """Return the class of the strategy called `name`; one of a third party is called ``package.module:Class``."""
+    return _load({**_STRATEGIES, name: name} if ":" in name else _STRATEGIES, name, "strategy")
+
+
+def strategy_name(strategy: Any) -> str:
+    """Return the name by which `strategy_class` finds a strategy's class again."""
+    kind = type(strategy)
+    path = f"{kind.__module__}:{kind.__qualname__}"
+    return next((name for name, target in _STRATEGIES.items() if target == path), path)
 
 
 def _load(table: dict[str, str], name: str, what: str) -> Any:

@@ -42,6 +42,18 @@ class Signature:
         except TypeError as error:
             raise ParameterError(self._explain(args, kwargs, error)) from None
 
+    def bind_partly(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return those parameters that are given, by name; others may be missing."""
+        try:
+            return self._python.bind_partial(*args, **kwargs).arguments
+        except TypeError as error:
+            raise ParameterError(self._explain(args, kwargs, error)) from None
+
+    def required(self) -> list[str]:
+        """Return the parameters that have no default."""
+        several = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+        return [p.name for p in self.parameters.values() if p.default is _MISSING and p.kind not in several]
+
     def arguments(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], ctx: Context
     ) -> tuple[list[Any], dict[str, Any]]:
@@ -113,12 +125,7 @@ class Signature:
             p.name for p in self.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
         ]
         given = by_position[: len(args)]
-        required = [
-            p
-            for p in self.parameters.values()
-            if p.default is _MISSING and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        ]
-        lacking = [p.name for p in required if p.name not in given and p.name not in kwargs]
+        lacking = [name for name in self.required() if name not in given and name not in kwargs]
         if lacking:
             first = lacking[0]
             wanted = f" ({shown_annotation(self.annotations[first])})" if first in self.annotations else ""

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+from mlfn import user_context
 from mlfn.client import Client
 from mlfn.codec import Codec
 from mlfn.dispatch import Ticket
@@ -32,7 +33,7 @@ def submit(
     """Store a new run of `plan` and start it; inline, return when it is over."""
     _wait_for_parents(plan.body, params)
     client.register()
-    client.once(plan.hash, lambda: _keep(client, plan, payload))
+    client.once(plan.hash, lambda: keep(client, plan, payload))
     submitted = _submitted(client, plan.hash, plan.body, params, labels=plan.spec.get("labels", {}))
     return _start(client, submitted, plan.body, lambda: function)
 
@@ -123,7 +124,8 @@ def _is_unmet(option: str, asked: Any) -> bool:
     return bool(asked)
 
 
-def _keep(client: Client, plan: Plan, payload: bytes) -> None:
+def keep(client: Client, plan: Plan, payload: bytes) -> None:
+    """Store what all runs of a plan have in common."""
     client.keep_payload(plan.body["payload"], payload)
     client.store.add_function(
         plan.function, project=plan.project, name=plan.name, spec=canonical(plan.spec), time=now()
@@ -157,6 +159,7 @@ def _submitted(
         params=encoded,
         time=now(),
         labels=labels,
+        parent=user_context.current_run(),
     )
 
 
@@ -199,6 +202,7 @@ def _record(submitted: Submitted) -> RunRecord:
         created=submitted.time,
         owner=submitted.owner,
         labels=submitted.labels,
+        parent=submitted.parent,
     )
 
 

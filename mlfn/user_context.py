@@ -32,11 +32,16 @@ class Reporter:
         self.results: dict[str, Any] = {}
         self.artifacts: dict[str, Any] = {}
         self.metrics: dict[str, list[tuple[int | None, float]]] = {}
+        self.constraints: dict[str, float] = {}
 
-    def metric(self, name: str, step: int | None, value: float) -> bool:
-        """Take one point of a series; True means that the run should stop."""
+    def metric(self, name: str, step: int | None, value: float) -> str | None:
+        """Take one point of a series; a text says why the run should stop."""
         self.metrics.setdefault(name, []).append((step, value))
-        return False
+        return None
+
+    def constraint(self, name: str, value: float) -> None:
+        """Take a constraint: above 0 it is violated."""
+        self.constraints[name] = value
 
     def output(self, key: str, value: Any, *, file: bool, hints: Mapping[str, Any]) -> None:
         """Take a result or, with `file`, an artifact."""
@@ -105,8 +110,17 @@ class Context:
         step: where on the axis, usually the epoch.
         """
         number = _as_float(name, value)
-        if self.reporter.metric(_key(name), step if step is None else _as_step(name, step), number):
-            raise Pruned(f"{name}={number!r} at step {step!r}")
+        why = self.reporter.metric(_key(name), step if step is None else _as_step(name, step), number)
+        if why is not None:
+            raise Pruned(f"{name}={number!r} at step {step!r}: {why}")
+
+    def log_constraint(self, name: str, value: float) -> None:
+        """Say how far the run is from what is allowed: 0 or less is feasible, above 0 is not.
+
+        A child that violates a constraint is never its sweep's best, and a search learns from it, as in
+        ``ctx.log_constraint("mem_gb", used - 16)``.
+        """
+        self.reporter.constraint(_key(name), _as_float(name, value))
 
     def log_result(self, key: str, value: Any) -> None:
         """Keep a value as a named output; the last one under a name wins."""
@@ -196,6 +210,12 @@ def context() -> Context:
 
 
 _current: contextvars.ContextVar[Context | None] = contextvars.ContextVar("mlfn_context", default=None)
+
+
+def current_run() -> str | None:
+    """Return the id of the run that this code is in; None outside any."""
+    ctx = _current.get()
+    return ctx.run_id or None if ctx is not None else None
 
 
 def call_within(ctx: Context, call: Callable[[], T]) -> T:

@@ -220,7 +220,9 @@ def _all_runs(store: SqlStore) -> Iterator[RunRecord]:
 
 
 def _used(record: RunRecord) -> Iterator[str]:
-    """Yield the runs whose artifacts are parameters of this one."""
+    """Yield the runs whose artifacts are parameters of this one, or its outputs."""
+    if record.reused is not None:
+        yield record.reused
     for value in record.params.values():
         if isinstance(value, Mapping):
             yield from _parent_of(value)
@@ -240,7 +242,7 @@ def _old_runs(store: SqlStore, limit: float) -> dict[str, RunRecord]:
     needs: dict[str, set[str]] = {}
     for record in _all_runs(store):
         parents = {run for value in record.params.values() for run in _parent_of(value)}
-        needs.setdefault(record.id, set()).update(parents)
+        needs.setdefault(record.id, set()).update(parents, [record.reused] if record.reused else [])
         if record.parent is not None:  # a sweep and its children stay together
             needs[record.id].add(record.parent)
             needs.setdefault(record.parent, set()).add(record.id)

@@ -21,6 +21,7 @@ class Surroundings:
     key: bytes
     secrets_file: Path
     max_workers: int
+    max_workers_is_set: bool
     grace: float
     heartbeat: float
 
@@ -87,6 +88,14 @@ class Place(Protocol):
 
     def start(self, worker: str, task: Task) -> None:
         """Hand a task to a worker that `reserve` gave."""
+        ...
+
+    def widen(self, parallel: int | None) -> int:
+        """Return how many runs there is room for; `parallel` may raise that where nobody has set it."""
+        ...
+
+    def answer(self, worker: str, run: str, why: str | None) -> None:
+        """Answer a report of a run that waits for it; a text says why the run should stop."""
         ...
 
     def take_back(self, worker: str) -> list[str]:

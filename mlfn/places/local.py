@@ -42,6 +42,7 @@ class LocalPlace:
             raise OptionError(f"on('local', max_workers={max_workers!r}): a whole number, 1 or more, is allowed.")
         self._around = surroundings
         self._slots = max_workers or surroundings.max_workers
+        self._is_bounded = max_workers is not None or surroundings.max_workers_is_set
         self._processes: dict[str, WorkerProcess] = {}
         self._orphans: dict[str, Orphan] = {}
         self._free_gpus = visible_gpus()
@@ -88,6 +89,17 @@ class LocalPlace:
         """Queue the task at its worker."""
         if worker in self._processes:
             self._processes[worker].give(task)
+
+    def widen(self, parallel: int | None) -> int:
+        """Have as many workers as somebody asks for in so many words, unless somebody has set how many at most."""
+        if parallel is not None and not self._is_bounded:
+            self._slots = max(self._slots, parallel)
+        return self._slots
+
+    def answer(self, worker: str, run: str, why: str | None) -> None:
+        """Pass a verdict on; a worker of a client that died has nobody to listen to."""
+        if worker in self._processes:
+            self._processes[worker].answer(run, why)
 
     def take_back(self, worker: str) -> list[str]:
         """Return the runs that the worker has not begun, and now never will."""

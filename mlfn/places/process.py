@@ -20,6 +20,7 @@ from mlfn.places.orphans import last_beat
 from mlfn.places.reports import read_reports
 from mlfn.worker.launch import Launched, launch
 from mlfn.worker.mailbox import Outbox
+from mlfn.worker.verdicts import verdict_to_bytes
 
 _LEAVING_SECONDS = 5.0
 
@@ -68,6 +69,11 @@ class WorkerProcess:
     def give(self, task: Task) -> None:
         """Queue a task."""
         self._send({"op": "run", "task": task.to_json()})
+
+    def answer(self, run: str, why: str | None) -> None:
+        """Answer a report of the run it is at."""
+        with contextlib.suppress(OSError):  # it ended meanwhile, or has not read many answers
+            self.control.send(verdict_to_bytes(run, why), socket.MSG_DONTWAIT)
 
     def take_back(self) -> list[str]:
         """Return the runs that it was given and has not begun, and now never will."""

@@ -52,6 +52,13 @@ class Cells(Strategy, Sequence[dict[str, Any]]):
         except IndexError:
             raise IndexError(f"Cell {index} of {self.size}: indexes go from {-self.size} to {self.size - 1}.") from None
 
+    def following(self, iteration: int) -> int:
+        """Return the number of the child after `iteration`: numbers ascend, whichever way the view goes."""
+        numbers = self.iterations if self.iterations.step > 0 else self.iterations[::-1]
+        if not numbers:
+            return 1
+        return max(numbers[0], iteration + numbers.step - (iteration - numbers[0]) % numbers.step)
+
     def ask(self, iteration: int) -> dict[str, Any] | None:
         """Return the parameters of child `iteration`; None after the last. One that a slice leaves out is refused."""
         if iteration in self.iterations:

@@ -45,6 +45,13 @@ class Strategy(ABC):
     adaptive: bool = False
     """Whether what it is told changes what it answers."""
 
+    def following(self, iteration: int) -> int:
+        """Return the number of the child after `iteration`; 0 asks for the first. A slice of a grid leaves some out."""
+        return iteration + 1
+
+    judges: bool = False
+    """Whether it wants to be told of the points of the first selector's metric, and may have a child pruned."""
+
     @abstractmethod
     def ask(self, iteration: int) -> Mapping[str, Any] | None:
         """Return the parameters of child `iteration`; numbers ascend. None: there is no such child, nor any after it."""

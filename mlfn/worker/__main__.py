@@ -24,6 +24,7 @@ from mlfn.execution import Calling, Task, execute, keep_reserve, resolve_secrets
 from mlfn.worker.journal import Journal
 from mlfn.worker.mailbox import PACKETS, Inbox
 from mlfn.worker.output import CapturedOutput, WholeLogChannel, prepare_logging, prepare_streams
+from mlfn.worker.verdicts import Verdicts
 
 # What numeric libraries read, when they are imported, to choose their number of threads.
 _THREAD_VARIABLES = (
@@ -41,7 +42,8 @@ class Worker:
     """One process, bound to one plan, running one task at a time."""
 
     def __init__(self, control: socket.socket, packets: socket.socket) -> None:
-        self._inbox = Inbox(packets, control)
+        self._verdicts = Verdicts(control)
+        self._inbox = Inbox(packets, control, self._verdicts)
         self._control = control
         self._folder = Path()
         self._settled = False
@@ -138,13 +140,17 @@ class Worker:
         output = CapturedOutput(Path(task.log), secrets) if task.log else None
         try:
             channel = WholeLogChannel(self._journal, output) if output is not None else self._journal
-            execute(task, self._calling, load, codec, channel, values)
+            self._verdicts.begin()
+            execute(task, self._calling, load, codec, channel, values, judge=self._judge)
         finally:
             self._in_handler = False
             if output is not None:
                 output.close()
         if self._terminated:
             os._exit(0)
+
+    def _judge(self, run: str, step: int | None, value: float) -> str | None:
+        return self._verdicts.wait(run)
 
 
 def _read_payload(path: Path, name: str) -> bytes:

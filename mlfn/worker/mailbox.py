@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from mlfn.errors import StorageError
+from mlfn.worker.verdicts import Verdicts
 
 # A packet is taken whole by one reader: what the worker has taken it has begun, what the place has taken back it will
 # never begin. macOS has no packets with a connection; its datagrams are as reliable between two processes of a machine.
@@ -70,8 +71,9 @@ def _spill(path: Path, body: bytes) -> None:
 class Inbox:
     """The worker's side."""
 
-    def __init__(self, packets: socket.socket, control: socket.socket) -> None:
+    def __init__(self, packets: socket.socket, control: socket.socket, verdicts: Verdicts) -> None:
         self._packets = packets
+        self._verdicts = verdicts
         self._folder: Path | None = None
         self._control = control.fileno()
         self._poll = select.poll()
@@ -83,7 +85,9 @@ class Inbox:
         while True:
             ready = [fd for fd, _ in self._poll.poll()]
             if self._control in ready:
-                return None  # nothing is ever sent on it: it is readable when it is closed
+                if not self._verdicts.drain():
+                    return None
+                continue
             try:
                 packet = self._packets.recv(_LARGEST + 1024, socket.MSG_DONTWAIT)
             except BlockingIOError:

@@ -18,17 +18,19 @@ if TYPE_CHECKING:
 # Library -> the file or folder that may import it, inside a function.
 HOMES = {
     "cloudpickle": "payload/",
+    "cmaes": "sweep/optuna/",
     "dask": "places/dask.py",
     "distributed": "places/dask.py",
     "fastapi": "service/",
     "fsspec": "artifacts.py",
     "kubernetes": "places/kubernetes/",
     "nuclio_sdk": "serving/",
-    "optuna": "sweep/optuna.py",
+    "optuna": "sweep/optuna/",
     "psycopg": "store/",
     "pyspark": "worker/spark.py",
     "starlette": "service/",
     "uvicorn": "service/",
+    "yaml": "spec/text.py",
 }
 # Imported where they are needed, but never while a module of ours is being imported.
 DEFERRED = {

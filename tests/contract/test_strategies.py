@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mlfn.sweep.cells import Grid, Random, Zip
+from mlfn.sweep.optuna import Search
 from mlfn.sweep.space import choice, loguniform, normal, ordinal, randint, uniform
 from tests.contract.strategies import StrategyContract
 
@@ -56,3 +57,27 @@ class TestLatinHypercube(StrategyContract):
 class TestHaltonSequence(StrategyContract):
     def make(self):
         return Random(SPACES, n=30, seed=7, method="qmc")
+
+
+class TestSearch(StrategyContract):
+    def make(self):
+        return Search(SPACES, 30, directions=("max",), pruner="median", seed=7, first=[{"depth": 3}])
+
+
+class TestSearchByEvolution(StrategyContract):
+    many = 24
+
+    def make(self):
+        return Search(SPACES, 30, directions=("min",), sampler="cmaes", pruner="asha", seed=7)
+
+
+class TestSearchOfTwoObjectives(StrategyContract):
+    objectives = 2
+
+    def make(self):
+        return Search(SPACES, 200, directions=("max", "min"), sampler="nsga2", seed=7)
+
+
+class TestSearchOfPoints(StrategyContract):
+    def make(self):
+        return Search(SPACES, 30, directions=("max",), sampler="qmc", pruner="hyperband", seed=7)

@@ -21,7 +21,7 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     client_module._clients.clear()
     for client in clients:
         for ticket in client.unfinished():
-            client.dispatcher_of(ticket.run).cancel(ticket.run)
+            client.keeper_of(ticket.run).cancel(ticket.run)
         for ticket in client.unfinished():
             ticket.done.wait(10)
         client.close()

@@ -80,13 +80,13 @@ def test_a_metric_that_is_no_number_is_refused(value: Any) -> None:
 
 def test_a_reporter_that_says_stop_prunes() -> None:
     class Stopping(Reporter):
-        def metric(self, name: str, step: int | None, value: float) -> bool:
-            return step == 2
+        def metric(self, name: str, step: int | None, value: float) -> str | None:
+            return "the median is below" if step == 2 else None
 
     ctx = Context(reporter=Stopping())
 
     ctx.log_metric("loss", 1.0, step=1)
-    with pytest.raises(mlfn.Pruned, match=r"loss=1.0 at step 2"):
+    with pytest.raises(mlfn.Pruned, match=r"loss=1.0 at step 2: the median is below"):
         ctx.log_metric("loss", 1.0, step=2)
 
 

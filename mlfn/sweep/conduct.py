@@ -1,0 +1,122 @@
+"""Who drives a sweep: become its driver, in this process, or say who is."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from mlfn.client import Client
+from mlfn.dispatch import Ticket
+from mlfn.identity import new_id, now
+from mlfn.registry import place_class, strategy_class
+from mlfn.spec.record import Outcome, RunRecord, RunState
+from mlfn.store.changes import Adopted, Claimed, Submitted, SweepClosed, SweepSubmitted, Withdrawn
+from mlfn.submission import stored_function
+from mlfn.sweep.body import SweepBody
+from mlfn.sweep.driver import Driver
+from mlfn.sweep.encoding import PointCodec
+from mlfn.sweep.strategy import Strategy
+
+
+def begin(
+    client: Client,
+    submitted: Submitted,
+    name: str | None,
+    body: SweepBody,
+    plan: Mapping[str, Any],
+    strategy: Strategy,
+    points: PointCodec,
+    load: Callable[[], Callable[..., Any]],
+) -> tuple[RunRecord, Ticket | None] | None:
+    """Store a new sweep and drive it; None where another one that is not over has its name."""
+    client.register()
+    claim = Claimed(submitted.run, client.id, None, None, now())
+    added, attempt = client.store.apply([SweepSubmitted(submitted, name, body.to_json()), claim])
+    if not added:
+        return None
+    record = client.store.get_run(submitted.run)
+    assert attempt == record.attempt
+    return record, _drive(client, record, plan, body, strategy, points, load)
+
+
+def conduct(
+    client: Client, record: RunRecord, strategy: Strategy | None = None, points: PointCodec | None = None
+) -> Ticket | None:
+    """Become the driver of a sweep that has none; None when somebody else was quicker, or it is over."""
+    body = SweepBody.from_json(client.store.sweep_body(record.id))
+    points = points or PointCodec(client.codec(), record.id)
+    strategy = strategy or strategy_class(body.strategy["name"]).from_json(body.strategy["data"], points.decode)
+    client.register()
+    if record.owner != client.id:
+        [adopted] = client.store.apply([Adopted(record.id, client.id, record.owner or "", now())])
+        if not adopted:
+            return None
+    [attempt] = client.store.apply([Claimed(record.id, client.id, None, None, now())])
+    record = client.store.get_run(record.id)
+    if not attempt:
+        if record.cancel_requested and record.state is RunState.PENDING and record.owner == client.id:
+            _call_off(client, record)
+        return None
+    plan = client.store.plan(record.plan)
+    return _drive(client, record, plan, body, strategy, points, lambda: stored_function(client, plan))
+
+
+def start_again(client: Client, record: RunRecord) -> tuple[RunRecord, Ticket | None]:
+    """Submit a sweep that is over once more; children that succeeded are not run again."""
+    stored = client.store.sweep_body(record.id)
+    body = replace(SweepBody.from_json(stored), after=record.id)
+    points = PointCodec(client.codec(), record.id)
+    strategy = strategy_class(body.strategy["name"]).from_json(body.strategy["data"], points.decode)
+    plan = client.store.plan(record.plan)
+    submitted = Submitted(
+        run=new_id(),
+        name=record.name,
+        project=record.project,
+        function=record.function,
+        plan=record.plan,
+        place=record.place,
+        owner=client.id,
+        params=record.params,
+        time=now(),
+        labels=record.labels,
+    )
+    made = begin(client, submitted, None, body, plan, strategy, points, lambda: stored_function(client, plan))
+    assert made is not None  # it has no name that another could have
+    return made
+
+
+def holder(client: Client, record: RunRecord) -> str | None:
+    """Say which living process drives a sweep."""
+    for owner, host, pid, _, _ in client.store.clients():
+        if owner == record.owner and client.owner_lives(owner):
+            where = "this machine" if host == socket.gethostname() else host
+            return f"process {pid} on {where}"
+    return None
+
+
+def _drive(
+    client: Client,
+    record: RunRecord,
+    plan: Mapping[str, Any],
+    body: SweepBody,
+    strategy: Strategy,
+    points: PointCodec,
+    load: Callable[[], Callable[..., Any]],
+) -> Ticket | None:
+    inline = place_class(plan["place"]["name"]).runs_in_caller
+    driver = Driver(client, record, plan, body, strategy, points, load=load if inline else None)
+    client.drives(record.id, driver)
+    driver.start()
+    return None if inline else driver.done
+
+
+def _call_off(client: Client, record: RunRecord) -> None:
+    """End a sweep that was cancelled while nobody drove it."""
+    for row in client.store.children(record.id, states=(RunState.PENDING, RunState.RUNNING)):
+        client.cancel(client.store.get_run(row.run))
+        ticket = client.ticket(row.run)
+        if ticket is not None:
+            ticket.done.wait()
+    client.store.apply([Withdrawn(record.id, Outcome(RunState.CANCELLED), now()), SweepClosed(record.id)])

@@ -1,0 +1,440 @@
+"""One sweep seen through: its strategy asked, children submitted within a moving window, how they end judged and told.
+
+The stored children are the one truth: whoever takes a sweep over reads them, tells the strategy of each again, and goes
+on with the number after the last. The parent's attempt is the lease: a driver that was replaced can add no child.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mlfn.client import Client
+from mlfn.codec import Codec
+from mlfn.dispatch import Ticket
+from mlfn.errors import StorageError
+from mlfn.execution import describe_failure
+from mlfn.identity import identify, new_id, now
+from mlfn.spec.record import Outcome, RunRecord, RunState
+from mlfn.store.changes import CancelRequested, Progressed, Reused, Submitted
+from mlfn.store.families import ChildRow
+from mlfn.sweep.body import SweepBody
+from mlfn.sweep.child import Child
+from mlfn.sweep.crew import Crew, DispatchedCrew, InlineCrew, Listeners
+from mlfn.sweep.encoding import PointCodec
+from mlfn.sweep.ending import Ending
+from mlfn.sweep.grammar import parse_condition, parse_selector
+from mlfn.sweep.scoreboard import Limits, Scoreboard, Stop
+from mlfn.sweep.standing import standing_of
+from mlfn.sweep.strategy import Strategy, Told
+
+logger = logging.getLogger(__name__)
+_TICK = 0.25  # seconds between looks at what no message tells
+_BATCH = 128  # children in one transaction, where nothing depends on the order of their ends
+_AHEAD = 512  # children that wait for workers, where nobody says how many may run
+
+
+@dataclass(frozen=True)
+class _Flying:
+    """A child that has been submitted and has not ended."""
+
+    iteration: int
+    point: Mapping[str, Any]
+
+
+class _ReplacedError(Exception):
+    """Another driver has this sweep now."""
+
+
+class Driver:
+    """Sees one sweep through, in a thread of its own or, inline, in the caller's."""
+
+    def __init__(
+        self,
+        client: Client,
+        record: RunRecord,
+        plan: Mapping[str, Any],
+        body: SweepBody,
+        strategy: Strategy,
+        points: PointCodec,
+        *,
+        load: Callable[[], Callable[..., Any]] | None = None,
+    ) -> None:
+        self._client = client
+        self._record = record
+        self._plan = plan
+        self._body = body
+        self._strategy = strategy
+        self._points = points
+        self._codec: Codec = client.codec()
+        self._news: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._flying: dict[str, _Flying] = {}
+        self._former: dict[int, ChildRow] = {}  # what the sweep that this one comes after has left
+        self._elsewhere: set[str] = set()  # children that another client sees through
+        self._ended: list[tuple[str, _Flying, RunState]] = []
+        self._doomed: dict[str, float] = {}  # children told to stop, and until when they may take
+        self._steps: dict[str, int] = {}
+        self._last = 0  # the number of the last child
+        self._exhausted = False
+        self._cancelled = False
+        self._told_progress: Mapping[str, Any] = {}
+        self._next_tick = 0.0
+        self._began = now()
+        self._before = 0.0  # seconds that earlier drivers took
+        self._lock = threading.Lock()
+        self._ticket = Ticket(record.id, record.name, record.project, record.plan, record.params, record.labels)
+        self._ticket.attempt, self._ticket.state = record.attempt, RunState.RUNNING
+        selectors = tuple(parse_selector(text) for text in body.select)
+        stop_when = parse_condition(body.stop_when) if body.stop_when is not None else None
+        self._standing = standing_of(client.store, body)
+        limits = Limits(stop_when, body.max_failures, body.max_failure_rate, body.timeout)
+        self.board = Scoreboard(selectors, limits)
+        self._thread: threading.Thread | None = None
+        self._crew = self._make_crew(load)
+        self._width = self._make_width()
+
+    # What the client asks of whoever sees runs through.
+
+    @property
+    def done(self) -> Ticket:
+        """The sweep's own ticket."""
+        return self._ticket
+
+    def ticket(self, run: str) -> Ticket | None:
+        """Return the sweep's ticket, while it is not over."""
+        return self._ticket if run == self._ticket.run and not self._ticket.done.is_set() else None
+
+    def unfinished(self) -> list[Ticket]:
+        """Return the ticket unless the sweep is over."""
+        return [] if self._ticket.done.is_set() else [self._ticket]
+
+    def cancel(self, run: str) -> None:
+        """Ask for the end of the sweep and of its children."""
+        self._client.store.apply([CancelRequested(run, now())])
+        self._news.put(self._cancel)
+
+    def on_done(self, ticket: Ticket, callback: Callable[[], object]) -> None:
+        """Call back when the sweep is over; at once if it is."""
+        with self._lock:
+            if not ticket.done.is_set():
+                ticket.callbacks.append(callback)
+                return
+        callback()
+
+    def close(self) -> None:
+        """Leave the sweep to whoever asks for it next."""
+        self._news.put(_leave)
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout=10)
+
+    def start(self) -> None:
+        """Drive in a thread; inline, until the sweep is over."""
+        if isinstance(self._crew, InlineCrew):
+            self._drive()
+            return
+        self._thread = threading.Thread(target=self._drive, name=f"mlfn-sweep-{self._record.id[:8]}", daemon=True)
+        self._thread.start()
+
+    # From here on everything happens in the driver's own thread.
+
+    def _drive(self) -> None:
+        interrupted: KeyboardInterrupt | None = None
+        try:
+            ending = self._driven()
+        except (_Left, _ReplacedError):
+            self._settle(self._client.store.get_run(self._record.id).state)
+            return
+        except KeyboardInterrupt as error:  # inline: the child was cancelled, and so is the rest
+            interrupted, ending = error, Ending(Stop("cancelled", "it was cancelled"), RunState.CANCELLED)
+        except BaseException as error:
+            logger.debug("a sweep ends with an error", exc_info=True)
+            self._wind_down()
+            ending = Ending(None, RunState.FAILED, describe_failure(error, self._codec))
+        self._patiently(lambda: ending.record(self._client, self._record, self._body, self._standing, self.board))
+        self._settle(self._client.store.get_run(self._record.id).state)
+        if interrupted is not None:
+            raise interrupted
+
+    def _driven(self) -> Ending:
+        self._take_over()
+        while True:
+            self._judge()
+            if self._cancelled or self.board.stop is not None:
+                break
+            self._fill()
+            if not self._ended:
+                if self._exhausted and not self._flying:
+                    break
+                self._hear()
+        stop = self.board.stop
+        self._wind_down()
+        if self._cancelled:
+            return Ending(Stop("cancelled", "it was cancelled"), RunState.CANCELLED)
+        return Ending(stop, RunState.FAILED if stop is not None and stop.failed else RunState.SUCCEEDED)
+
+    def _take_over(self) -> None:
+        """Read what earlier drivers left, tell the strategy of it, and see through what is in flight."""
+        if self._body.after is not None:
+            succeeded = self._client.store.children(self._body.after, states=(RunState.SUCCEEDED,))
+            self._former = {row.iteration: row for row in succeeded}
+        rows = self._client.store.children(self._record.id)
+        if not rows:
+            return
+        ends = [row.ended for row in rows if row.ended is not None]
+        self._before = max(0.0, max(ends, default=0.0) - (self._record.started or self._began))
+        children = self._standing.children(rows)
+        left: list[str] = []
+        for row, child in zip(rows, children, strict=True):
+            self._last = row.iteration
+            self.board.started += 1
+            point = self._points.point(row.point)
+            self._strategy.tell(self._told(child, point))
+            if row.state.is_terminal:
+                self.board.take(child, elapsed=self._elapsed())
+            else:
+                self._flying[row.run] = _Flying(row.iteration, point)
+                left.append(row.run)
+        self._crew.carry_on([self._client.store.get_run(run) for run in left])
+
+    def _fill(self) -> None:
+        """Submit children while there is room, in the order of their numbers."""
+        if self._body.deterministic and self._strategy.adaptive and self._flying:
+            return
+        room = self._width - len(self._flying)
+        if not self._strategy.adaptive and room < min(self._width, _BATCH) // 2:
+            return  # soon there is room for a batch
+        while room > 0 and not self._exhausted:
+            batch = self._asked(1 if self._strategy.adaptive or self._width == 1 else min(room, _BATCH))
+            if not batch:
+                return
+            self._submit(batch)
+            room -= len(batch)
+            if self._strategy.adaptive and not self._news.empty() and not self._body.deterministic:
+                return  # what has ended meanwhile is told first
+
+    def _asked(self, most: int) -> list[tuple[Submitted, Mapping[str, Any]]]:
+        batch: list[tuple[Submitted, Mapping[str, Any]]] = []
+        while len(batch) < most:
+            number = self._strategy.following(self._last)
+            point = self._strategy.ask(number)
+            if point is None:
+                self._exhausted = True
+                break
+            self._last = number
+            batch.append((self._submitted(number, point), point))
+        return batch
+
+    def _submitted(self, iteration: int, point: Mapping[str, Any]) -> Submitted:
+        run, record, body = new_id(), self._record, self._body
+        params = self._points.checked(body, point)
+        stored = self._points.encode(run, point)
+        encoded = {**body.fixed, **self._points.encode(run, {k: v for k, v in params.items() if k not in stored})}
+        encoded.update({key: value for key, value in stored.items() if key in params})
+        return Submitted(
+            run=run,
+            name=record.name,
+            project=record.project,
+            function=record.function,
+            plan=record.plan,
+            place=record.place,
+            owner=self._client.id,
+            params=encoded,
+            time=now(),
+            labels=record.labels,
+            parent=record.id,
+            iteration=iteration,
+            point=stored,
+            memo=self._points.memo(encoded) if body.memo else None,
+            driver=record.attempt,
+        )
+
+    def _submit(self, batch: Sequence[tuple[Submitted, Mapping[str, Any]]]) -> None:
+        fresh: list[Submitted] = []
+        for submitted, point in batch:
+            self._flying[submitted.run] = _Flying(submitted.iteration, point)
+            if not self._reuse(submitted):
+                fresh.append(submitted)
+        self.board.started += len(batch)
+        taken: list[bool] = self._patiently(lambda: self._crew.submit(fresh)) if fresh else []
+        if not all(taken):
+            raise _ReplacedError
+
+    def _reuse(self, submitted: Submitted) -> bool:
+        """Give a child the outcome of a run that had the same function and parameters, if it may and there is one."""
+        source = self._source(submitted)
+        if source is None:
+            return False
+        added, reused = self._client.store.apply([submitted, Reused(submitted.run, source, now())])
+        if not added:
+            raise _ReplacedError
+        if reused:
+            self._on_ended(submitted.run, RunState.SUCCEEDED)
+        else:  # removed in between
+            self._crew.carry_on([self._client.store.get_run(submitted.run)])
+        return True
+
+    def _source(self, submitted: Submitted) -> str | None:
+        former = self._former.get(submitted.iteration)
+        if former is not None and former.point == submitted.point:
+            return former.reused or former.run
+        return self._client.store.find_finished(submitted.function, submitted.memo) if submitted.memo else None
+
+    def _judge(self) -> None:
+        """Take in the children that have ended, and tell the strategy."""
+        if not self._ended:
+            return
+        if self._body.deterministic and self._strategy.adaptive:
+            if self._flying:
+                return  # a round is judged when it is over, in the order of its numbers
+            self._ended.sort(key=lambda item: item[1].iteration)
+        ended, self._ended = self._ended, []
+        children = self._standing.ended([(run, flying.iteration, state) for run, flying, state in ended])
+        for (_, flying, _), child in zip(ended, children, strict=True):
+            self.board.take(child, elapsed=self._elapsed())
+            self._strategy.tell(self._told(child, flying.point))
+
+    def _told(self, child: Child, point: Mapping[str, Any]) -> Told:
+        state = child.state if child.state.is_terminal else RunState.RUNNING
+        return Told(child.iteration, point, state, child.numbers, child.series, child.constraints)
+
+    def _hear(self) -> None:
+        """Wait for news, or for the next look around."""
+        limit = self.board.limits.timeout
+        patience = max(0.0, self._next_tick - time.monotonic())
+        if limit is not None:
+            patience = min(patience, max(0.0, limit - self._elapsed()))
+        try:
+            self._news.get(timeout=patience)()
+            while True:
+                self._news.get_nowait()()
+        except queue.Empty:
+            pass
+        if time.monotonic() >= self._next_tick:
+            self._next_tick = time.monotonic() + _TICK
+            self._tick()
+        self.board.overdue(self._elapsed())
+
+    def _tick(self) -> None:
+        record = self._patiently(lambda: self._client.store.get_run(self._record.id))
+        if record.attempt != self._record.attempt or record.state is not RunState.RUNNING:
+            raise _ReplacedError
+        if record.cancel_requested:
+            self._cancelled = True
+        self._client.store.register_client(self._client.id, identify(os.getpid()), time=now())
+        for run, (state, _) in self._client.store.states(list(self._elsewhere)).items():
+            if state.is_terminal:
+                self._on_ended(run, state)
+        moment = time.monotonic()
+        overdue = [run for run, limit in self._doomed.items() if moment >= limit]
+        if overdue:
+            self._crew.stop(overdue, Outcome(RunState.PRUNED))
+            for run in overdue:
+                del self._doomed[run]
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
+        progress = {"done": self.board.finished, "total": self._body.size, "text": self.board.text()}
+        if progress != self._told_progress:
+            self._told_progress = progress
+            self._client.store.apply([Progressed(self._record.id, self._record.attempt, progress)])
+
+    def _wind_down(self) -> None:
+        """End what is in flight, and take in how it ended."""
+        self._crew.stop(list(self._flying), Outcome(RunState.CANCELLED))
+        for run in self._elsewhere:
+            self._client.store.apply([CancelRequested(run, now())])
+        while self._flying:
+            self._hear()
+        for run, flying, state in self._ended:
+            [child] = self._standing.ended([(run, flying.iteration, state)])
+            self.board.take(child, elapsed=self._elapsed())
+        self._ended = []
+
+    # News: called by the crew, from whatever thread.
+
+    def _on_ended(self, run: str, state: RunState) -> None:
+        self._news.put(lambda: self._take_end(run, state))
+
+    def _on_point(self, run: str, step: int | None, value: float) -> str | None:
+        self._news.put(lambda: self._crew.answer(run, self._verdict(run, step, value)))
+        return None
+
+    def _take_end(self, run: str, state: RunState) -> None:
+        if not state.is_terminal:
+            self._elsewhere.add(run)
+            return
+        self._elsewhere.discard(run)
+        self._doomed.pop(run, None)
+        self._steps.pop(run, None)
+        flying = self._flying.pop(run, None)
+        if flying is not None:
+            self._ended.append((run, flying, state))
+
+    def _verdict(self, run: str, step: int | None, value: float) -> str | None:
+        """Say why a child that logged this point should stop, if it should."""
+        flying = self._flying.get(run)
+        if flying is None:
+            return None
+        self._steps[run] = step = self._steps.get(run, -1) + 1 if step is None else step
+        why = self._strategy.report(flying.iteration, step, value)
+        if why is not None:
+            self._doomed[run] = time.monotonic() + self._client.settings.grace
+        return why
+
+    def _cancel(self) -> None:
+        self._cancelled = True
+
+    def _elapsed(self) -> float:
+        return self._before + now() - self._began
+
+    def _settle(self, state: RunState) -> None:
+        with self._lock:
+            self._ticket.state = state
+            self._ticket.done.set()
+        self._client.has_driven(self._record.id)
+        for callback in self._ticket.callbacks:
+            try:
+                callback()
+            except Exception:
+                logger.exception("a callback of sweep %s failed", self._record.id)
+
+    def _patiently(self, act: Callable[[], Any]) -> Any:
+        """Do what needs the disk; where that is full, again in a second."""
+        while True:
+            try:
+                return act()
+            except StorageError as error:
+                logger.warning("what a sweep needs cannot be written; trying again in a second: %s", error)
+                time.sleep(1.0)
+
+    def _make_crew(self, load: Callable[[], Callable[..., Any]] | None) -> Crew:
+        if load is not None:
+            return InlineCrew(
+                self._client, self._plan, load, Listeners(self._on_ended, self._verdict, self._body.judged)
+            )
+        place = self._plan["place"]
+        dispatcher = self._client.dispatcher(place["name"], place["options"])
+        listeners = Listeners(self._on_ended, self._on_point, self._body.judged)
+        return DispatchedCrew(self._client, dispatcher, self._plan, listeners, parallel=self._body.parallel)
+
+    def _make_width(self) -> int:
+        """Return how many children may be in flight: what ends one early must be seen before another begins."""
+        if isinstance(self._crew, InlineCrew):
+            return 1
+        if self._body.parallel is not None:
+            return self._body.parallel
+        return self._crew.width if self._strategy.adaptive or self.board.limits else _AHEAD
+
+
+class _Left(Exception):  # noqa: N818 - no error: this process ends, and leaves the sweep to another
+    """The driver is to let go of its sweep."""
+
+
+def _leave() -> None:
+    raise _Left

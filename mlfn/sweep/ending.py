@@ -1,0 +1,130 @@
+"""How a sweep ends: the parent's outcome, with the best child's outputs and the iteration table."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from mlfn.client import Client
+from mlfn.errors import OptionError, SweepError
+from mlfn.identity import now
+from mlfn.spec.record import Outcome, Output, Reason, RemoteFailure, RunRecord, RunState
+from mlfn.store.changes import Finished, Progressed, SweepClosed
+from mlfn.store.families import ChildRow
+from mlfn.sweep.body import SweepBody
+from mlfn.sweep.child import Child
+from mlfn.sweep.encoding import PointCodec
+from mlfn.sweep.picture import parallel_coordinates
+from mlfn.sweep.scoreboard import Scoreboard, Stop
+from mlfn.sweep.selection import best
+from mlfn.sweep.standing import Standing
+from mlfn.sweep.table import Table, make_table
+from mlfn.verdict import failed
+
+TABLE = "iteration_results"
+PICTURE = "parallel_coordinates"
+BEST = "best_iteration"
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a sweep is over (`stop` is None where all children have run), and the state that follows."""
+
+    stop: Stop | None
+    state: RunState
+    failure: RemoteFailure | None = None
+
+    def record(self, client: Client, record: RunRecord, body: SweepBody, standing: Standing, board: Scoreboard) -> None:
+        """Record the parent's end, unless another driver was quicker."""
+        rows = client.store.children(record.id)
+        scores = client.store.family_scores(record.id)
+        children = standing.children(rows, scores)
+        leader, wrong = _best(children, standing)
+        table = make_table(rows, scores, PointCodec(client.codec(), record.id).decode, body.keys)
+        outputs = [*_best_outputs(client, leader), *_artifacts(client, record, table, body, leader)]
+        outcome = self._outcome(client, record, rows, leader, wrong)
+        outcome = replace(outcome, outputs=tuple(outputs))
+        progress: dict[str, Any] = {"done": board.finished, "total": body.size, "text": board.text()}
+        if self.stop is not None:
+            progress["stopped"] = self.stop.text
+        client.store.apply(
+            [
+                Progressed(record.id, record.attempt, progress),
+                Finished(record.id, record.attempt, outcome, now()),
+                SweepClosed(record.id),
+            ]
+        )
+
+    def _outcome(
+        self, client: Client, record: RunRecord, rows: Sequence[ChildRow], leader: Child | None, wrong: str | None
+    ) -> Outcome:
+        if self.failure is not None:
+            return Outcome(RunState.FAILED, Reason.ERROR, self.failure)
+        if self.state is RunState.CANCELLED:
+            return Outcome(RunState.CANCELLED)
+        said = self._failed(record, rows) or (f"{record.name}: {wrong}" if wrong is not None else None)
+        if said is not None:
+            return failed(Reason.ERROR, SweepError(said))
+        returns = client.store.get_run(leader.run).returns if leader is not None else None
+        return Outcome(RunState.SUCCEEDED, returns=returns)
+
+    def _failed(self, record: RunRecord, rows: Sequence[ChildRow]) -> str | None:
+        """Say why the sweep has failed by its children's failures, if it has."""
+        first = next((row for row in rows if row.state is RunState.FAILED), None)
+        said = f" The first, child {first.iteration}, ended with {_said(first)}" if first is not None else ""
+        if self.state is RunState.FAILED and self.stop is not None:
+            return f"{record.name}: {self.stop.text}; what the others came to is kept.{said}"
+        if rows and all(row.state is RunState.FAILED for row in rows):
+            return f"{record.name}: {'its one child' if len(rows) == 1 else f'all {len(rows)} children'} failed.{said}"
+        return None
+
+
+def _best(children: Sequence[Child], standing: Standing) -> tuple[Child | None, str | None]:
+    """Return the best child, and what is wrong where there can be none."""
+    if not standing.selectors:
+        return None, None
+    try:
+        leader = best(children, standing.selectors)
+    except OptionError as error:
+        return None, str(error)
+    if leader is None and children:
+        return (
+            None,
+            f"no child succeeded with a finite {standing.selectors[0].name}, within its constraints; table() shows them.",
+        )
+    return leader, None
+
+
+def _said(row: ChildRow) -> str:
+    failure = row.failure or {}
+    return f"{str(failure.get('type', '')).rpartition('.')[2]}: {str(failure.get('message', '')).partition(chr(10))[0]}"
+
+
+def _best_outputs(client: Client, leader: Child | None) -> list[Output]:
+    """Return the outputs that the parent takes over; their files stay the child's."""
+    if leader is None:
+        return []
+    attempt = client.store.get_run(leader.run).attempt
+    number = Output(BEST, "result", "json", "int", inline=leader.iteration)
+    return [*client.store.outputs(leader.run, attempt), number]
+
+
+def _artifacts(client: Client, record: RunRecord, table: Table, body: SweepBody, leader: Child | None) -> list[Output]:
+    codec = client.codec()
+    if not len(table):
+        return []
+    found: list[Output] = []
+    with tempfile.TemporaryDirectory(prefix="mlfn-") as folder:
+        files = [(TABLE, Path(folder, f"{TABLE}.csv"), table.to_csv())]
+        picture = parallel_coordinates(
+            table, body.select[0] if body.select else None, leader.iteration if leader is not None else None
+        )
+        if picture is not None:
+            files.append((PICTURE, Path(folder, f"{PICTURE}.html"), picture))
+        for key, path, text in files:
+            path.write_text(text, encoding="utf-8")
+            found.append(codec.output(record.id, key, path, role="artifact", file=True))
+    return found

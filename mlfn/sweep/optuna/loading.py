@@ -1,0 +1,64 @@
+"""Optuna, found or asked for, and kept from writing to the user's terminal."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from mlfn.errors import MissingExtraError
+
+MAJOR = 5
+
+
+def require(*packages: str, what: str) -> None:
+    """Refuse in one sentence if one of `packages` is not installed; imports nothing."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if not missing:
+        return
+    extra = "gp" if "torch" in packages else "search"
+    install = "scipy" if missing == ["scipy"] and extra == "search" else f"'mlfn[{extra}]'"
+    raise MissingExtraError(f"{what} needs {' and '.join(missing)}: pip install {install}")
+
+
+def require_optuna(what: str) -> None:
+    """Refuse in one sentence if Optuna is not installed, or is of another major version."""
+    require("optuna", what=what)
+    from importlib.metadata import version
+
+    found = version("optuna")
+    if found.partition(".")[0] != str(MAJOR):
+        raise MissingExtraError(f"{what} needs Optuna {MAJOR}, and here is {found}: pip install 'mlfn[search]'")
+
+
+class _Inside(threading.local):
+    depth = 0
+
+
+_inside = _Inside()
+
+
+class _Silence(logging.Filter):
+    """Drops what Optuna logs while this thread is in a call of ours; its user's own studies log as ever."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not _inside.depth
+
+
+_silence = _Silence()
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep Optuna's handlers, which write to stderr, from what it logs in this block."""
+    _inside.depth += 1
+    try:
+        import optuna  # noqa: F401 - its handlers come with it
+
+        for handler in logging.getLogger("optuna").handlers:
+            handler.addFilter(_silence)  # a second time is none
+        yield
+    finally:
+        _inside.depth -= 1

@@ -1,0 +1,100 @@
+"""What a sweep's children came to, as the store has it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+
+from mlfn.spec.record import RunState
+from mlfn.store.families import ChildRow
+from mlfn.store.sql import SqlStore
+from mlfn.sweep.body import SweepBody
+from mlfn.sweep.child import Child
+from mlfn.sweep.condition import Condition
+from mlfn.sweep.grammar import Selector, parse_constraint, parse_selector
+
+Scores = Mapping[str, Mapping[str, float]]
+
+
+class Standing:
+    """Reads children together with the numbers that decide.
+
+    `series` names a metric whose points are wanted too. Where neither selectors nor `numbers` ask for any, none are read.
+    """
+
+    def __init__(
+        self,
+        store: SqlStore,
+        selectors: Sequence[Selector],
+        subject_to: Sequence[Condition] = (),
+        *,
+        series: str | None = None,
+        numbers: bool = False,
+    ) -> None:
+        self._store = store
+        self.selectors = tuple(selectors)
+        self._subject_to = tuple(subject_to)
+        self._series = series
+        self._numbers = numbers or bool(selectors)
+
+    def ended(self, items: Sequence[tuple[str, int, RunState]]) -> list[Child]:
+        """Return children of which (run, iteration, state) is known."""
+        runs = [run for run, _, _ in items]
+        scores = self._store.scores_among(runs) if self._numbers else {}
+        return self._made(items, scores)
+
+    def children(self, rows: Sequence[ChildRow], scores: Scores | None = None) -> list[Child]:
+        """Return children by their rows."""
+        items = [(row.run, row.iteration, row.state) for row in rows]
+        if scores is None:
+            scores = self._store.scores_among([row.run for row in rows]) if self._numbers else {}
+        return self._made(items, scores)
+
+    def _made(self, items: Sequence[tuple[str, int, RunState]], scores: Scores) -> list[Child]:
+        if not self._numbers:
+            return [Child(iteration, run, state) for run, iteration, state in items]
+        runs = [run for run, _, _ in items]
+        reduced = {
+            selector: self._store.extremes_among(runs, selector.name)
+            for selector in self.selectors
+            if selector.reduce != "last"
+        }
+        logged = self._store.constraints_among(runs)
+        series = self._store.series_among(runs, self._series) if self._series is not None else {}
+        made: list[Child] = []
+        for run, iteration, state in items:
+            own = scores.get(run, {})
+            asked = {str(condition): _bounded(condition.violation(own)) for condition in self._subject_to}
+            selected = tuple(
+                _selected(selector, own, reduced.get(selector, {}).get(run)) for selector in self.selectors
+            )
+            points = _numbered(series.get(run, ()))
+            made.append(Child(iteration, run, state, own, selected, {**logged.get(run, {}), **asked}, points))
+        return made
+
+
+def standing_of(store: SqlStore, body: SweepBody) -> Standing:
+    """Return how the children of a sweep are read."""
+    return Standing(
+        store,
+        [parse_selector(text) for text in body.select],
+        [parse_constraint(text) for text in body.subject_to],
+        series=body.judged,
+        numbers=body.stop_when is not None,
+    )
+
+
+def _selected(selector: Selector, scores: Mapping[str, float], extremes: tuple[float, float] | None) -> float | None:
+    if selector.reduce == "last" or extremes is None:
+        return scores.get(selector.name)
+    way = selector.direction if selector.reduce == "best" else selector.reduce
+    return extremes[1] if way == "max" else extremes[0]
+
+
+def _bounded(violation: float) -> float:
+    """Return a number that a search can reckon with: a metric that is missing violates without bounds."""
+    return max(-sys.float_info.max, min(violation, sys.float_info.max))
+
+
+def _numbered(points: Iterable[tuple[int | None, float]]) -> tuple[tuple[int, float], ...]:
+    return tuple((step if step is not None else index, value) for index, (step, value) in enumerate(points))

@@ -1,0 +1,227 @@
+"""`SweepRun`: a submitted sweep, from any process that sees its store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+from mlfn.dispatch import Ticket
+from mlfn.errors import NotFoundError, SweepError, SweepHeldError
+from mlfn.handle import Run
+from mlfn.spec.record import RunState
+from mlfn.store.families import ChildRow
+from mlfn.sweep.body import SweepBody
+from mlfn.sweep.child import Child
+from mlfn.sweep.conduct import conduct, holder, start_again
+from mlfn.sweep.encoding import PointCodec
+from mlfn.sweep.grammar import Selector, parse_selector
+from mlfn.sweep.selection import best, pareto
+from mlfn.sweep.standing import standing_of
+from mlfn.sweep.table import Table, read_table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+R = TypeVar("R")
+_LOOK = 0.05  # seconds between looks at which children have ended
+
+
+class SweepRun(Run[R]):
+    """A run that fans out into child runs. `mlfn.run(id)` finds it again from any process.
+
+    It is over when all its children are, or one of its limits was reached; it then carries the best child's outputs.
+    """
+
+    @property
+    def best(self) -> Run[R]:
+        """The best child so far, by the first selector: of those that succeeded, are feasible and reported a finite number.
+
+        Ties go to the lower number. Children that were pruned do not count, as in Optuna.
+        """
+        self._need_selectors("best")
+        child = best(self._standing_children(), self._selectors)
+        if child is None:
+            raise SweepError(
+                f"{self.name} ({self.id[:8]}) has no best child: none has succeeded yet with a finite {self._body.select[0]!r}; "
+                f"table() shows what they came to."
+            )
+        return self._child(child.run)
+
+    @property
+    def best_iteration(self) -> int:
+        """The number of the best child so far."""
+        return self.best.iteration
+
+    @property
+    def pareto(self) -> list[Run[R]]:
+        """The children that no other is better than in every selector, in the order of their numbers."""
+        self._need_selectors("pareto")
+        return [self._child(child.run) for child in pareto(self._standing_children(), self._selectors)]
+
+    @property
+    def children(self) -> Children[R]:
+        """Its children so far, by number: ``sweep.children[1]`` is the first."""
+        return Children(self, self._rows())
+
+    @property
+    def stop_reason(self) -> str | None:
+        """Why it ended before all its children had; None where it did not."""
+        found = (self.progress or {}).get("stopped")
+        return None if found is None else str(found)
+
+    def table(self) -> pd.DataFrame:
+        """Return a DataFrame with one row a child: iteration, state, parameters, numbers it reported, seconds, run."""
+        return self._table().to_pandas()
+
+    def result(self, timeout: float | None = None) -> R:
+        """Return what the best child returned; without a selector, a list of what all returned, in order.
+
+        Raises what the sweep failed with; without a selector, the exception of the first child that failed.
+        """
+        body = self._body
+        if body.select:
+            return super().result(timeout)
+        if not self.wait(timeout):
+            return super().result(0)  # says that it still runs
+        failure = self._exception()
+        if failure is not None and (self.state is not RunState.FAILED or not body.mapped):
+            raise failure
+        return cast("R", [child.result() for child in self.children])
+
+    def resume(self) -> SweepRun[R]:
+        """Go on with a sweep whose process died: what has ended is not run again, what was in flight is taken over.
+
+        One that was cancelled or has failed stays as it is: then a new sweep is returned, which takes over the results
+        of the children that succeeded. Raises SweepHeldError where a living process drives it.
+        """
+        state = self.state
+        if state is RunState.SUCCEEDED:
+            return self
+        if state.is_terminal:
+            return SweepRun(*start_again(self._client, self.record), client=self._client)
+        if self._client.ticket(self.id) is None and self._conducted() is None:
+            held = holder(self._client, self.record)
+            if held is not None:
+                raise SweepHeldError(
+                    f"{self.name} ({self.id[:8]}) is driven by {held}: wait() for it here, or end that process first."
+                )
+        return self
+
+    def __iter__(self) -> Iterator[Any]:
+        """Yield its children as they end; of a map, what they returned, in order."""
+        return self._in_order() if self._body.mapped else self._as_they_end()
+
+    def __len__(self) -> int:
+        """How many children it will have, or has where that is unknown."""
+        size = self._body.size
+        return size if size is not None else len(self._rows())
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        counts = self._client.store.child_counts(self.id)
+        said = ", ".join(f"{count} {state}" for state, count in counts.items())
+        return f"<mlfn.SweepRun {self.id[:8]} {self.name} {self.state}: {said or 'no children yet'}>"
+
+    @property
+    def _body(self) -> SweepBody:
+        found: SweepBody | None = self.__dict__.get("_kept_body")
+        if found is None:
+            found = self.__dict__["_kept_body"] = SweepBody.from_json(self._client.store.sweep_body(self.id))
+        return found
+
+    def _conducted(self) -> Ticket | None:
+        self._client.reconcile()
+        record = self.record
+        if record.state.is_terminal or (record.state is RunState.RUNNING and self._client.owner_lives(record.owner)):
+            return None
+        return conduct(self._client, record)
+
+    @property
+    def _selectors(self) -> tuple[Selector, ...]:
+        return tuple(parse_selector(text) for text in self._body.select)
+
+    def _table(self) -> Table:
+        points = PointCodec(self._client.codec(), self.id)
+        return read_table(self._client.store, self.id, points.decode, self._body.keys)
+
+    def _rows(self) -> list[ChildRow]:
+        return self._client.store.children(self.id)
+
+    def _standing_children(self) -> list[Child]:
+        rows = self._rows()
+        scores = self._client.store.family_scores(self.id)
+        return standing_of(self._client.store, self._body).children(rows, scores)
+
+    def _child(self, run: str) -> Run[R]:
+        return Run(self._client.store.get_run(run), client=self._client)
+
+    def _need_selectors(self, what: str) -> None:
+        if not self._body.select:
+            raise NotFoundError(
+                f"{self.name} ({self.id[:8]}) has no {what}: it was submitted without select=; say which child is the best, "
+                "as in with_options(select='max.accuracy')."
+            )
+
+    def _as_they_end(self) -> Iterator[Run[R]]:
+        seen: set[str] = set()
+        while True:
+            over = self.done()  # asked before reading: what ended before the end is then read
+            for row in self._rows():
+                if row.state.is_terminal and row.run not in seen:
+                    seen.add(row.run)
+                    yield self._child(row.run)
+            if over:
+                return
+            self.wait(_LOOK)
+
+    def _in_order(self) -> Iterator[R]:
+        number = 0
+        while True:
+            over = self.done()
+            rows = self._rows()
+            while number < len(rows) and rows[number].state.is_terminal:
+                number += 1
+                yield self._child(rows[number - 1].run).result()
+            if over:
+                failure = self._exception()
+                if failure is not None and number < len(self):
+                    raise failure
+                return
+            self.wait(_LOOK)
+
+
+class Children(Sequence[Run[R]]):
+    """A sweep's children, counted from 1 as their iterations are; iterated, the first one first."""
+
+    def __init__(self, sweep: SweepRun[R], rows: Sequence[ChildRow]) -> None:
+        self._sweep = sweep
+        self._rows = list(rows)
+
+    def __getitem__(self, iteration: Any) -> Any:
+        if isinstance(iteration, slice):
+            return [self._sweep._child(row.run) for row in self._rows if row.iteration in _range(iteration, self._rows)]
+        for row in self._rows:
+            if row.iteration == iteration:
+                return self._sweep._child(row.run)
+        last = self._rows[-1].iteration if self._rows else 0
+        raise NotFoundError(f"{self._sweep.name} has no child {iteration!r}: numbers go from 1 to {last} so far.")
+
+    def __iter__(self) -> Iterator[Run[R]]:
+        for row in self._rows:
+            yield self._sweep._child(row.run)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __repr__(self) -> str:
+        counts: Mapping[str, int] = {}
+        for row in self._rows:
+            counts = {**counts, row.state.value: counts.get(row.state.value, 0) + 1}
+        return f"<{len(self)} children: {', '.join(f'{n} {state}' for state, n in counts.items()) or 'none yet'}>"
+
+
+def _range(wanted: slice, rows: Sequence[ChildRow]) -> range:
+    last = rows[-1].iteration if rows else 0
+    return range(wanted.start or 1, last + 1 if wanted.stop is None else wanted.stop, wanted.step or 1)

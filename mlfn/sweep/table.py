@@ -1,0 +1,109 @@
+"""The iteration table: one row a child, its parameters and what it came to."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from mlfn.errors import MissingExtraError
+from mlfn.store.families import ChildRow
+from mlfn.store.sql import SqlStore
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FIRST = ("iteration", "state")
+_LAST = ("seconds", "error", "run")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns by name, all of the same length; `params` and `results` say which columns are which."""
+
+    columns: Mapping[str, list[Any]]
+    params: tuple[str, ...]
+    results: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.columns["iteration"])
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a DataFrame."""
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise MissingExtraError(
+                "A table is a pandas DataFrame, and pandas is not installed: pip install pandas. The same rows are in the "
+                "artifact 'iteration_results' as CSV."
+            ) from error
+        frame: pd.DataFrame = pd.DataFrame(
+            {name: pd.Series(values, dtype=_dtype(values)) for name, values in self.columns.items()}
+        )
+        return frame
+
+    def to_csv(self) -> str:
+        """Return the rows as CSV, a missing value as nothing."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(self.columns)
+        writer.writerows(
+            ["" if cell is None else cell for cell in row] for row in zip(*self.columns.values(), strict=True)
+        )
+        return text.getvalue()
+
+
+def make_table(
+    rows: Sequence[ChildRow],
+    scores: Mapping[str, Mapping[str, float]],
+    decode: Callable[[Mapping[str, Any]], Any],
+    keys: Sequence[str] = (),
+) -> Table:
+    """Return the table of these children; a result with a parameter's name is called ``result.NAME``."""
+    params = list(keys) or list(dict.fromkeys(key for row in rows for key in row.point))
+    names = list(dict.fromkeys(name for row in rows for name in sorted(scores.get(row.run, {}))))
+    taken = {*params, *_FIRST, *_LAST}
+    columns: dict[str, list[Any]] = {
+        "iteration": [row.iteration for row in rows],
+        "state": [row.state.value for row in rows],
+    }
+    for key in params:
+        columns[key] = [decode(row.point[key]) if key in row.point else None for row in rows]
+    results: list[str] = []
+    for name in names:
+        results.append(f"result.{name}" if name in taken else name)
+        columns[results[-1]] = [scores.get(row.run, {}).get(name) for row in rows]
+    columns["seconds"] = [_seconds(row) for row in rows]
+    if any(row.failure for row in rows):
+        columns["error"] = [_error(row) for row in rows]
+    columns["run"] = [row.run for row in rows]
+    return Table(columns, tuple(params), tuple(results))
+
+
+def read_table(
+    store: SqlStore, run: str, decode: Callable[[Mapping[str, Any]], Any], keys: Sequence[str] = ()
+) -> Table:
+    """Return a sweep's table as it is now."""
+    return make_table(store.children(run), store.family_scores(run), decode, keys)
+
+
+def _seconds(row: ChildRow) -> float | None:
+    return None if row.started is None or row.ended is None else round(row.ended - row.started, 6)
+
+
+def _error(row: ChildRow) -> str | None:
+    if not row.failure:
+        return None
+    name = str(row.failure.get("type", "")).rpartition(".")[2]
+    first = str(row.failure.get("message", "")).partition("\n")[0]
+    return f"{name}: {first}"[:200]
+
+
+def _dtype(values: Sequence[Any]) -> str | None:
+    """Keep whole numbers whole where some are missing, and leave the rest to pandas."""
+    kinds = {type(value) for value in values}
+    if kinds == {int, type(None)}:
+        return "Int64"
+    return None if kinds <= {int, float, str, bool, type(None)} and len(kinds - {type(None)}) == 1 else "object"

@@ -1,0 +1,411 @@
+"""Sweeps over real worker processes: what children get, how they end, what the parent makes of it."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import pytest
+
+import mlfn
+from mlfn.errors import (
+    NotFoundError,
+    OptionError,
+    ParameterError,
+    RunCancelledError,
+    SweepError,
+)
+from mlfn.spec.record import RunState
+from tests.ledger import wait_until
+
+
+@mlfn.function
+@mlfn.handler(outputs=["score"])
+def train(depth: int, lr: float = 0.1, *, base: float = 0.0) -> float:
+    return depth * lr + base
+
+
+@mlfn.function
+def told(x: Any, ctx: mlfn.Context, say: str = "score") -> Any:
+    """Report whatever number it is given; "fail" fails."""
+    if x == "fail":
+        raise ValueError("as it was told")
+    if x == "silent":
+        return None
+    ctx.log_metric(say, x)
+    return x
+
+
+@mlfn.function
+def waits(x: int, until: str, ctx: mlfn.Context) -> int:
+    import pathlib
+
+    while not pathlib.Path(until).exists():
+        time.sleep(0.005)
+    return x
+
+
+def states(sweep: Any) -> list[str]:
+    return [str(child.state) for child in sweep.children]
+
+
+class TestWhatChildrenGet:
+    def test_a_grid_becomes_runs_numbered_from_one(self, local):
+        sweep = train.grid(depth=[4, 8, 16], lr=[0.3, 0.1]).with_options(select="max.score").submit(base=1.0)
+
+        assert sweep.result(30) == pytest.approx(5.8)
+        assert (sweep.best_iteration, sweep.best.params) == (3, {"base": 1.0, "depth": 16, "lr": 0.3})
+        assert [child.iteration for child in sweep.children] == [1, 2, 3, 4, 5, 6]
+        assert [child.params["depth"] for child in sweep.children] == [4, 8, 16, 4, 8, 16]
+        assert sweep.outputs["best_iteration"] == 3
+        assert sweep.outputs["score"] == sweep.best.outputs["score"]
+        assert len(sweep) == 6
+
+    def test_the_table_equals_the_children(self, local):
+        sweep = train.grid(depth=[1, 2], lr=[0.5, 0.25]).with_options(select="score").submit()
+        sweep.wait(30)
+
+        table = sweep.table()
+
+        assert list(table.columns) == ["iteration", "state", "depth", "lr", "score", "seconds", "run"]
+        assert table["iteration"].tolist() == [1, 2, 3, 4]
+        assert table["depth"].tolist() == [1, 2, 1, 2]
+        assert table["depth"].dtype == "int64"
+        assert table["score"].tolist() == [child.outputs["score"] for child in sweep.children]
+        assert table["run"].tolist() == [child.id for child in sweep.children]
+        text = sweep.outputs["iteration_results"].read_text()
+        assert text.splitlines()[0] == ",".join(table.columns)
+        assert len(text.splitlines()) == 5
+
+    def test_values_keep_their_types(self, local):
+        values = [1, 1.0, True, None, "1", (1, 2), {"a": [1]}, float("inf")]
+
+        sweep = mlfn.function(name="kinds")(lambda x: f"{x!r}").grid(x=values).submit()
+
+        assert sweep.result(30) == [repr(value) for value in values]
+        assert [type(child.params["x"]) for child in sweep.children] == [type(value) for value in values]
+
+    def test_a_part_of_a_parameter_is_swept_by_its_dotted_path(self, local):
+        @mlfn.function
+        def fit(model: dict[str, Any], x: int = 0) -> Any:
+            return model
+
+        sweep = fit.grid({"model.depth": [4, 8]}, x=[1]).submit(model={"depth": 0, "kind": "tree"})
+
+        assert sweep.result(30) == [{"depth": 4, "kind": "tree"}, {"depth": 8, "kind": "tree"}]
+        assert sweep.table()["model.depth"].tolist() == [4, 8]
+
+    def test_a_slice_keeps_the_numbers_of_the_whole(self, local):
+        sweep = train.grid(depth=[1, 2, 3, 4, 5, 6])[1::2].submit()
+        sweep.wait(30)
+
+        assert [child.iteration for child in sweep.children] == [2, 4, 6]
+        assert [child.params["depth"] for child in sweep.children] == [2, 4, 6]
+
+    def test_the_context_says_which_child_it_is(self, local):
+        @mlfn.function
+        def number(x: int, ctx: mlfn.Context) -> int:
+            return ctx.iteration
+
+        assert number.grid(x=[5, 5, 5]).submit().result(30) == [1, 2, 3]
+
+    def test_an_iterable_and_an_object_that_is_asked_choose_children(self, local):
+        class Halving:
+            def __init__(self) -> None:
+                self.high, self.seen = 16.0, []
+
+            def ask(self):
+                return {"x": self.high} if len(self.seen) < 4 else None
+
+            def tell(self, params, value):
+                self.seen.append((params["x"], value))
+                self.high /= 2
+
+        chooser = Halving()
+        asked = told.sweep(chooser).with_options(select="min.score", parallel=1).submit()
+        listed = told.sweep({"x": n} for n in (3, 1, 2)).with_options(select="min.score").submit()
+
+        assert asked.result(30) == 2.0
+        assert chooser.seen == [(16.0, (16.0)), (8.0, 8.0), (4.0, 4.0), (2.0, 2.0)]
+        assert (listed.result(30), listed.best_iteration) == (1, 2)
+
+    def test_a_map_yields_results_in_order(self, local):
+        double = mlfn.function(name="double")(lambda x, by=2: x * by)
+
+        assert list(double.map([1, 2, 3]).submit()) == [2, 4, 6]
+        assert double.map(iter([1, 2]), by=[10, 100]).submit().result(30) == [10, 200]
+
+    def test_a_map_raises_where_a_child_failed(self, local):
+        results = iter(told.map([1, "fail", 3]).submit())
+
+        assert next(results) == 1
+        with pytest.raises(ValueError, match="as it was told"):
+            next(results)
+
+    def test_children_share_an_output_of_another_run(self, local):
+        first = train.submit(2, 5.0)
+
+        sweep = train.grid(depth=[1, 2]).submit(base=first.outputs.score)
+
+        assert sweep.result(30) == pytest.approx([10.1, 10.2])
+
+    def test_another_process_sees_the_same_sweep(self, local):
+        sweep = train.grid(depth=[1, 2]).with_options(select="score").submit()
+        sweep.wait(30)
+
+        again = mlfn.run(sweep.id[:8])
+
+        assert type(again) is type(sweep)
+        assert (again.best.id, again.result()) == (sweep.best.id, sweep.result())
+        assert [run.id for run in mlfn.runs()] == [sweep.id]
+        assert {run.id for run in mlfn.runs(parent=sweep)} == {child.id for child in sweep.children}
+
+
+class TestWhatWins:
+    def sweep(self, values: list[Any], **options: Any) -> Any:
+        sweep = told.grid(x=values).with_options(**options).submit()
+        assert sweep.wait(30)
+        return sweep
+
+    def test_nan_and_infinity_never_win(self, local):
+        sweep = self.sweep([math.nan, 2.0, math.inf, 1.0, -math.inf], select="max.score")
+
+        assert sweep.best_iteration == 2
+        assert self.sweep([math.nan, 2.0, -math.inf], select="min.score").best_iteration == 2
+
+    def test_ties_go_to_the_lower_number(self, local):
+        assert self.sweep([1, 3, 3, 2], select="max.score").best_iteration == 2
+
+    def test_a_child_without_the_metric_does_not_count(self, local):
+        assert self.sweep(["silent", 1, 2], select="min.score").best_iteration == 2
+
+    def test_all_negative_numbers_have_a_best(self, local):
+        assert self.sweep([-3, -1, -2], select="max.score").best_iteration == 2
+
+    def test_a_metric_that_no_child_reports_is_an_error_that_lists_those_reported(self, local):
+        sweep = self.sweep([1, 2], select="max.scoer")
+
+        with pytest.raises(SweepError, match=r"no child reports 'scoer'.*'score'"):
+            sweep.result()
+        assert states(sweep) == ["succeeded", "succeeded"]
+
+    def test_no_finite_number_is_an_error(self, local):
+        sweep = self.sweep([math.nan, math.inf], select="max.score")
+
+        with pytest.raises(SweepError, match="no child succeeded with a finite score"):
+            sweep.result()
+        with pytest.raises(SweepError, match="no best child"):
+            _ = sweep.best
+
+    def test_without_a_selector_there_is_no_best(self, local):
+        sweep = self.sweep([1, 2])
+
+        with pytest.raises(NotFoundError, match="select="):
+            _ = sweep.best
+        assert sweep.result() == [1, 2]
+
+    def test_the_point_of_a_series_that_counts_can_be_chosen(self, local):
+        @mlfn.function
+        def series(points: list[float], ctx: mlfn.Context) -> None:
+            for step, point in enumerate(points):
+                ctx.log_metric("loss", point, step=step)
+
+        grid = series.grid(points=[[1.0, 9.0], [5.0, 4.0], [8.0, 3.0, 7.0]])
+        best = {
+            text: grid.with_options(select=text).submit()
+            for text in ("min.loss", "min.loss@best", "min.loss@max", "max.loss@min")
+        }
+
+        assert {text: (run.wait(30), run.best_iteration)[1] for text, run in best.items()} == {
+            "min.loss": 2,
+            "min.loss@best": 1,
+            "min.loss@max": 2,
+            "max.loss@min": 2,
+        }
+
+    def test_a_constraint_that_is_violated_keeps_a_child_from_winning(self, local):
+        @mlfn.function
+        def fit(x: float, ctx: mlfn.Context) -> None:
+            ctx.log_metric("score", x)
+            ctx.log_metric("mem_gb", 2 * x)
+            ctx.log_constraint("small", x - 4)
+
+        logged = fit.grid(x=[1.0, 4.0, 5.0, 9.0]).with_options(select="max.score").submit()
+        asked = fit.grid(x=[1.0, 3.0, 4.0]).with_options(select="max.score", subject_to="mem_gb <= 6").submit()
+
+        assert (logged.wait(30), logged.best_iteration) == (True, 2)
+        assert (asked.wait(30), asked.best_iteration) == (True, 2)
+
+    def test_several_selectors_have_a_front(self, local):
+        @mlfn.function
+        def fit(x: int, ctx: mlfn.Context) -> None:
+            ctx.log_metric("accuracy", [0, 5, 5, 9, 2][x])
+            ctx.log_metric("latency", [9, 5, 6, 8, 1][x])
+
+        sweep = fit.grid(x=range(5)).with_options(select=["max.accuracy", "min.latency"]).submit()
+        sweep.wait(30)
+
+        assert [child.iteration for child in sweep.pareto] == [2, 4, 5]
+        assert sweep.best_iteration == 4
+
+
+class TestWhatEndsIt:
+    def test_a_failed_child_fails_alone(self, local):
+        sweep = told.grid(x=["fail", 2, 1]).with_options(select="max.score").submit()
+
+        assert sweep.result(30) == 2
+        assert states(sweep) == ["failed", "succeeded", "succeeded"]
+        assert sweep.table()["error"].tolist()[0] == "ValueError: as it was told"
+
+    def test_all_children_failed(self, local):
+        sweep = told.grid(x=["fail", "fail"]).with_options(select="max.score").submit()
+
+        with pytest.raises(SweepError, match=r"all 2 children failed.*child 1, ended with ValueError: as it was told"):
+            sweep.result(30)
+
+    @pytest.mark.parametrize(("most", "failures"), [(0, 1), (1, 1), (2, 2)])
+    @pytest.mark.parametrize("parallel", [1, 2])
+    def test_max_failures_is_exact(self, local, most, failures, parallel):
+        values = ["fail", 1, "fail", "fail", 2, 3]
+
+        sweep = told.grid(x=values).with_options(max_failures=most, parallel=parallel, select="max.score").submit()
+
+        with pytest.raises(SweepError, match=rf"{failures} of \d+ children failed \(max_failures={most}\)"):
+            sweep.result(30)
+        ended = states(sweep)
+        assert failures <= ended.count("failed") <= failures + parallel - 1
+        third = [child.record for child in sweep.children if child.state is RunState.FAILED][failures - 1]
+        later = [child for child in sweep.children if child.record.created > third.ended + 0.2]
+        assert later == []
+        if parallel == 1:
+            assert ended == values_as_states(values)[: values_as_states(values).index("failed") + 1 + 2 * (most == 2)]
+
+    def test_more_failures_than_allowed_keep_what_succeeded(self, local):
+        sweep = told.grid(x=[1, "fail", 3]).with_options(max_failures=1, parallel=1, select="max.score").submit()
+        sweep.wait(30)
+
+        assert str(sweep.state) == "failed"
+        assert (sweep.best_iteration, len(sweep.children)) == (1, 2)
+        assert sweep.stop_reason == "1 of 2 children failed (max_failures=1)"
+
+    def test_a_condition_ends_it_at_the_first_child(self, local):
+        sweep = told.grid(x=[5, 6, 7]).with_options(select="max.score", stop_when="score > 4", parallel=1).submit()
+
+        assert sweep.result(30) == 5
+        assert states(sweep) == ["succeeded"]
+        assert sweep.stop_reason == "score > 4 held after child 1"
+
+    def test_a_condition_may_speak_of_the_sweep(self, local):
+        sweep = told.grid(x=[9, 1, 1, 1, 1, 1]).with_options(select="max.score", parallel=1)
+
+        stagnating = sweep.with_options(stop_when="stagnation >= 2").submit()
+        counting = sweep.with_options(stop_when="finished == 4 and best > 8").submit()
+
+        assert (stagnating.wait(30), len(stagnating.children)) == (True, 3)
+        assert (counting.wait(30), len(counting.children)) == (True, 4)
+
+    def test_a_timeout_ends_it_with_what_it_has(self, local, tmp_path):
+        sweep = waits.grid(x=[1, 2]).with_options(timeout=0.5).submit(until=str(tmp_path / "never"))
+
+        assert sweep.wait(30)
+        assert str(sweep.state) == "succeeded"
+        assert states(sweep) == ["cancelled", "cancelled"]
+        assert "timeout of 0.5 s" in sweep.stop_reason
+
+    def test_cancelling_ends_the_children_too(self, local, tmp_path):
+        sweep = waits.grid(x=range(20)).submit(until=str(tmp_path / "never"))
+        wait_until(lambda: any(child.state is RunState.RUNNING for child in sweep.children))
+
+        assert sweep.cancel() is True
+        assert set(states(sweep)) == {"cancelled"}
+        with pytest.raises(RunCancelledError):
+            sweep.result()
+
+    def test_what_the_strategy_raises_ends_the_sweep(self, local):
+        def broken():
+            yield {"x": 1}
+            raise KeyError("no more")
+
+        sweep = told.sweep(broken()).with_options(select="score", parallel=1).submit()
+
+        with pytest.raises(KeyError, match="no more"):
+            sweep.result(30)
+        assert len(sweep.children) == 1
+
+    def test_a_point_that_does_not_fit_ends_the_sweep(self, local):
+        sweep = train.sweep([{"depth": 1}, {"depth": "deep"}]).submit()
+
+        with pytest.raises(ParameterError, match="depth='deep'"):
+            sweep.result(30)
+
+
+class TestBadInput:
+    @pytest.mark.parametrize(
+        ("describe", "said"),
+        [
+            (lambda: train.grid(depth="abc"), "one text"),
+            (lambda: train.grid(depth=[]), "empty"),
+            (lambda: train.zip(depth=[1, 2], lr=[0.1]), "equally long: depth has 2, lr has 1"),
+            (lambda: train.grid(dept=[1]), "did you mean 'depth'"),
+            (lambda: train.grid(depth=["deep"]).submit(), "depth='deep'"),
+            (lambda: train.grid(depth=[1]).submit(depth=2), "both swept and given"),
+            (lambda: train.grid(depth=[1]).submit(2), "both swept and given"),
+            (lambda: train.grid(lr=[0.1]).submit(), "lacks parameter 'depth'"),
+            (lambda: train.grid(lr=[0.1]).submit(detph=3), "did you mean 'depth'"),
+            (train.grid, "Nothing is swept"),
+            (train.map, "nothing to go through"),
+            (lambda: train.sweep({"depth": [1]}), "an iterable of parameters"),
+        ],
+    )
+    def test_refused_before_anything_starts(self, local, describe, said):
+        with pytest.raises(ParameterError, match=said):
+            describe()
+        assert len(mlfn.runs()) == 0
+
+    @pytest.mark.parametrize(
+        ("option", "value", "said"),
+        [
+            ("select", "max.", "names no metric"),
+            ("select", 3, "text"),
+            ("stop_when", "accuracy >", "Expected"),
+            ("parallel", 0, "1 or more"),
+            ("max_failures", -1, "0 or more"),
+            ("max_failure_rate", 1.5, "share"),
+            ("deterministic", "yes", "True or False"),
+            ("timeout", "soon", "timeout"),
+            ("selct", "max.x", "did you mean 'select'"),
+            ("seed", 3, "nothing is drawn"),
+        ],
+    )
+    def test_an_option_that_does_not_fit_is_named(self, option, value, said):
+        with pytest.raises(OptionError, match=said):
+            train.grid(depth=[1]).with_options(**{option: value})
+
+
+class TestDescriptions:
+    def test_a_description_is_lazy_and_immutable(self):
+        sweep = train.grid(depth=range(10**9), lr=[0.1, 0.2])
+
+        assert sweep.size == len(sweep) == 2 * 10**9
+        assert sweep[10**9 + 5] == {"depth": 5, "lr": 0.2}
+        assert sweep.with_options(select="score") is not sweep
+        assert list(sweep[2:4]) == [{"depth": 2, "lr": 0.1}, {"depth": 3, "lr": 0.1}]
+
+    def test_its_table_is_there_before_anything_ran(self):
+        table = train.grid(depth=[4, 8], lr=[0.3, 0.1]).table()
+
+        assert table.to_dict("list") == {"iteration": [1, 2, 3, 4], "depth": [4, 8, 4, 8], "lr": [0.3, 0.3, 0.1, 0.1]}
+        assert table["depth"].dtype == "int64"
+
+    def test_a_random_sweep_is_the_same_by_its_seed(self):
+        one = train.random(n=5, seed=7, depth=mlfn.randint(2, 32), lr=mlfn.loguniform(1e-4, 1))
+
+        assert list(one) == list(
+            train.random(n=5, depth=mlfn.randint(2, 32), lr=mlfn.loguniform(1e-4, 1)).with_options(seed=7)
+        )
+        assert list(one) != list(one.with_options(seed=8))
+
+
+def values_as_states(values: list[Any]) -> list[str]:
+    return ["failed" if value == "fail" else "succeeded" for value in values]

@@ -1,0 +1,148 @@
+"""Verdicts on points that children report: Optuna's own, or by its rules."""
+
+from __future__ import annotations
+
+import math
+import random
+
+import optuna
+import pytest
+
+from mlfn.errors import ParameterError
+from mlfn.spec.record import RunState
+from mlfn.sweep.optuna import Search
+from mlfn.sweep.optuna.halving import Hyperband, SuccessiveHalving
+from mlfn.sweep.space import uniform
+from mlfn.sweep.strategy import Told
+from tests.unit.sweep.searching import succeeded
+
+
+def search(pruner="median", **more):
+    return Search({"x": uniform(0, 1)}, 100, **{"directions": ("max",), "sampler": "random", **more}, pruner=pruner)
+
+
+def after(one, count, value=1.0, steps=4):
+    for iteration in range(1, count + 1):
+        one.tell(succeeded(iteration, one.ask(iteration), value, series=tuple((step, value) for step in range(steps))))
+    one.ask(count + 1)
+    return one
+
+
+def test_a_child_below_the_median_is_pruned_and_told_why():
+    one = after(search(), 5)
+
+    assert one.report(6, 0, 1.5) is None
+    assert one.report(6, 1, 0.25) is None  # its best so far counts
+    one.ask(7)
+    assert one.report(7, 2, 0.25) == "pruned by median at step 2, with 0.25"
+
+
+def test_less_is_better_where_it_should_be():
+    one = after(search(directions=("min",)), 5)
+
+    assert one.report(6, 0, 0.5) is None
+    one.ask(7)
+    assert one.report(7, 0, 1.5)
+
+
+def test_without_a_pruner_nothing_is():
+    one = after(search(None), 5)
+
+    assert one.report(6, 0, -1e9) is None
+
+
+def test_the_first_value_of_a_step_counts_as_with_optuna():
+    one = after(search(), 5)
+    one.report(6, 0, 2.0)
+    one.report(6, 0, 0.1)
+    one.tell(Told(6, one.ask(6), RunState.PRUNED, None, ((0, 2.0), (0, 0.1), (1, 5.0), (1, 6.0))))
+
+    assert one._cache().trials[5].intermediate_values == {0: 2.0, 1: 5.0}
+
+
+def test_a_value_that_is_no_number_is_pruned_as_with_optuna():
+    assert after(search(), 5).report(6, 0, math.nan)
+    assert after(search("threshold"), 1).report(2, 0, math.nan)
+    assert after(search("threshold"), 1).report(2, 0, math.inf)
+    assert after(search("threshold"), 1).report(2, 0, 1e300) is None
+
+
+@pytest.mark.parametrize("step", [1.0, "1", True, -1, None])
+def test_a_step_is_a_whole_number_from_zero(step):
+    with pytest.raises(ParameterError, match="whole steps from 0"):
+        after(search(), 1).report(2, step, 1.0)
+
+
+def test_a_step_below_zero_in_a_stored_series_is_passed_over():
+    one = search()
+    one.tell(succeeded(1, one.ask(1), 1.0, series=((-1, 9.0), (0, 1.0))))
+
+    assert one._cache().trials[0].intermediate_values == {0: 1.0}
+
+
+def test_a_child_that_nobody_asked_for_or_that_ended_has_no_verdict():
+    one = after(search(), 5)
+
+    assert one.report(50, 0, -9.0) is None
+    assert one.report(2, 0, -9.0) is None
+
+
+def test_a_pruner_of_the_users_is_asked():
+    one = after(search(optuna.pruners.ThresholdPruner(lower=0.5)), 1)
+
+    assert one.report(2, 0, 0.75) is None
+    assert one.report(2, 1, 0.25) == "pruned by ThresholdPruner at step 1, with 0.25"
+
+
+def test_patience_spares_a_child_that_gets_better():
+    one = after(search("patient"), 6, steps=12)
+
+    assert [one.report(7, step, 0.01 * step) for step in range(8)] == [None] * 8
+    one.ask(8)
+    assert any(one.report(8, step, 0.1 - step / 100) for step in range(12))
+
+
+def test_a_statistical_test_on_folds():
+    one = after(search("wilcoxon"), 2, steps=10)
+
+    assert any(one.report(3, fold, 0.1 + fold / 100) for fold in range(10))
+
+
+@pytest.mark.parametrize("direction", ["minimize", "maximize"])
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [
+        (lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1), lambda name: SuccessiveHalving()),
+        (
+            lambda: optuna.pruners.SuccessiveHalvingPruner(
+                min_resource=2, reduction_factor=3, min_early_stopping_rate=1
+            ),
+            lambda name: SuccessiveHalving(min_resource=2, reduction_factor=3, min_early_stopping_rate=1),
+        ),
+        (optuna.pruners.HyperbandPruner, Hyperband),
+    ],
+)
+def test_halving_ends_the_same_children_as_optunas(theirs, ours, seed, direction):
+    """Children side by side, point by point, as Optuna was asked in one go."""
+    draw = random.Random(seed)
+    study = optuna.create_study(direction=direction, study_name=f"halving-{seed}", pruner=theirs())
+    mine, verdicts, steps = ours(study.study_name), [], 30
+    # Which tells Hyperband the largest step, and competes nowhere.
+    study.add_trial(optuna.trial.create_trial(value=1.0, intermediate_values={steps - 1: math.nan}))
+    running: list[list] = []
+    for _ in range(400):
+        if len(running) < 4:
+            running.append([study.ask(), 0, draw.random()])
+        child = draw.choice(running)
+        trial, step, level = child
+        trial.report(math.nan if draw.random() < 0.02 else level + draw.random() / (step + 1), step)
+        child[1] += 1
+        # Ours first: theirs leaves a note on the trial.
+        verdicts.append((mine.prune(study, study._storage.get_trial(trial._trial_id)), trial.should_prune()))
+        if verdicts[-1][1] or child[1] == steps:
+            running.remove(child)
+            study.tell(trial, state=optuna.trial.TrialState.FAIL) if draw.random() < 0.1 else study.tell(trial, level)
+
+    assert [one for one, _ in verdicts] == [other for _, other in verdicts]
+    assert any(one for one, _ in verdicts)
