@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from mlfn.settings import Settings, init
     from mlfn.spec.record import RunRecord
     from mlfn.spec.values import UNSET, Node, Retry
+    from mlfn.sweep.description import Sweep
     from mlfn.sweep.space import choice, lograndint, loguniform, normal, ordinal, quniform, randint, uniform
+    from mlfn.sweep.sweep_run import SweepRun
     from mlfn.user_context import Context, Pruned, context
 
 _HOMES = {
@@ -53,6 +55,8 @@ _HOMES = {
         "randint",
         "uniform",
     ),
+    "mlfn.sweep.description": ("Sweep",),
+    "mlfn.sweep.sweep_run": ("SweepRun",),
     "mlfn.user_context": ("Context", "Pruned", "context"),
 }
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
@@ -71,6 +75,8 @@ __all__ = [
     "Runs",
     "Secret",
     "Settings",
+    "Sweep",
+    "SweepRun",
     "__version__",
     "as_completed",
     "choice",

@@ -257,7 +257,7 @@ class Run(Generic[R]):
         path = self._client.folder / "logs" / self.id[:2] / f"{self.id}-{found[-1].attempt}.log"
         return path if path.exists() else None
 
-    def shown_outputs(self) -> str:
+    def _shown_outputs(self) -> str:
         """Return how its outputs are written as parameters of another run."""
         names = self._client.store.plan(self._record.plan)["outputs"]
         if not names:

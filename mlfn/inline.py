@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from mlfn import settings as settings_module
 from mlfn.client import Client
@@ -61,6 +61,45 @@ class StoreChannel:
         with self._lock:
             self._store.apply([*self._first, change])
             self._first = []
+
+
+class LentEnvironment:
+    """Variables of one inline run in this process's own environment: there while it runs, gone or as before after it.
+
+    Runs in several threads have one environment: of those that set the same variable, the last to begin is seen. Whatever
+    the order in which they end, the last of them leaves what was there before the first.
+    """
+
+    _lock = threading.Lock()
+    _lenders: ClassVar[dict[str, list[tuple[LentEnvironment, str]]]] = {}
+    _before: ClassVar[dict[str, str | None]] = {}
+
+    def lend(self, variables: Mapping[str, str]) -> None:
+        """Set `variables` until `give_back`."""
+        with self._lock:
+            for name, value in variables.items():
+                if not self._lenders.setdefault(name, []):
+                    self._before[name] = os.environ.get(name)
+                self._lenders[name].append((self, value))
+                os.environ[name] = value
+
+    def give_back(self) -> None:
+        """Take this run's variables out again."""
+        with self._lock:
+            for name, lenders in list(self._lenders.items()):
+                others = [item for item in lenders if item[0] is not self]
+                if len(others) == len(lenders):
+                    continue
+                self._lenders[name] = others
+                if not others:
+                    del self._lenders[name]
+                self._set(name, others[-1][1] if others else self._before.pop(name))
+
+    def _set(self, name: str, value: str | None) -> None:
+        if value is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = value
 
 
 def run_here(
@@ -131,20 +170,19 @@ class _Call:
     def _attempt(self, task: Task, retries: int) -> tuple[Outcome, float | None]:
         calling = Calling.of(self.body)
         values: dict[str, str] = {}
-        exported = dict(self.body["env"])
+        lent = LentEnvironment()
 
         def load_with_secrets() -> Callable[..., Any]:
             values.update(resolve_secrets(calling.secrets, os.environ, settings_module.secrets_file()))
-            exported.update({secret.env: values[secret.key or secret.name] for secret in calling.secrets if secret.env})
-            os.environ.update(exported)
+            secret_env = {item.env: values[item.key or item.name] for item in calling.secrets if item.env}
+            lent.lend({**self.body["env"], **secret_env})
             return self.load()
 
         channel = StoreChannel(self.client.store)
-        before = dict(os.environ) if exported or calling.secrets else {}
         try:
             outcome = execute(task, calling, load_with_secrets, self.client.codec(), channel, values, judge=self.judge)
         finally:
-            _restore(exported, before)
+            lent.give_back()
         if outcome.failure is not None and outcome.failure.type == _INTERRUPTED:
             channel.finish(Finished(task.run, task.attempt, Outcome(RunState.CANCELLED), now()))
             raise KeyboardInterrupt
@@ -157,12 +195,3 @@ class _Call:
             )
         channel.finish(change)
         return outcome, wait
-
-
-def _restore(names: Mapping[str, str], before: Mapping[str, str]) -> None:
-    """Give this process's environment back what it had under `names`."""
-    for name in names:
-        if name in before:
-            os.environ[name] = before[name]
-        else:
-            os.environ.pop(name, None)

@@ -121,15 +121,6 @@ def make_plan(
 
 def shown_param(value: Any, depth: int = 0) -> Any:
     """Return a parameter as plain data for people: what YAML has no word for by its repr, or by its type where that is long."""
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, Enum):
-        return repr(value)
-    for plain in (int, float, str):
-        if isinstance(value, plain):
-            return plain(value)
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
     if isinstance(value, DataItem):
         return {"input": value.url, **({"as": value.type} if value.type else {})}
     if getattr(type(value), "__mlfn_reference__", False):
@@ -138,10 +129,21 @@ def shown_param(value: Any, depth: int = 0) -> Any:
         return {str(key): shown_param(item, depth + 1) for key, item in value.items()}
     if depth < _DEEPEST and isinstance(value, (list, tuple)):
         return [shown_param(item, depth + 1) for item in value]
+    return _shown_scalar(value)
+
+
+def _shown_scalar(value: Any) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    # Of a subclass, such as NumPy's float, the plain value; but an Enum's member is more than that.
+    plain = next((kind for kind in (int, float, str) if isinstance(value, kind)), None)
+    if plain is not None and not isinstance(value, Enum):
+        return plain(value)
     text = repr(value)
-    if len(text) <= _LONGEST and "\n" not in text:
-        return text
-    return f"<{type(value).__module__}.{type(value).__qualname__}>"
+    short = len(text) <= _LONGEST and "\n" not in text
+    return text if short else f"<{type(value).__module__}.{type(value).__qualname__}>"
 
 
 def check_place(place: str, options: Mapping[str, Any]) -> None:

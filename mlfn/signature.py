@@ -190,7 +190,7 @@ def _resolved(target: Any, annotation: Any) -> Any:
 def refuse_run(value: Any, where: str) -> None:
     """Refuse a whole run where a value or one of its outputs is wanted."""
     if getattr(type(value), "__mlfn_run__", False):
-        raise ParameterError(f"{where} got {value!r}, a whole run: pass an output of it, {value.shown_outputs()}.")
+        raise ParameterError(f"{where} got {value!r}, a whole run: pass an output of it, {value._shown_outputs()}.")
 
 
 def existing_input(item: DataItem, kind: str | None, where: str) -> DataItem:

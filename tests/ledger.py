@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Stage:
         self.data = folder / "data"
         self.ledger = folder / "ledger"
         self.script = folder / "script.py"
+        folder.mkdir(exist_ok=True)
         self.script.write_text(NOTE + textwrap.dedent(script))
         self.environ = {
             **os.environ,
@@ -138,7 +139,8 @@ def audit(stage: Stage, *, runs: int, once: Sequence[str] = ()) -> None:
     assert stage.query("SELECT * FROM attempts WHERE state = 'running'") == []
     assert stage.query("PRAGMA integrity_check") == [("ok",)]
     _check_events(stage, {run: (state, attempt) for run, _, state, attempt in table})
-    _check_ledger(stage, {run: (name, state, attempt) for run, name, state, attempt in table}, once)
+    elsewhere = {row[0] for row in stage.query("SELECT id FROM runs WHERE sweep = 1 OR reused IS NOT NULL")}
+    _check_ledger(stage, {row[0]: (row[1], row[2], row[3]) for row in table}, once, elsewhere)
     wait_until(lambda: not stage.workers())
 
 
@@ -157,12 +159,19 @@ def _check_events(stage: Stage, states: Mapping[str, tuple[str, int]]) -> None:
         if what == "claimed":
             assert attempt == held + 1, (run, held, attempt)
             held = attempt
-        after = {"submitted": "pending", "claimed": "running", "requeued": "pending"}.get(what, what)
+        if what == "reused":
+            held = attempt
+        after = {"submitted": "pending", "claimed": "running", "requeued": "pending", "reused": "succeeded"}.get(
+            what, what
+        )
         replayed[run] = (after, held)
     assert replayed == dict(states)
 
 
-def _check_ledger(stage: Stage, table: Mapping[str, tuple[str, str, int]], once: Sequence[str]) -> None:
+def _check_ledger(
+    stage: Stage, table: Mapping[str, tuple[str, str, int]], once: Sequence[str], elsewhere: Container[str]
+) -> None:
+    """`elsewhere` are runs whose work others did: sweeps, and children that took over an outcome."""
     entries = stage.entries()
     counts = Counter((what, run, attempt) for what, run, attempt, _ in entries)
     assert {key: n for key, n in counts.items() if n > 1} == {}, "an attempt ran twice"
@@ -170,7 +179,7 @@ def _check_ledger(stage: Stage, table: Mapping[str, tuple[str, str, int]], once:
     ends = Counter(run for what, run, _, _ in entries if what == "end")
     assert {run: n for run, n in ends.items() if table[run][0] in once and n > 1} == {}, "what had finished ran again"
     for run, (name, state, attempt) in table.items():
-        if state == "succeeded":
+        if state == "succeeded" and run not in elsewhere:
             assert counts["end", run, attempt] == 1, f"{name} {run} is recorded and was never done"
         if counts["end", run, attempt] and name in once:
             assert state == "succeeded", f"{name} {run} was done and is recorded as {state}"

@@ -5,7 +5,7 @@ own modules, attributes read through own modules (``helpers.clean`` is that one 
 functions, partials, bound methods, callable instances. Docstrings and comments are no part of it.
 ``__wrapped__`` is not followed: a decorated function is its wrapper, and what that closes over.
 
-Installed code counts by module and name alone. Neither its version nor its distribution is part of the
+Installed code counts by module and name alone, and a library's object by what was set on it. Neither its version nor its distribution is part of the
 digest: the requirements say which versions a run gets, and the same code has one digest on machines with
 different ones. The function asked about is read as code even where it is installed.
 """
@@ -22,6 +22,8 @@ from typing import Any, Literal
 
 from mlfn.capture.classhash import annotations_of, class_facts, function_of
 from mlfn.capture.codeform import Chain, Form, Import, annotation_chains, bytecode_references, source_form
+from mlfn.capture.definitions import qualified_name
+from mlfn.capture.libraryform import installed_name, is_installed_class, made_name, public_name
 from mlfn.capture.modulesources import imported_modules, module_text, own_sources
 from mlfn.capture.ownership import is_own_module
 from mlfn.capture.valuehash import array_digest, atom_digest, combine, object_digest, plain_digest, text
@@ -149,6 +151,9 @@ class _Walker:
         return result
 
     def _digest(self, value: Any) -> bytes:
+        name = installed_name(value) if value is not self.root else None
+        if name is not None:
+            return combine("installed", text(name))
         encode = _CODE.get(type(value))
         if encode is not None:
             return encode(self, value)
@@ -175,8 +180,7 @@ class _Walker:
             return self._singledispatch(fn, registry)
         module = fn.__globals__.get("__name__")
         if not is_own_module(module) and not self._is_installed_root(fn):
-            # An installed decorator's wrapper: what it closes over may be the user's.
-            return combine("installed", text(f"{module}:{fn.__code__.co_name}"), *self._cells(fn))
+            return self._made_by_library(fn)
         self._note_own(fn.__module__)
         self._note_own(module)
         self._note_part(fn.__module__, fn.__qualname__)
@@ -199,6 +203,12 @@ class _Walker:
         self._note_own(fn.__module__)
         self._note_values(fn.__qualname__, {"registry": registry})
         return combine("singledispatch", self.value(registry))
+
+    def _made_by_library(self, fn: types.FunctionType) -> bytes:
+        # A decorator's wrapper, or what a factory returns: the values that it keeps may be the user's.
+        name = made_name(str(fn.__globals__.get("__name__")), qualified_name(fn.__code__))
+        kept = map(self.value, (fn.__defaults__, fn.__kwdefaults__))
+        return combine("made", text(name), *kept, *self._cells(fn))
 
     def _is_installed_root(self, fn: types.FunctionType) -> bool:
         """Return whether `fn` is the function asked about, defined in an installed module and no wrapper."""
@@ -239,7 +249,8 @@ class _Walker:
         except ValueError:  # not assigned yet
             value = ABSENT
         self.seen.cells.append((cell, value))
-        if value is not ABSENT:
+        # Whether a library's wrapper mentions itself is no matter of the user's.
+        if value is not ABSENT and not (value is fn and not is_own_module(fn.__globals__.get("__name__"))):
             yield combine("cell", text(".".join(chain)), self._chain(qualname(fn), value, chain))
 
     def _global_chain(self, fn: types.FunctionType, chain: Chain) -> Iterator[bytes]:
@@ -308,8 +319,8 @@ class _Walker:
     # -- classes ---------------------------------------------------------------------------------------------
 
     def _class(self, cls: type) -> bytes:
-        if not _is_own_class(cls):
-            return combine("installed", text(f"{_public(cls.__module__)}:{cls.__qualname__}"))
+        if is_installed_class(cls):
+            return combine("installed", text(public_name(cls.__module__, cls.__qualname__, cls)))
         self._note_own(cls.__module__)
         self._note_part(cls.__module__, cls.__qualname__)
         self.seen.classes[cls] = None
@@ -323,7 +334,7 @@ class _Walker:
             text(cls.__name__),
             *(self.value(base) for base in cls.__bases__),
             # An installed metaclass comes with the bases, and has had two names (EnumMeta, EnumType).
-            *((self.value(type(cls)),) if _is_own_class(type(cls)) else ()),
+            *((self.value(type(cls)),) if not is_installed_class(type(cls)) else ()),
             *(combine(name, self.value(value)) for name, value in sorted(facts.members.items())),
             *self._annotations(facts.annotations, namespace),
         )
@@ -359,11 +370,19 @@ class _Walker:
 
     def _builtin(self, value: Any) -> bytes:
         owner = getattr(value, "__self__", None)
-        bound = owner if owner is not None and not isinstance(owner, types.ModuleType) else None
-        return combine("builtin", text(f"{value.__module__}:{value.__qualname__}"), self.value(bound))
+        if owner is None or isinstance(owner, types.ModuleType):
+            return combine("builtin", text(f"{value.__module__}:{value.__qualname__}"))
+        # As of any method: what one version compiles to a builtin, another's compiler makes a method of.
+        unbound = None if isinstance(owner, type) else getattr(type(owner), value.__name__, None)
+        if unbound is None:
+            return combine("builtin", text(value.__qualname__), self.value(owner))
+        return combine("method", self.value(unbound), self.value(owner))
 
     def _descriptor(self, value: Any) -> bytes:
-        return combine("descriptor", text(f"{value.__objclass__.__qualname__}.{value.__name__}"))
+        owner = value.__objclass__
+        return combine(
+            "installed", text(f"{public_name(owner.__module__, owner.__qualname__, owner)}.{value.__name__}")
+        )
 
     def _property(self, value: property) -> bytes:
         return combine("property", *map(self.value, (value.fget, value.fset, value.fdel)))
@@ -374,6 +393,15 @@ class _Walker:
     def _cached(self, value: Any) -> bytes:
         # Written in C, it has no closure to hash: only __wrapped__ says what it caches.
         return combine("lru_cache", self.value(value.cache_parameters()), self.value(value.__wrapped__))
+
+    def _cached_property(self, value: functools.cached_property[Any]) -> bytes:
+        return combine("cached_property", self.value(value.func))
+
+    def _partial_method(self, value: functools.partialmethod[Any]) -> bytes:
+        return combine("partialmethod", *map(self.value, (value.func, value.args, value.keywords)))
+
+    def _dispatching_method(self, value: functools.singledispatchmethod[Any]) -> bytes:
+        return combine("singledispatchmethod", *map(self.value, (value.func, value.dispatcher)))
 
     def _type_variable(self, value: Any) -> bytes:
         return combine("typevar", text(value.__name__))
@@ -425,23 +453,14 @@ _CODE: dict[type, Callable[[_Walker, Any], bytes]] = {
     types.MappingProxyType: _Walker._proxy,
     functools.partial: _Walker._partial,
     type(functools.lru_cache(len)): _Walker._cached,
+    functools.cached_property: _Walker._cached_property,
+    functools.partialmethod: _Walker._partial_method,
+    functools.singledispatchmethod: _Walker._dispatching_method,
     property: _Walker._property,
     staticmethod: _Walker._bound_later,
     classmethod: _Walker._bound_later,
     typing.TypeVar: _Walker._type_variable,
 }
-
-
-def _is_own_class(cls: type) -> bool:
-    # A metaclass that is its own instance has a descriptor there.
-    return isinstance(cls.__module__, str) and is_own_module(cls.__module__)
-
-
-def _public(module: object) -> str:
-    """Return a module's name without private parts: Python 3.13 moved pathlib.Path to pathlib._local."""
-    if not isinstance(module, str):
-        return ""
-    return ".".join(part for part in module.split(".") if not part.startswith("_")) or module
 
 
 def signature_namespace(fn: Any) -> dict[str, Any]:

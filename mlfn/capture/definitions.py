@@ -27,6 +27,30 @@ def find_definition(code: CodeType, filename: str) -> Definition | None:
     return _find_node(code, "".join(lines), filename) if lines else None
 
 
+def qualified_name(code: CodeType) -> str:
+    """Return a code object's qualified name, whatever a function made from it calls itself."""
+    known: str | None = getattr(code, "co_qualname", None)
+    if known is not None:
+        return known
+    # Python 3.10 keeps the last part alone.
+    tree = _parse("".join(linecache.getlines(code.co_filename)))
+    found = _names_at(tree, code.co_firstlineno, "") if tree is not None else ()
+    return next((name for name in found if name.rpartition(".")[2] == code.co_name), code.co_name)
+
+
+def _names_at(node: ast.AST, line: int, prefix: str) -> Iterator[str]:
+    for child in ast.iter_child_nodes(node):
+        within = prefix
+        if isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            name = prefix + getattr(child, "name", "<lambda>")
+            if _first_line(child) == line:
+                yield name
+            within = f"{name}.<locals>."
+        elif isinstance(child, ast.ClassDef):
+            within = f"{prefix}{child.name}."
+        yield from _names_at(child, line, within)
+
+
 @functools.lru_cache(maxsize=64)
 def _parse(text: str) -> ast.Module | None:
     try:

@@ -14,13 +14,14 @@ import enum
 import functools
 import hashlib
 import logging
+import math
 import pathlib
 import sys
 import typing
 from collections.abc import Callable, Iterable
 from typing import Any
 
-Recurse = Callable[[object], bytes]
+from mlfn.capture.libraryform import Recurse, is_installed_class, set_fields, set_state
 
 
 def combine(tag: str, *parts: bytes) -> bytes:
@@ -85,12 +86,13 @@ def plain_digest(value: Any, recurse: Recurse) -> bytes | None:
     if encode is not None:
         return combine(type(value).__name__, *encode(value, recurse))
     if isinstance(value, enum.Enum):
-        return combine("enum", recurse(type(value)), text(value.name or ""), recurse(value.value))
+        return combine("enum", recurse(type(value)), *_member(value, recurse))
     if isinstance(value, pathlib.PurePath):
         return combine("path", text(value.as_posix()))
     if isinstance(value, (datetime.date, datetime.time)):
-        fold = getattr(value, "fold", 0)
-        return combine("time", text(type(value).__name__), text(value.isoformat()), text(str(fold)))
+        return combine("time", text(type(value).__name__), *_time(value, recurse))
+    if isinstance(value, datetime.tzinfo):
+        return _zone_digest(value, recurse)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return combine("dataclass", recurse(type(value)), *_dataclass_parts(value, recurse))
     return None
@@ -101,8 +103,18 @@ def _in_order(value: Iterable[object], recurse: Recurse) -> Iterable[bytes]:
 
 
 def _unordered(value: Iterable[object], recurse: Recurse) -> Iterable[bytes]:
-    # Functions first come in the order of their names: the first to be visited decides how a cycle is cut.
-    return sorted(recurse(item) for item in sorted(value, key=lambda item: getattr(item, "__qualname__", "")))
+    # The first to be visited decides how a cycle is cut.
+    return sorted(recurse(item) for item in sorted(value, key=_rank))
+
+
+def _rank(item: Any) -> bytes:
+    """Return what tells an item from its like without following anything: its name, and its plain values."""
+    names = (type(item).__qualname__, getattr(item, "__qualname__", ""))
+    state = getattr(item, "__dict__", None) or {}
+    # Everything has these; a type's are not what it says of itself.
+    parts = item if isinstance(item, (tuple, frozenset)) else () if isinstance(item, type) else state.values()
+    plain = (atom_digest(part) or b"" for part in (item, *parts))
+    return combine("rank", *(text(str(name)) for name in names), *sorted(plain))
 
 
 def _mapping(value: dict[Any, Any], recurse: Recurse) -> Iterable[bytes]:
@@ -115,9 +127,9 @@ def _ordered_mapping(value: dict[Any, Any], recurse: Recurse) -> Iterable[bytes]
 
 
 def _dataclass_parts(value: Any, recurse: Recurse) -> Iterable[bytes]:
-    for field in dataclasses.fields(value):
-        yield text(field.name)
-        yield recurse(getattr(value, field.name, None))
+    for name, item in set_fields(value, recurse):
+        yield text(name)
+        yield recurse(item)
     declared = {field.name for field in dataclasses.fields(value)}
     extra = {name: item for name, item in getattr(value, "__dict__", {}).items() if name not in declared}
     yield from _mapping(_without_caches(type(value), extra), recurse)
@@ -143,6 +155,34 @@ _PLAIN: dict[type, Callable[[Any, Recurse], Iterable[bytes]]] = {
 }
 
 
+def _member(value: enum.Enum, recurse: Recurse) -> Iterable[bytes]:
+    # What a library's member stands for is the library's matter.
+    own = not is_installed_class(type(value))
+    if isinstance(value, enum.Flag):
+        # What a combination is called differs between Python minors.
+        bits = {name: one.value for name, one in type(value).__members__.items() if name == one.name and one in value}
+        yield from sorted(text(name) for name, bit in bits.items() if bit > 0)
+        own = own or not any(bits.values())
+    else:
+        yield text(value.name)
+    if own:
+        yield recurse(value.value)
+
+
+def _time(value: Any, recurse: Recurse) -> Iterable[bytes]:
+    # Not with the offset of a zone: that depends on the machine's time zone data.
+    zone = getattr(value, "tzinfo", None)
+    plain = value.replace(tzinfo=None) if zone is not None else value
+    return (text(plain.isoformat()), text(str(getattr(value, "fold", 0))), recurse(zone))
+
+
+def _zone_digest(zone: Any, recurse: Recurse) -> bytes:
+    if type(zone) is datetime.timezone:
+        return combine("zone", recurse(zone.utcoffset(None)), text(str(zone.tzname(None))))
+    key = getattr(zone, "key", None)
+    return combine("zone", text(key)) if isinstance(key, str) else object_digest(zone, recurse)
+
+
 # -- arrays and frames: only of libraries that are loaded already --------------------------------------------
 
 
@@ -157,8 +197,16 @@ def _numpy_digest(value: Any, recurse: Recurse) -> bytes | None:
     numpy = sys.modules["numpy"]
     if isinstance(value, numpy.dtype):
         return combine("dtype", recurse(value.descr if value.names else value.str))
+    if isinstance(value, numpy.random.Generator):
+        return combine("generator", recurse(value.bit_generator.state))
+    if isinstance(value, numpy.random.RandomState):
+        return combine("random state", recurse(value.get_state(legacy=False)))
+    if isinstance(value, numpy.random.BitGenerator):
+        return combine("bit generator", recurse(value.state))
     if not isinstance(value, (numpy.ndarray, numpy.generic)):
         return None
+    if isinstance(value, numpy.ma.MaskedArray):
+        return combine("masked", recurse(value.filled()), recurse(numpy.ma.getmaskarray(value)))
     content = recurse(value.tolist()) if value.dtype.hasobject else hashlib.sha256(value.tobytes()).digest()
     kind = "array" if isinstance(value, numpy.ndarray) else "scalar"
     return combine(kind, recurse(value.dtype), recurse(tuple(value.shape)), content)
@@ -175,13 +223,56 @@ def _pandas_digest(value: Any, recurse: Recurse) -> bytes | None:
         return combine("index", recurse(list(value.names)), _pandas_values(value, recurse))
     if value is pandas.NaT or value is pandas.NA:
         return combine("missing", text(str(value)))
+    if isinstance(value, pandas.Timedelta):
+        return combine("timedelta", text(value.isoformat()))
     return None
 
 
 def _pandas_values(value: Any, recurse: Recurse) -> bytes:
+    if value.dtype.kind in "mM":
+        return _times(value, recurse)
+    if hasattr(value.dtype, "categories"):
+        ordered = recurse(value.dtype.ordered)
+        return combine("categories", recurse(value.dtype.categories), ordered, recurse(value.astype(object).tolist()))
     values = value.to_numpy()
-    content = recurse(value.tolist()) if values.dtype.hasobject else recurse(values)
-    return combine("values", text(str(value.dtype)), content)
+    if not values.dtype.hasobject:
+        return combine("values", text(str(value.dtype)), recurse(values))
+    items = value.tolist()
+    if str(value.dtype) in ("object", "str") and all(map(_is_text_or_missing, items)):
+        # Since pandas 3 plain text is "str", with nan where None was.
+        return combine("texts", recurse([item if isinstance(item, str) else None for item in items]))
+    return combine("values", text(str(value.dtype)), recurse(items))
+
+
+def _is_text_or_missing(item: Any) -> bool:
+    return item is None or isinstance(item, str) or (isinstance(item, float) and math.isnan(item))
+
+
+def _times(value: Any, recurse: Recurse) -> bytes:
+    """Return the digest of times in the coarsest unit that holds them: pandas 3 chose another than pandas 2."""
+    zone = getattr(value.dtype, "tz", None)
+    times = (value.dt if hasattr(value, "dt") else value).tz_convert(None) if zone is not None else value
+    times = times.to_numpy()
+    for unit in ("s", "ms", "us", "ns"):
+        coarse = times.astype(f"{times.dtype.kind}8[{unit}]")
+        if (coarse == times)[~sys.modules["numpy"].isnat(times)].all():
+            times = coarse
+            break
+    return combine("times", recurse(zone), recurse(times))
+
+
+def _scipy_digest(value: Any, recurse: Recurse) -> bytes | None:
+    if type(value).__module__.startswith("scipy.stats") and hasattr(value, "dist") and hasattr(value, "kwds"):
+        # A distribution with its arguments.
+        return combine("frozen", *map(recurse, (type(value.dist), value.dist.name, value.args, value.kwds)))
+    if not type(value).__module__.startswith("scipy.sparse") or not hasattr(value, "tocoo"):
+        return None
+    entries = value.tocoo().copy()
+    entries.sum_duplicates()
+    triples = (tuple(map(int, axis)) for axis in (entries.row, entries.col))
+    return combine(
+        "sparse", recurse(type(value)), recurse(entries.shape), *map(recurse, triples), recurse(entries.data)
+    )
 
 
 def _torch_digest(value: Any, recurse: Recurse) -> bytes | None:
@@ -193,10 +284,24 @@ def _torch_digest(value: Any, recurse: Recurse) -> bytes | None:
         return combine("tensor", text(str(value.dtype)), recurse(value.detach().cpu().tolist()))
 
 
+def _numba_digest(value: Any, recurse: Recurse) -> bytes | None:
+    # Its own state holds a random id, and what was compiled so far.
+    if not hasattr(value, "py_func"):
+        return None
+    return combine("numba", recurse(getattr(value, "targetoptions", None)), recurse(value.py_func))
+
+
 _LIBRARIES: dict[str, Callable[[Any, Recurse], bytes | None]] = {
     "numpy": _numpy_digest,
     "pandas": _pandas_digest,
     "torch": _torch_digest,
+    "scipy": _scipy_digest,
+    "numba": _numba_digest,
+    "fractions": lambda value, recurse: (
+        combine("fraction", recurse(value.numerator), recurse(value.denominator))
+        if isinstance(value, sys.modules["fractions"].Fraction)
+        else None
+    ),
 }
 
 
@@ -227,6 +332,15 @@ def _reduced(cls: type, parts: tuple[Any, ...], recurse: Recurse) -> Iterable[by
     yield recurse(make)
     yield recurse(arguments)
     # Without its caches a state may be empty, which is what copy says of an object that never had one: None.
-    yield recurse((_without_caches(cls, state) or None) if isinstance(state, dict) else state)
+    yield recurse(_told_state(cls, state, recurse))
     yield recurse(list(items) if items is not None else None)
     yield recurse(dict(pairs) if pairs is not None else None)
+
+
+def _told_state(cls: type, state: Any, recurse: Recurse) -> Any:
+    if isinstance(state, tuple) and len(state) == 2 and all(isinstance(part, (dict, type(None))) for part in state):
+        # Slots beside a dict.
+        return tuple(_told_state(cls, part, recurse) for part in state)
+    if not isinstance(state, dict):
+        return state
+    return set_state(cls, _without_caches(cls, state), recurse) or None

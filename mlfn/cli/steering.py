@@ -60,8 +60,8 @@ def _rerun(chosen: Chosen, *, run: str, rest: Sequence[str], follow: bool) -> An
 
     def act(call: Call, **values: Any) -> int:
         again = old.rerun(**call.kwargs)
-        complain(f"run {again.id[:8]} of {again.name} on {again.record.place}, again after {old.id[:8]}")
-        return see_through(again, follow=bool(values["follow"] or follow), as_json=chosen.json)
+        announced = f"run {again.id[:8]} of {again.name} on {again.record.place}, again after {old.id[:8]}"
+        return see_through(again, announced=announced, follow=bool(values["follow"] or follow), as_json=chosen.json)
 
     command = HandlerCommand(signature, doc=doc, own=[_follow()], act=act, earlier=earlier)
     path = f"{click.get_current_context().command_path} {run}"

@@ -12,7 +12,7 @@ import click
 
 from mlfn.cli.arguments import Call, HandlerCommand
 from mlfn.cli.commands import Chosen, MlfnCommand
-from mlfn.cli.printing import complain, say, write_json
+from mlfn.cli.printing import say, write_json
 from mlfn.cli.targets import AnyFunction, find_function, with_options
 
 _EXAMPLE = """\
@@ -38,8 +38,8 @@ def _run(chosen: Chosen, *, target: str, rest: Sequence[str], follow: bool | Non
         # Inline, the handler writes to this very stdout, where the document is to be alone.
         with contextlib.redirect_stdout(sys.stderr) if chosen.json else contextlib.nullcontext():
             run = function.submit(*call.args, **call.kwargs)
-        complain(f"run {run.id[:8]} of {run.name} on {run.record.place}")
-        return see_through(run, follow=follow, as_json=chosen.json)
+        announced = f"run {run.id[:8]} of {run.name} on {run.record.place}"
+        return see_through(run, announced=announced, follow=follow, as_json=chosen.json)
 
     return _with_target(chosen, target, rest, submit, own=[_follow_option()], follow=follow, options=options)
 

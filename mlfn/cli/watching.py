@@ -19,10 +19,11 @@ _LEAVING_SECONDS = 3.0
 _KEYBOARD = "builtins.KeyboardInterrupt"
 
 
-def see_through(run: Run[Any], *, follow: bool, as_json: bool) -> int:
-    """Wait for a run, show how it ended and return the exit code; ctrl-C cancels it."""
+def see_through(run: Run[Any], *, announced: str, follow: bool, as_json: bool) -> int:
+    """Announce a run, wait for it, show how it ended and return the exit code; ctrl-C cancels it."""
     interrupted = False
     try:
+        complain(announced)  # in here: whoever has read it may press ctrl-C
         _wait(run, follow=follow, as_json=as_json)
     except KeyboardInterrupt:
         interrupted = True

@@ -249,8 +249,9 @@ class Sweep(Generic[R]):
                 "A table is a pandas DataFrame, and pandas is not installed: pip install pandas."
             ) from error
         rows = [{"iteration": number, **cell} for number, cell in zip(cells.iterations, cells, strict=True)]
-        frame: pd.DataFrame = pd.DataFrame(rows, columns=["iteration", *self._chooser.keys], dtype=object)
-        return frame.infer_objects()
+        columns = ["iteration", *self._chooser.keys]
+        frame: pd.DataFrame = pd.DataFrame(rows, columns=columns, dtype=object).infer_objects()
+        return frame
 
     def __len__(self) -> int:
         cells = self._chooser.cells

@@ -147,7 +147,7 @@ class Driver:
         interrupted: KeyboardInterrupt | None = None
         try:
             ending = self._driven()
-        except (_Left, _ReplacedError):
+        except (_LeaveError, _ReplacedError):
             self._settle(self._client.store.get_run(self._record.id).state)
             return
         except KeyboardInterrupt as error:  # inline: the child was cancelled, and so is the rest
@@ -432,9 +432,9 @@ class Driver:
         return self._crew.width if self._strategy.adaptive or self.board.limits else _AHEAD
 
 
-class _Left(Exception):  # noqa: N818 - no error: this process ends, and leaves the sweep to another
-    """The driver is to let go of its sweep."""
+class _LeaveError(Exception):
+    """This process ends, and leaves the sweep to another."""
 
 
 def _leave() -> None:
-    raise _Left
+    raise _LeaveError

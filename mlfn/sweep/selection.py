@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Sequence
 
@@ -128,7 +129,7 @@ def _seen_in_list() -> Callable[[tuple[float, ...]], bool]:
     front: list[tuple[float, ...]] = []
 
     def seen(point: tuple[float, ...]) -> bool:
-        if any(all(map(float.__le__, other, point)) for other in front):
+        if any(all(map(operator.le, other, point)) for other in front):
             return True
         front.append(point)
         return False

@@ -127,7 +127,7 @@ def started() -> Iterator[Callable[..., subprocess.Popen[str]]]:
     for process in begun:
         if process.poll() is None:
             process.kill()
-        process.communicate()
+        process.communicate(timeout=30)
 
 
 def until(path: Path) -> None:
@@ -135,6 +135,17 @@ def until(path: Path) -> None:
     while not path.exists():
         assert time.monotonic() < limit, f"{path} never came"
         time.sleep(0.02)
+
+
+def heard(process: subprocess.Popen[str], words: str) -> None:
+    """Read stderr up to the line with these words."""
+    assert process.stderr is not None
+    lines = []
+    while line := process.stderr.readline():  # an empty one is the end: the process has gone another way
+        lines.append(line)
+        if words in line:
+            return
+    raise AssertionError(f"{words!r} was never said, but {''.join(lines)!r}")
 
 
 def only_run(mlfn: Run) -> dict[str, object]:
@@ -235,6 +246,7 @@ def test_a_file_that_does_not_import_shows_the_users_frames_alone(mlfn):
 
 def test_ctrl_c_cancels_the_run_and_waits_until_it_is_gone(mlfn, started, tmp_path):
     process = started("run", "train.py::endless", str(tmp_path / "mark"))
+    heard(process, "of endless on local")  # before that, ctrl-C ends the submitting
     until(tmp_path / "mark")
 
     os.killpg(process.pid, signal.SIGINT)
@@ -248,12 +260,11 @@ def test_ctrl_c_cancels_the_run_and_waits_until_it_is_gone(mlfn, started, tmp_pa
 
 def test_a_second_ctrl_c_leaves_the_run_behind(mlfn, started, tmp_path):
     process = started("run", "train.py::stubborn", str(tmp_path / "mark"))
+    heard(process, "of stubborn on local")
     until(tmp_path / "mark")
 
     os.killpg(process.pid, signal.SIGINT)
-    assert process.stderr is not None
-    while "cancelling" not in process.stderr.readline():
-        pass
+    heard(process, "cancelling")
     os.killpg(process.pid, signal.SIGINT)
     _, err = process.communicate(timeout=30)
 

@@ -43,6 +43,14 @@ def endless(ledger: str, ctx: mlfn.Context):
     while True:
         time.sleep(0.01)
 
+@mlfn.function(name="part")
+@mlfn.handler(outputs=["twice"])
+def part(x: int, ledger: str, ctx: mlfn.Context):
+    note(ledger, "start", ctx)
+    ctx.log_metric("loss", float(x), step=0)
+    note(ledger, "end", ctx)
+    return 2 * x
+
 @mlfn.function(name="quick")
 def quick(i: int, ledger: str, ctx: mlfn.Context):
     note(ledger, "start", ctx)
@@ -74,6 +82,11 @@ def queue(ledger):
         time.sleep(0.02)
     Path(ledger + ".go").touch()
 
+def sweep(ledger):
+    # The second one takes over the children that it has in common with the first.
+    for xs in ([1, 2, 3], [2, 3, 4]):
+        part.grid(x=xs).with_options(select="max.twice", memo=True).submit(ledger=ledger).wait()
+
 if __name__ == "__main__":
     ledger, what = sys.argv[1:]
     if what == "submit":
@@ -82,6 +95,8 @@ if __name__ == "__main__":
         cancel(ledger)
     elif what == "queue":
         queue(ledger)
+    elif what == "sweep":
+        sweep(ledger)
     elif what == "abandon":
         submit(ledger)
         os.kill(os.getpid(), 9)
@@ -95,9 +110,17 @@ if __name__ == "__main__":
 """
 
 
-EXPECTED = {"whole": "succeeded", "fails": "failed", "child": "failed", "endless": "cancelled", "quick": "succeeded"}
+EXPECTED = {"whole": "succeeded", "fails": "failed", "child": "failed", "endless": "cancelled", "quick": "succeeded", "part": "succeeded"}
 # What reaches a point. "submitted" at its second time, so that there is something to find.
-SCENARIOS = {"cancel": "cancel", "withdrawn": "cancel", "taken_back": "queue", "adopted": "finish"}
+SCENARIOS = {
+    "cancel": "cancel",
+    "withdrawn": "cancel",
+    "taken_back": "queue",
+    "adopted": "finish",
+    "sweep_submitted": "sweep",
+    "sweep_closed": "sweep",
+    "reused": "sweep",
+}
 
 
 @pytest.mark.parametrize("point", FAILPOINTS)
@@ -106,14 +129,16 @@ def test_what_a_client_killed_at_this_point_left_is_carried_to_its_end(tmp_path,
     stage = Stage(tmp_path, SCRIPT, heartbeat=0.2)
     if change == "adopted":
         stage.run("abandon", code=-signal.SIGKILL)
-    armed = {"MLFN_FAILPOINT": f"{point}:2" if change == "submitted" else point}
+    armed = {"MLFN_FAILPOINT": f"{point}:2" if change in ("submitted", "sweep_submitted") else point}
 
     stage.run(SCENARIOS.get(change, "submit"), code=-signal.SIGKILL, environ=armed)
     stage.run("finish")
 
     stored = stage.query("SELECT name, state, attempt, retries, params FROM runs")
     assert stored
-    audit(stage, runs=len(stored), once=["whole", "quick"])
+    audit(stage, runs=len(stored), once=["whole", "quick", "part"])
+    assert stage.query("SELECT * FROM sweeps WHERE slot IS NOT NULL") == []
+    assert stage.query("SELECT parent, iteration FROM runs WHERE iteration > 0 GROUP BY 1, 2 HAVING count(*) > 1") == []
     for name, state, attempt, retries, params in stored:
         waits = '"output"' in params
         assert state == EXPECTED["child" if waits else name], (name, state)

@@ -386,3 +386,12 @@ def current_workers():
 def resident(pid: int) -> int:
     status = Path(f"/proc/{pid}/status").read_text()
     return int(status.split("VmRSS:")[1].split()[0]) * 1024
+
+
+def test_a_subprocess_left_behind_is_gone_with_a_fresh_worker(local):
+    def leave() -> int:
+        return subprocess.Popen(["sleep", "600"]).pid
+
+    pid = mlfn.function(leave, kind=mlfn.Job(fresh=True)).submit().result(timeout=30)
+
+    wait_until(lambda: is_gone(pid))

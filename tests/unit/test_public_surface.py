@@ -25,6 +25,8 @@ NAMES = [
     "Runs",
     "Secret",
     "Settings",
+    "Sweep",
+    "SweepRun",
     "UNSET",
     "__version__",
     "as_completed",
@@ -57,6 +59,7 @@ RUN = [
     "error",
     "exception",
     "id",
+    "iteration",
     "labels",
     "log_path",
     "logs",
@@ -64,17 +67,33 @@ RUN = [
     "name",
     "outputs",
     "params",
+    "parent",
     "progress",
     "project",
     "record",
     "rerun",
     "result",
+    "reused",
     "state",
     "url",
     "wait",
 ]
-FUNCTION = ["check", "hash", "on", "plan", "spec", "submit", "with_options"]
-CONTEXT = ["log_artifact", "log_metric", "log_model", "log_result", "progress", "secret"]
+FUNCTION = [
+    "check",
+    "grid",
+    "hash",
+    "map",
+    "on",
+    "plan",
+    "random",
+    "search",
+    "spec",
+    "submit",
+    "sweep",
+    "with_options",
+    "zip",
+]
+CONTEXT = ["log_artifact", "log_constraint", "log_metric", "log_model", "log_result", "progress", "secret"]
 
 
 def public(kind: type) -> list[str]:
