@@ -111,7 +111,7 @@ class Signature:
         except ValueError as error:
             raise ParameterError(
                 f"{self.name}({shown}={_short(value)}) does not fit {shown_annotation(annotation)}: {error}"
-            ) from error
+            ) from None
 
     def _explain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: TypeError) -> str:
         for name, value in kwargs.items():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mlfn import user_context
+from mlfn import settings, user_context
 from mlfn.client import Client
 from mlfn.codec import Codec
 from mlfn.dispatch import Ticket
 from mlfn.errors import OutputError, ParameterError, UnpicklableError, nearest
+from mlfn.execution import Calling, resolve_secrets
 from mlfn.identity import new_id, now
 from mlfn.inline import run_here
 from mlfn.inputs import DataItem
@@ -31,6 +33,7 @@ def submit(
     client: Client, plan: Plan, payload: bytes, function: Callable[..., Any], params: Mapping[str, Any]
 ) -> Submission:
     """Store a new run of `plan` and start it; inline, return when it is over."""
+    refuse_missing_secrets(plan.body)
     _wait_for_parents(plan.body, params)
     client.register()
     client.once(plan.hash, lambda: keep(client, plan, payload))
@@ -43,6 +46,7 @@ def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Su
     body = client.store.plan(record.plan)
     params = _checked(client, record, body, params)
     tell_limits(body)
+    refuse_missing_secrets(body)
     _wait_for_parents(body, params)
     client.register()
     submitted = _submitted(client, record.plan, body, params, labels=record.labels, same=record.params)
@@ -114,6 +118,12 @@ def tell_limits(body: Mapping[str, Any]) -> None:
     if unmet and f"limits {name} {place} {unmet}" not in _told:
         _told.add(f"limits {name} {place} {unmet}")
         logger.warning("%s asks for %s: on=%r runs it without", name, ", ".join(unmet), place)
+
+
+def refuse_missing_secrets(body: Mapping[str, Any]) -> None:
+    """Raise SecretNotFoundError before anything starts, where the run would look for its secrets here too."""
+    if body["secrets"] and place_class(body["place"]["name"]).secrets_from_caller:
+        resolve_secrets(Calling.of(body).secrets, os.environ, settings.secrets_file())
 
 
 def _is_unmet(option: str, asked: Any) -> bool:

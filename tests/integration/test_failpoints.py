@@ -110,7 +110,14 @@ if __name__ == "__main__":
 """
 
 
-EXPECTED = {"whole": "succeeded", "fails": "failed", "child": "failed", "endless": "cancelled", "quick": "succeeded", "part": "succeeded"}
+EXPECTED = {
+    "whole": "succeeded",
+    "fails": "failed",
+    "child": "failed",
+    "endless": "cancelled",
+    "quick": "succeeded",
+    "part": "succeeded",
+}
 # What reaches a point. "submitted" at its second time, so that there is something to find.
 SCENARIOS = {
     "cancel": "cancel",
