@@ -281,7 +281,7 @@ def _attempts(attempts: Sequence[Attempt]) -> str:
     rows = [
         f"<tr>{_key(str(one.attempt))}<td>{_text(clean(str(one.state)))}"
         f"{_text(': ' + clean(str(one.reason)) if one.reason else '')}</td>"
-        f'<td class="mlfn-end">{_text(_attempt_time(one))}</td></tr>'
+        f'<td class="mlfn-soft">{_text(one.failure or "")}</td><td class="mlfn-end">{_text(_attempt_time(one))}</td></tr>'
         for one in attempts[-MOST_ITEMS:]
     ]
     return _table(rows)

@@ -245,7 +245,10 @@ class Run(Generic[R]):
     @overload
     def logs(self, *, follow: Literal[True], attempt: int | None = ...) -> Iterator[str]: ...
     def logs(self, *, follow: bool = False, attempt: int | None = None) -> Iterator[str] | str:
-        """Return what it wrote to stdout and stderr; with `follow`, an iterator over chunks until it ends."""
+        """Return what it wrote to stdout and stderr; with `follow`, an iterator over chunks until it ends.
+
+        Of `attempt`, counted from 1; without it of the last alone, and `attempts` says how many there were.
+        """
         return self._follow(attempt) if follow else "".join(self._chunks(attempt))
 
     def log_path(self, attempt: int | None = None) -> Path | None:

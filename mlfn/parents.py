@@ -10,8 +10,6 @@ from mlfn.errors import NotFoundError, ParentFailedError, nearest
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.reading import Reading
 
-_LONGEST = 200  # characters of another run's message within this one's
-
 
 def parents_of(params: Mapping[str, Any]) -> list[str]:
     """Return the runs whose outputs are among the parameters."""
@@ -39,7 +37,7 @@ def _parent_failed(store: Reading, name: str, parent: str, state: RunState | Non
     if state is None:
         return ParentFailedError(f"{name} waits for run {parent[:8]}, which is not in the store.")
     origin = origin_of_failure(store, parent)
-    said = _in_a_line(origin) if origin is not None else ""
+    said = f": {origin.failure.first_line}" if origin is not None and origin.failure is not None else ""
     elsewhere = f" because {origin.name} ({origin.id[:8]}) did" if origin is not None and origin.id != parent else ""
     return ParentFailedError(
         f"{name} waits for an output of {store.get_run(parent).name} ({parent[:8]}), "
@@ -69,14 +67,6 @@ def _failed(store: Reading, runs: list[str], seen: set[str]) -> Iterator[RunReco
             if record.state is RunState.FAILED and run not in seen:
                 seen.add(run)
                 yield record
-
-
-def _in_a_line(record: RunRecord) -> str:
-    if record.failure is None:
-        return ""
-    first = record.failure.message.strip().partition("\n")[0]
-    kind = record.failure.type.removeprefix("builtins.")
-    return f": {kind}: {first[:_LONGEST]}" if first else f": {kind}"
 
 
 def _resolved(store: Reading, value: Mapping[str, Any]) -> Mapping[str, Any]:

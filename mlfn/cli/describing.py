@@ -57,6 +57,7 @@ def describe_whole(client: Client, record: RunRecord) -> dict[str, Any]:
                 "attempt": item.attempt,
                 "state": item.state,
                 "reason": item.reason,
+                "failure": _sound(item.failure),
                 "started": moment(item.started),
                 "ended": moment(item.ended),
                 "worker": item.worker,

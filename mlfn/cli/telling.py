@@ -123,7 +123,8 @@ def _progress(progress: Mapping[str, Any]) -> str:
 
 def _attempt(attempt: Mapping[str, Any]) -> str:
     reason = f" ({attempt['reason']})" if attempt["reason"] else ""
-    return f"{attempt['state']}{reason}  {local(attempt['started'])} .. {local(attempt['ended'])}"
+    failure = f"  {attempt['failure']}" if attempt["failure"] else ""
+    return f"{attempt['state']}{reason}  {local(attempt['started'])} .. {local(attempt['ended'])}{failure}"
 
 
 def _section(title: str, facts: list[tuple[str, str]]) -> None:

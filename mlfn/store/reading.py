@@ -209,7 +209,7 @@ class Reading:
     def attempts(self, run: str) -> list[Attempt]:
         """Return every try at the run, first one first."""
         rows = self.session.read(
-            "SELECT run, attempt, worker, started, ended, state, reason, log FROM attempts WHERE run = ? ORDER BY attempt",
+            "SELECT run, attempt, worker, started, ended, state, reason, log, failure FROM attempts WHERE run = ? ORDER BY attempt",
             (run,),
         )
         return [Attempt(*row) for row in rows]

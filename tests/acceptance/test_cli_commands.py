@@ -157,6 +157,20 @@ def test_a_failed_run_is_shown_with_its_error(mlfn):
     assert document["reason"] == "error"
 
 
+def test_what_each_attempt_failed_with_is_shown(mlfn):
+    Path("again.py").write_text(
+        "import mlfn\n@mlfn.function(retry=mlfn.Retry(1, delay=0))\n"
+        "def again(ctx: mlfn.Context):\n    if ctx.attempt == 1:\n        raise ConnectionError('first try')\n"
+    )
+    mlfn("run", "again.py::again")
+
+    shown = mlfn("show", ids(mlfn)[0])
+    document = mlfn("--json", "show", ids(mlfn)[0]).document
+
+    assert "ConnectionError: first try" in shown.out
+    assert [attempt["failure"] for attempt in document["attempts"]] == ["ConnectionError: first try", None]
+
+
 def test_a_run_cannot_steer_the_terminal_that_shows_it(mlfn):
     mlfn("run", "jobs.py::fail", "\x1b]0;title\x07")
 

@@ -90,7 +90,7 @@ def test_every_text_of_a_card_is_escaped():
                 outputs=(Item(EVIL, EVIL, EVIL, 3),),
                 series=(Series(EVIL, 2, (1.0, 2.0)),),
                 attempts=(
-                    Attempt("r", 1, None, 1.0, 2.0, EVIL, EVIL, None),
+                    Attempt("r", 1, None, 1.0, 2.0, EVIL, EVIL, None, EVIL),
                     Attempt("r", 2, None, 3.0, None, EVIL, EVIL, None),
                 ),
                 log=(EVIL, EVIL),
