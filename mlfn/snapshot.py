@@ -154,10 +154,11 @@ def parameter(name: str, value: Any) -> Item:
             return Item(name, clean(f"output {value['output']['key']} of {value['output']['run'][:8]}"))
         if "input" in value:
             return Item(name, _shortened(clean(str(value["input"])), keep_end=True), clean(str(value["input"])))
-        if value.get("path") is not None:
-            return Item(name, type_shown(value.get("type", value["packer"])), size=int(value["size"]))
+        size = int(value["size"]) if value.get("path") is not None else None
         if value.get("shown"):
-            return Item(name, _shortened(clean(value["shown"])), clean(value["shown"]))
+            return Item(name, _shortened(clean(value["shown"])), clean(value["shown"][:1000]), size)
+        if size is not None:
+            return Item(name, type_shown(value.get("type", value["packer"])), size=size)
         return Item(name, *_inline(value["packer"], value.get("inline"), value.get("type", "")))
     except Exception:  # noqa: BLE001 - whatever a row holds, the others are still to be shown
         return Item(name, "(cannot be read)")

@@ -16,7 +16,8 @@ from mlfn.execution import Calling, resolve_secrets
 from mlfn.identity import new_id, now
 from mlfn.inline import run_here
 from mlfn.inputs import DataItem
-from mlfn.packers.briefs import is_whole, left_out
+from mlfn.masker import Masker
+from mlfn.packers.briefs import brief, is_whole, left_out
 from mlfn.planner import Plan, as_text
 from mlfn.registry import place_class
 from mlfn.signature import Signature, existing_input, refuse_run
@@ -26,6 +27,7 @@ from mlfn.store.changes import Submitted
 
 Submission = tuple[RunRecord, Ticket | None]  # what was stored, and the ticket of what still runs
 logger = logging.getLogger("mlfn")
+_LARGEST_IN_BRIEF = 64 * 1024  # bytes of a pickle: the repr of a larger one may take long
 _told: set[str] = set()
 
 
@@ -158,6 +160,7 @@ def _submitted(
         **(same or {}),
         **{name: _encoded(codec, run, f"{body['name']}({name}=...)", name, value) for name, value in params.items()},
     }
+    encoded.update(_in_brief(body, params, encoded))
     return Submitted(
         run=run,
         name=body["name"],
@@ -185,6 +188,19 @@ def _encoded(codec: Codec, run: str, where: str, name: str, value: Any) -> dict[
             f"{where} got a {type(value).__qualname__} that cannot travel: {error.__cause__ or error} "
             "Pass plain values, or what it is made from."
         ) from error
+
+
+def _in_brief(
+    body: Mapping[str, Any], params: Mapping[str, Any], encoded: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return small parameters that only a pickle keeps with a few words of what they are, secrets masked."""
+    opaque = [name for name in params if encoded[name].get("packer") == "pickle"]
+    small = [name for name in opaque if encoded[name]["size"] <= _LARGEST_IN_BRIEF]
+    if not small or (body["secrets"] and not place_class(body["place"]["name"]).secrets_from_caller):
+        return {}  # a secret that lies elsewhere could not be masked
+    values = resolve_secrets(Calling.of(body).secrets, os.environ, settings.secrets_file())
+    words = {name: brief(params[name], Masker(values.values())) for name in small}
+    return {name: {**encoded[name], "shown": text} for name, text in words.items() if text is not None}
 
 
 def _start(

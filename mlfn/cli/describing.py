@@ -130,7 +130,9 @@ def _param(client: Client, value: Mapping[str, Any]) -> dict[str, Any]:
         return {"input": value["input"], "as": value.get("as")}
     if value.get("path") is not None:
         known = {"type": value.get("type"), "packer": value.get("packer"), "size": value.get("size")}
-        return {**known, "path": str(client.folder / "artifacts" / value["path"]), "sha256": value.get("sha256")}
+        words = {"shown": value["shown"]} if value.get("shown") else {}
+        path = str(client.folder / "artifacts" / value["path"])
+        return {**known, **words, "path": path, "sha256": value.get("sha256")}
     if value.get("packer") != "json":
         return {"packer": value.get("packer"), "type": value.get("type"), "shown": value.get("shown")}
     return {"packer": value.get("packer"), "value": readable(value.get("inline"))}

@@ -65,10 +65,12 @@ def shown_value(described: Mapping[str, Any]) -> str:
         return f"output {described['output']['key']!r} of run {described['output']['run'][:8]}"
     if "input" in described:
         return f"input {described['input']}"
+    if described.get("shown"):
+        return str(described["shown"])
     if "path" in described:
         return f"{_type(described)}, {size(described['size'])}  {described['path']}"
     if "shown" in described:
-        return str(described["shown"] or _type(described))
+        return _type(described)
     text = json.dumps(described["value"], ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 

@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from mlfn.masker import Masker
 from mlfn.packers import tagged
 from mlfn.packers.base import UnfitError, type_name
 
@@ -14,12 +15,15 @@ _LARGEST = 2000  # characters of JSON up to which a default is kept as it is
 _ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 
 
-def brief(value: Any) -> str | None:
-    """Return a value's repr, in one line and cut; None where it says no more than the type does, or fails."""
+def brief(value: Any, masker: Masker | None = None) -> str | None:
+    """Return a value's repr, in one line, masked and cut; None where it says no more than the type does, or fails."""
     try:
-        text = " ".join(repr(value).split())
+        whole = repr(value)
     except Exception:  # noqa: BLE001 - a repr of somebody else's may fail in any way
         return None
+    if masker is not None:
+        whole = masker.text(whole)
+    text = " ".join(whole.split()).encode("utf-8", "backslashreplace").decode()
     if not text or _ADDRESS.search(text):
         return None
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -419,6 +419,8 @@ def test_words_for_people():
     assert [size(None), size(5), size(1500), size(2_500_000)] == ["size unknown", "5 bytes", "1.5 kB", "2.5 MB"]
     assert [span(None), span(1.25), span(75), span(3700)] == ["-", "1.2 s", "1:15 min", "1:01:40"]
     assert shown_value({"value": "x" * 200}).endswith("...")
+    assert shown_value({"packer": "pickle", "path": "/a", "size": 3, "type": "m.C", "shown": "C(lr=1)"}) == "C(lr=1)"
+    assert shown_value({"packer": "pickle", "type": "m.C", "shown": None}) == "m.C"
     assert shown_value({"output": {"run": "a" * 32, "key": "k"}}) == "output 'k' of run aaaaaaaa"
     assert harmless("a\tb\n\x07") == "a\tb\n\\x07"
     assert readable({"!": "nonsense", "v": 1}) == "<unreadable>"
