@@ -24,6 +24,7 @@ _LOG_BYTES = 16 * 1024
 _LINE = 300
 _VALUE = 80
 _TRACEBACK_LINES = 40
+_PARAMS = 120  # characters of all parameters in one line
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)", re.DOTALL)
 # What a terminal or a browser would obey rather than show; directions of writing can make a text look like another.
@@ -162,6 +163,12 @@ def parameter(name: str, value: Any) -> Item:
         return Item(name, *_inline(value["packer"], value.get("inline"), value.get("type", "")))
     except Exception:  # noqa: BLE001 - whatever a row holds, the others are still to be shown
         return Item(name, "(cannot be read)")
+
+
+def in_a_line(params: Iterable[Item]) -> str:
+    """Return parameters in one line, cut."""
+    text = ", ".join(f"{item.name}={item.text}" for item in params)
+    return text if len(text) <= _PARAMS else f"{text[: _PARAMS - 1]}…"
 
 
 def clean(text: str) -> str:

@@ -16,6 +16,7 @@ import pytest
 from mlfn import client, settings
 from mlfn.cli.app import run_command_line
 from mlfn.cli.describing import plain, readable
+from mlfn.cli.drawing import draw_table
 from mlfn.cli.printing import harmless
 from mlfn.cli.telling import shown_value, size, span
 from mlfn.client import current_client
@@ -135,8 +136,11 @@ def test_runs_are_filtered_ordered_and_limited(mlfn):
     assert len(mlfn("runs", "--project", "other", "--json").document) == 1
     assert mlfn("runs", "--state", "failed").out.count("\n") == 2
     assert mlfn("runs", "--state", "running").err == "mlfn: no run matches.\n"
-    assert "--limit shows more" in mlfn("runs", "--limit", "2").err
+    assert "the first 2 alone" in mlfn("runs", "--limit", "2").err
     assert "score" in mlfn("runs", "--order", "max.score").out
+    assert "depth=6" in mlfn("runs").out and "PARAMETERS" in mlfn("runs").out
+    assert len(mlfn("runs", "--since", "1h", "--json").document) == 4
+    assert mlfn("runs", "--since", "2999-01-01").err == "mlfn: no run matches.\n"
     assert mlfn("runs", "--label", "team").code == 2
 
 
@@ -426,3 +430,13 @@ def test_words_for_people():
     assert readable({"!": "nonsense", "v": 1}) == "<unreadable>"
     assert plain({"a": (1.0, float("inf")), 2: None}) == {"a": [1.0, "inf"], "2": None}
     assert plain("\ud800") == "\\ud800"
+
+
+def test_in_a_terminal_the_last_column_gives_way(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+
+    draw_table(["ID", "PARAMETERS"], [["0123456789abcdef", "x=1, " * 20], ["0", "y"]], styles={}, color=False)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["ID", "0123456789abcdef", "0"]
+    assert all(len(line) <= 40 for line in lines) and lines[1].rstrip().endswith("…")

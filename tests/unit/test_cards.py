@@ -137,6 +137,29 @@ def test_a_listing_shows_the_first_rows_and_counts_the_rest():
     assert "0 runs" in cards.runs_table([], total=0)
 
 
+def test_a_listing_in_the_order_of_a_metric_shows_it():
+    one = snapshot()
+
+    table = read(cards.runs_table([one], total=1, metric="accuracy", scores={one.id: 0.93}))
+
+    assert "<th>accuracy</th>" in table and "0.93</td>" in table
+
+
+def test_runs_in_the_order_of_a_metric_know_their_values():
+    @mlfn.function
+    def measure(x: float, ctx: mlfn.Context) -> None:
+        ctx.log_metric("m", x)
+
+    for x in (0.25, 0.5):
+        measure.on("inline").submit(x)
+
+    listed = mlfn.runs(order="max.m")
+
+    assert [listed.scores[run.id] for run in listed[:1]] == [0.5] and listed[1:].metric == "m"
+    assert "m=0.5" in repr(listed) and "<th>m</th>" in notebook.runs_html(listed)
+    assert mlfn.runs().metric is None
+
+
 @pytest.mark.parametrize(
     ("state", "facts", "shown"),
     [

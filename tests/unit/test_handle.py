@@ -592,6 +592,8 @@ def test_runs_are_listed_newest_first_and_filtered() -> None:
     assert list(mlfn.runs(order="min.return", project="fraud")) == [runs[0], runs[2]]
     since = runs[2].record.created
     assert list(mlfn.runs(since=since)) == runs[:1:-1]
+    assert len(mlfn.runs(since="1d")) == len(mlfn.runs(since="2020-01-31 12:30")) == len(mlfn.runs())
+    assert len(mlfn.runs(since="0.000001s")) == len(mlfn.runs(since="9999-01-01")) == 0
     assert list(mlfn.runs(since=datetime.fromtimestamp(since + 3600, tz=timezone.utc))) == []
 
 
@@ -617,6 +619,7 @@ def test_a_listing_can_be_sliced_and_shown() -> None:
         ({"order": "max."}, "order='max.'"),
         ({"label": "team"}, "label='team'"),
         ({"since": "yesterday"}, "since='yesterday'"),
+        ({"since": True}, "since=True"),
     ],
 )
 def test_a_listing_refuses_what_it_does_not_know(wrong: Any, says: str) -> None:
