@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
@@ -63,6 +64,10 @@ class Keeper(Protocol):
         """End what is idle, and let go of the rest."""
         ...
 
+    def let_go(self) -> None:
+        """Let nobody in a forked child wait for what its parent sees through: the store will tell."""
+        ...
+
 
 class Client:
     """Everything that this process shares about one store."""
@@ -78,9 +83,11 @@ class Client:
         self.store: SqlStore = open_store(settings.store, self.folder)
         self._dispatchers: dict[tuple[str, str], Dispatcher] = {}
         self._drivers: dict[str, Keeper] = {}  # of sweeps that are not over
+        self._inherited: list[object] = []  # kept as they are: they hold processes that are not this one's to end
         self._known: set[str] = set()
         self._lock = threading.RLock()
         self._registered = False
+        _all_clients.add(self)
 
     def codec(self) -> Codec:
         """Return how values are packed on this side."""
@@ -217,10 +224,10 @@ class Client:
         self.register()
         if record.state is RunState.RUNNING:
             return self.ticket(record.id)  # `reconcile` took it over, or somebody else did
-        if record.owner != self.id and not self._adopt(record):
-            return None
         if record.sweep and waiting.conductor is not None:
             return waiting.conductor(self, record)
+        if record.owner != self.id and not self._adopt(record):
+            return None
         for parent in parents_of(record.params):
             with suppress(NotFoundError):  # removed: dispatch fails the run, naming it
                 self.carry_on(self.store.get_run(parent))
@@ -245,6 +252,16 @@ class Client:
         if self._registered and not self.store.unfinished(self.id) and not self.store.workers(self.id):
             self.store.remove_client(self.id)
         self.store.session.close()
+
+    def begin_anew(self) -> None:
+        """Be another client, as in a forked child: it has no dispatcher's thread and owns none of its parent's runs."""
+        for keeper in self._keepers():
+            keeper.let_go()
+        self._inherited += self._keepers()
+        self._dispatchers, self._drivers = {}, {}
+        self._lock = threading.RLock()
+        self.id = new_id()
+        self._registered = False
 
     def _take_over(self, dead: str) -> None:
         self.register()
@@ -290,6 +307,7 @@ def _lives(row: tuple[str, str, int, str, float]) -> bool:
     return time.time() - beat < _DEAD_ELSEWHERE if state == "elsewhere" else state != "gone"
 
 
+_all_clients: weakref.WeakSet[Client] = weakref.WeakSet()  # those too that are no longer current: a handle may have one
 _clients: dict[tuple[Any, ...], Client] = {}
 _clients_lock = threading.Lock()
 
@@ -307,14 +325,14 @@ def current_client() -> Client:
     return client
 
 
-def _forget_after_fork() -> None:
-    """A forked child has no dispatcher's thread and owns none of its parent's runs."""
+def _begin_anew() -> None:
     global _clients_lock
     _clients_lock = threading.Lock()
-    _clients.clear()
+    for client in list(_all_clients):
+        client.begin_anew()
 
 
-os.register_at_fork(after_in_child=_forget_after_fork)
+os.register_at_fork(after_in_child=_begin_anew)
 
 
 @atexit.register

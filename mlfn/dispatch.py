@@ -82,13 +82,20 @@ class Ticket:
     started: float | None = None
     deadline: float | None = None
     cause: Outcome | None = None  # why it is being stopped: how it ends unless the handler was quicker
+    doubt: Outcome | None = None  # how it ends whatever its worker says: something that it said makes no sense
     reported: tuple[Outcome, float] | None = None  # what its worker said, held until the worker is gone
     outcome: Outcome | None = None  # how it ended, where this process recorded that
     done: threading.Event = field(default_factory=threading.Event)
     callbacks: list[Callable[[], object]] = field(default_factory=list)
+
     iteration: int = 0
     judged: str | None = None  # the metric of which `on_point` is told each point, and the handler waits for an answer
     on_point: Callable[[str, int | None, float], object] | None = None
+
+    def let_go(self) -> None:
+        """Let nobody in a forked child wait for it."""
+        self.done = threading.Event()  # the thread that held the old one's lock may not be here
+        self.done.set()
 
 
 class Dispatcher:
@@ -120,12 +127,18 @@ class Dispatcher:
         self._next_tick = 0.0
         self._next_beat = 0.0
         self._next_rescue = 0.0
+        self._warm = False
         self._roused = False
         self._closing = False
         self._thread: threading.Thread | None = None
 
     def warm(self) -> None:
-        """Start the thread, and with it a first worker, before they are needed."""
+        """Start the thread and a first worker before they are needed."""
+        if not self._warm:
+            self._warm = True
+            self._call(self._place.warm)
+
+    def _start(self) -> None:
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._serve, name="mlfn-dispatch", daemon=True)
@@ -220,6 +233,12 @@ class Dispatcher:
             self._place.wake()
             self._thread.join(timeout=10)
 
+    def let_go(self) -> None:
+        """Let nobody in a forked child wait for what its parent sees through: the store will tell."""
+        for ticket in self._tickets.values():
+            ticket.let_go()
+        self._place.let_go()
+
     def _enter(self, ticket: Ticket, plan: Mapping[str, Any], then: Callable[[], None]) -> None:
         with self._lock:
             self._plans[ticket.plan] = plan
@@ -230,7 +249,7 @@ class Dispatcher:
         """Have the dispatcher's thread do something next."""
         self._calls.append(action)
         if self._thread is None:
-            self.warm()
+            self._start()
         if not self._roused:
             self._roused = True
             self._place.wake()
@@ -238,7 +257,6 @@ class Dispatcher:
     # From here on everything happens in the dispatcher's own thread.
 
     def _serve(self) -> None:
-        self._calls.appendleft(self._place.warm)
         while not self._closing:
             try:
                 self._turn()
@@ -289,10 +307,23 @@ class Dispatcher:
                 for event in report.events:
                     try:
                         self._hear(report.worker, event)
-                    except Exception:
+                    except Exception as error:
                         logger.exception("a report of worker %s makes no sense: %r", report.worker, event)
+                        self._doubt(report.worker, event, error)
                 if not self._holds_back(report.worker):
                     self._recording.read(report.worker, report.consumed)
+
+    def _doubt(self, worker: str, event: Mapping[str, Any], error: Exception) -> None:
+        """Let a run fail one of whose reports makes no sense, and its worker end after it: that may be what it said."""
+        self._place.retire(worker)
+        held = self._held.get(worker, {})
+        begun = next((run for run, ticket in held.items() if ticket.started is not None), next(iter(held), ""))
+        if (ticket := held.get(event["run"]) or held.get(begun)) is not None:
+            text = (
+                f"{ticket.name}: a report of its worker makes no sense ({type(error).__name__}: {error}), so what it did is "
+                "not known. Let nothing but mlfn write to its files, and run one version of it on both sides."
+            )
+            ticket.doubt = failed(Reason.ERROR, errors.RunError(text))
 
     def _holds_back(self, worker: str) -> bool:
         """Say whether the end that a worker reported is not recorded yet: whoever reads on must then find it again."""
@@ -309,12 +340,11 @@ class Dispatcher:
     def _hear(self, worker: str, event: Mapping[str, Any]) -> None:
         run, attempt, time_ = event["run"], event["attempt"], event["time"]
         what = event["event"]
+        if what == "garbled":
+            raise ValueError(event["line"])
         ticket = self._held.get(worker, {}).get(run)
         if what == "metric":
-            point = MetricLogged(run, attempt, event["name"], event["step"], event["value"], time_)
-            self._record(point)
-            if ticket is not None and ticket.attempt == attempt and ticket.judged == point.name:
-                self._recording.afterwards(partial(_judge, ticket, point))
+            self._hear_metric(ticket, MetricLogged(run, attempt, event["name"], event["step"], event["value"], time_))
         elif what == "output":
             self._record(OutputLogged(run, attempt, Output(**event["output"])))
         elif what == "progress":
@@ -325,7 +355,7 @@ class Dispatcher:
                 ticket.started = time_
                 self._set_deadline(ticket)
         elif what == "finished" and ticket is not None and ticket.attempt == attempt:
-            outcome = _outcome(event, ticket.name)
+            outcome = ticket.doubt or _outcome(event, ticket.name)
             self._note_pace(ticket, time_)
             if ticket.cause is not None:
                 ticket.reported = (outcome, time_)  # its worker was told to end: the end counts once that is gone
@@ -334,6 +364,11 @@ class Dispatcher:
                 outcome = terminated(ticket.name)  # not by us: `cause` would say so
             self._let_go(ticket, worker)
             self._conclude(ticket, outcome, time_)
+
+    def _hear_metric(self, ticket: Ticket | None, point: MetricLogged) -> None:
+        self._record(point)
+        if ticket is not None and ticket.attempt == point.attempt and ticket.judged == point.name:
+            self._recording.afterwards(partial(_judge, ticket, point))
 
     def _note_pace(self, ticket: Ticket, ended: float) -> None:
         took = ended - ticket.started if ticket.started is not None else _TICK
@@ -386,7 +421,7 @@ class Dispatcher:
 
     def _lay_to_rest(self, ticket: Ticket, gone: Gone) -> None:
         """Conclude a run whose worker ended while it held it."""
-        outcome, time_ = ticket.reported or (None, now())
+        outcome, time_ = ticket.reported or (ticket.doubt, now())
         if outcome is None or (ticket.cause is not None and outcome.state is not RunState.SUCCEEDED):
             plan = self._plans[ticket.plan]
             outcome = ticket.cause or of_exit(ticket.name, gone, started=ticket.started is not None, mem=plan["mem"])
@@ -415,8 +450,8 @@ class Dispatcher:
     def _finish(self, ticket: Ticket, state: RunState, outcome: Outcome | None = None) -> None:
         with self._lock:
             ticket.state, ticket.outcome = state, outcome
+            ticket.done.set()  # before it is forgotten: `let_go` must know all that somebody may wait for
             self._tickets.pop(ticket.run, None)
-            ticket.done.set()
         for callback in ticket.callbacks:
             try:
                 callback()
@@ -427,7 +462,7 @@ class Dispatcher:
 
     def _delay(self, ticket: Ticket, until: float) -> None:
         ticket.state, ticket.worker, ticket.started = RunState.PENDING, None, None
-        ticket.deadline = ticket.cause = ticket.reported = None
+        ticket.deadline = ticket.cause = ticket.reported = ticket.doubt = None
         if ticket.ours:
             heapq.heappush(self._delayed, (until, next(self._order), ticket))
 

@@ -357,10 +357,7 @@ class Run(Generic[R]):
                     yield chunk
                 if over:
                     return
-                if self._ticket is not None:
-                    self._ticket.done.wait(0.05)
-                else:
-                    self.wait(0.05)
+                self.wait(0.05)
         finally:
             if file is not None:
                 file.close()

@@ -122,10 +122,18 @@ class Place(Protocol):
         """End a worker: SIGTERM, then SIGKILL to its whole group after the grace time."""
         ...
 
+    def retire(self, worker: str) -> None:
+        """Let a worker end after the run that it is at."""
+        ...
+
     def forget(self, worker: str) -> None:
         """Remove what a worker that is gone has left behind; its journal is in the store."""
         ...
 
     def close(self) -> list[str]:
         """End what is idle, and return those workers; what still runs goes on by itself."""
+        ...
+
+    def let_go(self) -> None:
+        """Close what a forked child has inherited; the workers are its parent's, and end with that."""
         ...

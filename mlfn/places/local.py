@@ -19,19 +19,22 @@ from mlfn.identity import ProcessIdentity
 from mlfn.places.base import Report, Room, Surroundings, Unavailable, WorkerStarted
 from mlfn.places.devices import visible_gpus
 from mlfn.places.environments import Environments
+from mlfn.places.memory import available_memory, resident_memory
 from mlfn.places.orphans import Orphan
 from mlfn.places.process import WorkerProcess, drain, remove_folder
 from mlfn.secrets import Secret, values_for
 from mlfn.worker.launch import ROOT, environ_mark
 
 _IDLE_SECONDS = 60.0
+_KEPT = 4  # times max_workers: how many workers there may be, idle ones included
+_SHARE = 0.25  # of the memory that is left: how much idle workers beyond max_workers may have
 _POLL_SECONDS = 0.25
 _ORPHAN_SECONDS = 0.05
 _LAPSE_BEATS = 3  # heartbeats without a sign of life after which a worker's heartbeat has lapsed
 
 
 class LocalPlace:
-    """Workers of one client; `max_workers` of them at most, counted in cores."""
+    """Workers of one client; `max_workers` of them at work at most, counted in cores."""
 
     OPTIONS = ("max_workers",)
     LACKS = ("image", "node")
@@ -62,7 +65,7 @@ class LocalPlace:
             self._start(sys.executable)
 
     def reserve(self, digest: str, plan: Mapping[str, Any], *, backlog: int) -> Room | Unavailable:
-        """Return an idle worker of this plan, or a new one where cores and GPUs are free, or one to queue at."""
+        """Return an idle worker of this plan or a new one, where cores and GPUs are free, or one to queue at."""
         try:
             python = self._environments.python_for(tuple(plan["requirements"]))
         except Exception as error:  # noqa: BLE001 - whatever broke, the run is told
@@ -149,6 +152,11 @@ class LocalPlace:
         elif worker in self._processes:
             self._processes[worker].terminate(self._around.grace)
 
+    def retire(self, worker: str) -> None:
+        """Let a worker end after the run that it is at; one whose client is dead does so by itself."""
+        if worker in self._processes:
+            self._processes[worker].hang_up(self._around.grace)
+
     def forget(self, worker: str) -> None:
         """Remove the folder of a worker that is gone."""
         remove_folder(self._around.folder / "workers" / worker)
@@ -170,28 +178,38 @@ class LocalPlace:
             end.close()
         return ended
 
+    def let_go(self) -> None:
+        """Close a forked child's ends of what leads to the workers: they would not notice the end of its parent."""
+        for process in self._processes.values():
+            process.close()
+        self._selector.close()
+        for end in (self._wake_in, self._wake_out):
+            end.close()
+
     def _idle(self, digest: str, environ: int) -> WorkerProcess | None:
         for process in self._bound(digest):
             if not process.backlog:
-                if process.environ == environ:
+                if process.environ != environ:
+                    process.hang_up(self._around.grace)  # the caller's environment has changed since it started
+                elif self._fits(process.slots):
                     return process
-                process.hang_up(self._around.grace)  # the caller's environment has changed since it started
         return None
 
     def _shortest_queue(self, digest: str, environ: int, backlog: int) -> WorkerProcess | None:
-        open_ones = [p for p in self._bound(digest) if p.backlog < backlog and not p.fresh and p.environ == environ]
+        open_ones = [p for p in self._bound(digest) if 0 < p.backlog < backlog and not p.fresh and p.environ == environ]
         return min(open_ones, key=lambda p: p.backlog, default=None)
 
     def _bound(self, digest: str) -> list[WorkerProcess]:
         return [p for p in self._processes.values() if p.plan == digest and not p.retired]
 
     def _room_for(self, digest: str, plan: Mapping[str, Any], python: str, environ: int) -> WorkerProcess | None:
-        """Return a process bound to the plan now: one that waits unbound, else a new one, for which idle ones end."""
+        """Return a process bound to the plan now: one that waits unbound, else a new one."""
         slots = min(self._slots, math.ceil(plan["cpu"] or 1))
+        if not self._fits(slots) or not self._has_gpus(plan["gpus"] or 0):
+            return None
         process = self._unbound(python, environ)
-        if process is None or not self._fits(slots - process.slots, plan["gpus"] or 0):
-            if not self._make_room(slots, plan["gpus"] or 0):
-                return None
+        if process is None:
+            self._let_go_of_idle(coming=1)
             process = self._start(python)
         self._bind(process, digest, plan, slots)
         return process
@@ -200,19 +218,37 @@ class LocalPlace:
         waiting = (p for p in self._processes.values() if p.plan is None and not p.retired)
         return next((p for p in waiting if p.python == python and p.environ == environ), None)
 
-    def _make_room(self, slots: int, gpus: int) -> bool:
-        idle = [p for p in self._processes.values() if not p.backlog and not p.retired]
-        for process in sorted(idle, key=lambda p: p.idle_since):
-            if self._fits(slots, gpus):
-                break
-            process.hang_up(self._around.grace)
-            self._free_gpus += process.gpus
-            process.gpus = ()
-        return self._fits(slots, gpus)
+    def _fits(self, slots: int) -> bool:
+        return slots + sum(p.slots for p in self._processes.values() if p.backlog) <= self._slots
 
-    def _fits(self, slots: int, gpus: int) -> bool:
-        used = sum(p.slots for p in self._processes.values() if p.backlog or not p.retired)
-        return used + slots <= self._slots and gpus <= len(self._free_gpus)
+    def _has_gpus(self, wanted: int) -> bool:
+        """Say whether there are devices enough, those of idle workers included, which then end."""
+        for process in self._longest_idle():
+            if len(self._free_gpus) >= wanted:
+                break
+            if process.gpus:
+                self._let_go(process)
+        return len(self._free_gpus) >= wanted
+
+    def _longest_idle(self) -> list[WorkerProcess]:
+        idle = [p for p in self._processes.values() if not p.backlog and not p.retired]
+        return sorted(idle, key=lambda p: p.idle_since)
+
+    def _let_go_of_idle(self, *, coming: int = 0) -> None:
+        """End the longest idle of those beyond `max_workers`, once they are too many or their memory is wanted.
+
+        Functions that take turns would otherwise start, and import all they need, at every turn.
+        """
+        count = coming + sum(not p.retired for p in self._processes.values())
+        idle = self._longest_idle()
+        while idle and count > self._slots and (count > _KEPT * self._slots or _weigh_too_much(idle)):
+            self._let_go(idle.pop(0))
+            count -= 1
+
+    def _let_go(self, process: WorkerProcess) -> None:
+        process.hang_up(self._around.grace)
+        self._free_gpus += process.gpus
+        process.gpus = ()
 
     def _start(self, python: str) -> WorkerProcess:
         process = WorkerProcess(python, self._around.folder / "workers")
@@ -270,6 +306,7 @@ class LocalPlace:
         """Look at what no bell tells: starts of runs, overdue ends, a dead worker's socket held open by its child."""
         now = time.monotonic()
         self._next_poll = now + _POLL_SECONDS
+        self._let_go_of_idle()
         reports: list[Report] = []
         for process in list(self._processes.values()):
             process.kill_if_overdue(_LAPSE_BEATS * self._around.heartbeat)
@@ -280,3 +317,7 @@ class LocalPlace:
             elif not process.retired and now - process.idle_since > _IDLE_SECONDS:
                 process.hang_up(self._around.grace)
         return reports
+
+
+def _weigh_too_much(idle: list[WorkerProcess]) -> bool:
+    return sum(resident_memory(process.pid) for process in idle) > _SHARE * available_memory()

@@ -119,6 +119,10 @@ class Driver:
         self._client.store.apply([CancelRequested(run, now())])
         self._news.put(self._cancel)
 
+    def let_go(self) -> None:
+        """Let nobody in a forked child wait for the sweep here."""
+        self._ticket.let_go()
+
     def on_done(self, ticket: Ticket, callback: Callable[[], object]) -> None:
         """Call back when the sweep is over; at once if it is."""
         with self._lock:
@@ -168,10 +172,10 @@ class Driver:
             if self._cancelled or self.board.stop is not None:
                 break
             self._fill()
-            if not self._ended:
-                if self._exhausted and not self._flying:
-                    break
+            if self._flying:
                 self._hear()
+            elif self._exhausted:
+                break
         stop = self.board.stop
         self._wind_down()
         if self._cancelled:
@@ -327,9 +331,12 @@ class Driver:
         if record.cancel_requested:
             self._cancelled = True
         self._client.store.register_client(self._client.id, identify(os.getpid()), time=now())
-        for run, (state, _) in self._client.store.states(list(self._elsewhere)).items():
+        for run, (state, owner) in self._client.store.states(list(self._elsewhere)).items():
             if state.is_terminal:
                 self._on_ended(run, state)
+            elif not self._client.owner_lives(owner):
+                self._elsewhere.discard(run)
+                self._crew.carry_on([self._client.store.get_run(run)])
         moment = time.monotonic()
         overdue = [run for run, limit in self._doomed.items() if moment >= limit]
         if overdue:

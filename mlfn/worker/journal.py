@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 STORAGE_EXIT = 74  # EX_IOERR: the worker could not write its journal
+_BEGIN = b'{"event": '  # as `json.dumps` begins what `send` gets
+_ALWAYS = {"event", "run", "attempt", "time"}
 
 
 class Journal:
@@ -52,7 +54,10 @@ class Journal:
 
 
 def read_events(path: Path, offset: int) -> Iterator[tuple[dict[str, Any], int]]:
-    """Yield whole events from `offset` on, each with the offset after it; a half-written line stays for later."""
+    """Yield whole events from `offset` on, each with the offset after it; a half-written line stays for later.
+
+    One that was damaged on its way is an event of its own, ``garbled``: nobody knows what it would have said.
+    """
     try:
         file = path.open("rb")
     except FileNotFoundError:
@@ -63,8 +68,21 @@ def read_events(path: Path, offset: int) -> Iterator[tuple[dict[str, Any], int]]
             if not line.endswith(b"\n"):
                 return
             offset += len(line)
-            try:
-                event = json.loads(line)
-            except ValueError:
-                continue  # a handler may write to any descriptor
-            yield event, offset
+            if (event := _event(line)) is not None:
+                yield event, offset
+
+
+def _event(line: bytes) -> dict[str, Any] | None:
+    """Return the event of a line, None where it holds none: a handler may write to any descriptor, and end no line."""
+    start = 0
+    while start >= 0:
+        try:
+            found = json.loads(line[start:])
+        except ValueError:
+            start = line.find(_BEGIN, start + 1)
+        else:
+            return found if isinstance(found, dict) and found.keys() >= _ALWAYS else None
+    if (start := line.find(_BEGIN)) < 0:
+        return None
+    text = line[start:][:200].decode(errors="backslashreplace")
+    return {"event": "garbled", "run": "", "attempt": 0, "time": 0.0, "line": text}

@@ -43,6 +43,38 @@ if how == "finish":
     print(sorted(run.result() for run in runs))
 elif how == "look":
     print(sorted(str(run.state) for run in mlfn.runs()))
+elif how == "see through":
+    from mlfn.places import process
+
+    launched, launch = [], process.launch
+    process.launch = lambda python: launched.append(python) or launch(python)
+    running = mlfn.runs(state="running")
+    Path(ledger + ".go").touch()
+    print([run.result() for run in running], len(launched))
+elif how in ("fork", "fork and die"):
+    waited, other = work.submit(0, ledger), work.submit(1, ledger)
+    other.wait()
+    while not Path(ledger).exists():
+        time.sleep(0.005)
+    child = os.fork()
+    if child:
+        if how == "fork and die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        while not Path(ledger + ".seen").exists():
+            time.sleep(0.005)
+        Path(ledger + ".leave").touch()
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        print(waited.result(), code)
+    else:
+        for stream in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)  # else its parent's would not be at their end
+        seen = [waited.done(), waited.wait(0.05), other.result()]
+        Path(ledger + ".go").touch()
+        seen += [waited.result(timeout=30), work.submit(2, ledger).result(timeout=30)]
+        Path(ledger + ".seen").write_text(str(seen))
+        limit = time.monotonic() + 30
+        while not Path(ledger + ".leave").exists() and time.monotonic() < limit:
+            time.sleep(0.005)
 elif how == "ctrl-c":
     run = endless.submit(ledger)
     pending = endless.with_options(cpu=1000).submit(ledger)
@@ -125,3 +157,25 @@ def test_after_kill_9_what_ran_is_adopted_and_what_was_pending_waits_for_somebod
 
     assert stage.run("finish").strip() == "[0, 1, 2, 3]"
     audit(stage, runs=4, once=["work"])
+
+
+def test_whoever_adopts_a_run_starts_no_worker_of_its_own(tmp_path):
+    # The first run waits for its sign, so that there is one to adopt; the others go on beside it.
+    stage = Stage(tmp_path, SCRIPT, heartbeat=0.2, max_workers=1)
+    stage.run("kill", code=-signal.SIGKILL)
+
+    assert stage.run("see through").strip() == "[0] 0"
+    assert states(stage) == ["succeeded", "pending", "pending", "pending"]
+
+
+@pytest.mark.parametrize(("how", "code", "out"), [("fork", 0, "0 0"), ("fork and die", -signal.SIGKILL, "")])
+def test_a_forked_child_waits_for_a_run_of_its_parent_and_submits_its_own(stage, how, code, out):
+    assert stage.run(how, code=code).strip() == out
+
+    seen = stage.folder / "ledger.seen"
+    assert wait_until(lambda: seen.exists() and seen.read_text()) == "[False, False, 1, 0, 2]"
+    *pids, of_child = [pid for what, *_, pid in stage.entries() if what == "end"]
+    wait_until(lambda: not {*pids} & {*stage.workers()})
+    assert how == "fork" or of_child in stage.workers(), "the child holds its own worker only"
+    (stage.folder / "ledger.leave").touch()
+    audit(stage, runs=3, once=["work"])

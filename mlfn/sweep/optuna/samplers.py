@@ -24,7 +24,8 @@ NEEDS: Mapping[str, tuple[str, ...]] = {"cmaes": ("cmaes",), "gp": ("scipy", "to
 class Chooser(ABC):
     """Chooses the values of one trial, group by group; the first group has no conditions."""
 
-    sampler: BaseSampler | None = None
+    study_sampler: BaseSampler | None = None
+    """The sampler that the study must have."""
     keeps_notes: bool = False
     """Whether what the sampler noted on a trial stays there."""
 
@@ -41,10 +42,8 @@ class Chooser(ABC):
 class ByOptuna(Chooser):
     """A sampler of Optuna's; values that it does not choose jointly it chooses one by one."""
 
-    sampler: BaseSampler
-
     def __init__(self, make: Callable[[], BaseSampler], *, joint: str) -> None:
-        self.sampler = make()
+        self._sampler = make()
         self._joint = joint
 
     def values(self, study: Study, trial: FrozenTrial, group: Group, seed: int) -> dict[str, Any]:
@@ -53,14 +52,14 @@ class ByOptuna(Chooser):
         found = self._jointly(study, trial, group, seed)
         for key, distribution in group.varying.items():
             if key not in found:
-                found[key] = self.sampler.sample_independent(study, trial, key, distribution)
+                found[key] = self._sampler.sample_independent(study, trial, key, distribution)
         return group.values(found)
 
     def _begin(self, seed: int) -> None:
-        reseed(self.sampler, seed)
+        reseed(self._sampler, seed)
 
     def _jointly(self, study: Study, trial: FrozenTrial, group: Group, seed: int) -> dict[str, Any]:
-        return self.sampler.sample_relative(study, trial, group.varying) if self._is_joint(group) else {}
+        return self._sampler.sample_relative(study, trial, group.varying) if self._is_joint(group) else {}
 
     def _is_joint(self, group: Group) -> bool:
         return bool(group.varying) and (self._joint == "groups" or (self._joint == "root" and not group.conditions))
@@ -74,18 +73,17 @@ class Renewed(ByOptuna):
         self._make = make
 
     def _begin(self, seed: int) -> None:
-        self.sampler = self._make()
+        self._sampler = self._make()
         super()._begin(seed)
 
 
 class AsGiven(Chooser):
     """A sampler that the user made: asked as Optuna asks it. What it remembers is its own affair."""
 
-    sampler: BaseSampler
     keeps_notes = True
 
     def __init__(self, sampler: BaseSampler) -> None:
-        self.sampler = sampler
+        self._sampler = self.study_sampler = sampler
         self._trial: Trial | None = None
 
     def values(self, study: Study, trial: FrozenTrial, group: Group, seed: int) -> dict[str, Any]:
@@ -99,7 +97,7 @@ class AsGiven(Chooser):
     def ended(self, study: Study, trial: FrozenTrial, state: str, values: Sequence[float] | None) -> None:
         import optuna
 
-        self.sampler.after_trial(study, trial, optuna.trial.TrialState[state], values)
+        self._sampler.after_trial(study, trial, optuna.trial.TrialState[state], values)
 
 
 def _suggested(trial: Trial, axis: Axis) -> float:

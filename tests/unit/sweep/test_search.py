@@ -195,6 +195,22 @@ def test_making_a_sampler_anew_and_reseeding_it_are_the_same():
         assert used._rng.rng.randint(2**30) == make(seed=99)._rng.rng.randint(2**30) or chosen[0] == chosen[1]
 
 
+def test_a_sampler_that_remembers_more_is_made_anew_each_time(monkeypatch):
+    """As GPSampler is, which keeps the kernels it fitted; torch is too large for these tests."""
+    made = []
+
+    def gp(**options):
+        made.append(options)
+        return optuna.samplers.TPESampler(n_startup_trials=options["n_startup_trials"])
+
+    monkeypatch.setattr(optuna.samplers, "GPSampler", gp)
+    monkeypatch.setattr(loading.importlib.util, "find_spec", lambda name: name)
+    whole = serial(search("gp", parallel=8), 30)
+
+    assert made[1:] == [{"n_startup_trials": 16, "warn_independent_sampling": False}] * 30
+    assert tell_all(search("gp", parallel=8), whole[:25]).ask(26) == whole[25].params
+
+
 def test_it_goes_through_json_with_objects_by_the_codec():
     kept = []
 
