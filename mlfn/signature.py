@@ -81,7 +81,8 @@ class Signature:
         annotation = self.annotations.get(name, _MISSING)
         refuse_run(value, f"{self.name}({name}=...)")
         if getattr(value, "__mlfn_reference__", False):
-            return value  # an output of another run: its value is not there yet
+            value.refuse_unknown(f"{self.name}({name}=...)")
+            return value  # an output of another run: its value may not be there yet
         if isinstance(value, str) and wants_input(annotation):
             if annotation_name(annotation) == "pathlib.Path":
                 return Path(value)

@@ -100,6 +100,8 @@ def stored_defaults(client: Client, record: RunRecord) -> dict[str, Any]:
 def _as_input(function: str, name: str, value: Any, kind: str | None) -> Any:
     where = f"{function}({name}=...)"
     refuse_run(value, where)
+    if getattr(value, "__mlfn_reference__", False):
+        value.refuse_unknown(where)
     if isinstance(value, str) and kind is not None:
         value = DataItem(value)
     return existing_input(value, kind, where) if isinstance(value, DataItem) else value

@@ -477,13 +477,76 @@ def test_the_cause_of_a_failure_that_was_passed_on_is_the_first_one() -> None:
 
 
 @pytest.mark.parametrize("place", ["inline", "local"])
-def test_an_output_that_is_not_there_fails_the_child_by_name(place: str) -> None:
-    parent = train.on("local").submit(3)
+def test_an_output_that_is_not_there_fails_the_child_by_name(place: str, gate: Path) -> None:
+    parent = wait_for.on("local").submit(str(gate))
+    if place == "inline":
+        threading.Timer(0.1, gate.touch).start()  # its submit waits for the parent
 
-    child = use.on(place).submit(parent.outputs.modle)
+    child = use.on(place).submit(parent.outputs.table)
+    gate.touch()
 
-    with pytest.raises(NotFoundError, match=r"train \(.*\) has no output 'modle': did you mean 'model'"):
+    with pytest.raises(NotFoundError, match=r"wait_for \(.*\) has no output 'table': Allowed: return"):
         child.result(timeout=60)
+
+
+def test_an_output_that_a_run_ended_without_is_refused() -> None:
+    parent = train.on("inline").submit(3)
+
+    with pytest.raises(NotFoundError, match=r"use\(model=\.\.\.\) got output 'other' .* Allowed: accuracy, model"):
+        use.submit(parent.outputs.other)
+    with pytest.raises(NotFoundError, match="did you mean 'model'"):
+        use.on("inline").submit(parent.outputs.model).rerun(model=parent.outputs.modle)
+
+
+def test_an_output_of_a_failed_run_is_its_failure_and_no_misspelling() -> None:
+    parent = fail.on("inline").submit("x")
+
+    assert isinstance(use.on("inline").submit(parent.outputs.modle).exception(), ParentFailedError)
+
+
+@mlfn.function
+@mlfn.handler(outputs=["train_set", "model"])
+def split(path: str) -> tuple[int, int]:
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return 1, 2
+
+
+@mlfn.function
+@mlfn.handler(outputs=["accuracy", "train_x"])
+def logs(path: str, ctx: mlfn.Context) -> tuple[int, int]:
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    ctx.log_result("accuracies", 3)
+    return 1, 2
+
+
+@pytest.mark.parametrize(
+    ("parent", "key"),
+    [(split, "trainset"), (split, "modle"), (split, "modek"), (logs, "Accuracy"), (logs, "trainx")],
+)
+def test_a_misspelt_output_of_a_run_that_goes_on_is_refused(parent: Any, key: str, gate: Path) -> None:
+    running = parent.submit(str(gate))
+
+    with pytest.raises(NotFoundError, match=f"got output '{key}' .*did you mean"):
+        double.submit(getattr(running.outputs, key))
+    gate.touch()
+
+
+@pytest.mark.parametrize(
+    ("parent", "key"),
+    [(split, "model_2"), (split, "table"), (logs, "accuracies"), (logs, "test_accuracy"), (logs, "train_y")],
+)
+def test_an_output_that_may_still_come_is_waited_for(parent: Any, key: str, gate: Path) -> None:
+    running = parent.submit(str(gate))
+
+    child = double.submit(getattr(running.outputs, key))
+    gate.touch()
+
+    if key == "accuracies":
+        assert child.result(timeout=60) == 6
+    else:
+        assert isinstance(child.exception(timeout=60), NotFoundError)
 
 
 def test_a_whole_run_is_no_parameter() -> None:
