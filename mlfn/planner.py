@@ -21,6 +21,7 @@ from mlfn.spec.canonical import canonical, digest, spec_hash
 from mlfn.spec.options import Options, check_name
 
 _DEEPEST = 8  # containers within containers that a plan shows
+_MOST_PARTS = 400  # functions, classes and values of a version that a plan names
 _LONGEST = 100  # characters of a repr that it shows
 
 
@@ -114,6 +115,7 @@ def make_plan(
         "cwd": working_folder(),
         "sys_path": own_path(),
         "by_reference": list(capture.own_modules),
+        "parts": code_parts(capture),
         "sources": _unsaved_sources(capture.function),
     }
     return Plan(digest(body), function, spec, body)
@@ -154,6 +156,14 @@ def check_place(place: str, options: Mapping[str, Any]) -> None:
             raise OptionError(
                 f"on({place!r}) has no option {name!r} (value {options[name]!r}): {nearest(name, allowed)}"
             )
+
+
+def code_parts(capture: Capture) -> dict[str, list[str]]:
+    """Return what the code is made of, for telling later what another version has changed: (digest, value) by name."""
+    digest = capture.digest
+    names = list(digest.part_digests)[:_MOST_PARTS]
+    values = digest.part_values
+    return {name: [digest.part_digests[name][:16], *([values[name]] if name in values else [])] for name in names}
 
 
 def working_folder() -> str:

@@ -325,6 +325,9 @@ def test_diff_takes_hashes_and_functions(mlfn):
     new, old = (run["function"] for run in mlfn("runs", "--json").document)
 
     assert mlfn("diff", old[:10], new[:10]).out == "resources.cpu: 1.0 -> 2.0\n"
+    by_run = mlfn("diff", *(run[:8] for run in reversed(ids(mlfn))))
+    assert by_run.out == "resources.cpu: 1.0 -> 2.0\n"
+    assert "No function version 'abcdef'" in mlfn("diff", "abcdef", old).err
     assert mlfn("diff", "--json", old, "jobs.py::fit").document == {"a": old, "b": old, "differences": []}
 
 
