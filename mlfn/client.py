@@ -105,7 +105,7 @@ class Client:
                     key=self.key,
                     secrets_file=settings_module.secrets_file(),
                     max_workers=self.settings.max_workers or settings_module.usable_cores(),
-                    max_workers_is_set=self.settings.max_workers is not None,
+                    max_workers_is_set=bool(self.settings.max_workers),
                     grace=self.settings.grace,
                     heartbeat=self.settings.heartbeat,
                 )

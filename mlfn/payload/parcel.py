@@ -9,10 +9,12 @@ from __future__ import annotations
 import functools
 import importlib
 import importlib.util
+import os
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec
 from typing import Any, ClassVar
 
 
@@ -205,7 +207,17 @@ def find_spec(name: str) -> Any:
             return None
     for finder in sys.meta_path:
         look = getattr(finder, "find_spec", None)
-        spec = look(name, path, None) if look else None
+        try:
+            spec = look(name, path, None) if look else None
+        except KeyError:  # a folder without __init__.py, whose parent is not loaded: importlib looks that up
+            spec = _folder_spec(name, path)
         if spec is not None:
             return spec
     return None
+
+
+def _folder_spec(name: str, path: Iterable[str]) -> ModuleSpec | None:
+    folders = [os.path.join(entry, name.rpartition(".")[2]) for entry in path]
+    spec = ModuleSpec(name, None, is_package=True)
+    spec.submodule_search_locations = [folder for folder in folders if os.path.isdir(folder)]
+    return spec if spec.submodule_search_locations else None

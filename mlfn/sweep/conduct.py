@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import socket
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from mlfn.client import Client
 from mlfn.dispatch import Ticket
-from mlfn.identity import new_id, now
+from mlfn.identity import identify, new_id, now
 from mlfn.registry import place_class, strategy_class
 from mlfn.spec.record import Outcome, RunRecord, RunState
 from mlfn.store.changes import Adopted, Claimed, Submitted, SweepClosed, SweepSubmitted, Withdrawn
@@ -45,6 +45,8 @@ def conduct(
     client: Client, record: RunRecord, strategy: Strategy | None = None, points: PointCodec | None = None
 ) -> Ticket | None:
     """Become the driver of a sweep that has none; None when somebody else was quicker, or it is over."""
+    if record.state is not RunState.PENDING or (record.owner != client.id and client.owner_lives(record.owner)):
+        return None
     body = SweepBody.from_json(client.store.sweep_body(record.id))
     points = points or PointCodec(client.codec(), record.id)
     strategy = strategy or strategy_class(body.strategy["name"]).from_json(body.strategy["data"], points.decode)
@@ -91,7 +93,7 @@ def holder(client: Client, record: RunRecord) -> str | None:
     """Say which living process drives a sweep."""
     for owner, host, pid, _, _ in client.store.clients():
         if owner == record.owner and client.owner_lives(owner):
-            where = "this machine" if host == socket.gethostname() else host
+            where = "this machine" if host == identify(os.getpid()).host else host
             return f"process {pid} on {where}"
     return None
 

@@ -37,6 +37,7 @@ from mlfn.sweep.strategy import Strategy, Told
 logger = logging.getLogger(__name__)
 _TICK = 0.25  # seconds between looks at what no message tells
 _BATCH = 128  # children in one transaction, where nothing depends on the order of their ends
+_GATHER = 0.01
 _AHEAD = 512  # children that wait for workers, where nobody says how many may run
 
 
@@ -315,6 +316,8 @@ class Driver:
             patience = min(patience, max(0.0, limit - self._elapsed()))
         try:
             self._news.get(timeout=patience)()
+            if len(self._flying) > _BATCH:
+                time.sleep(_GATHER)  # nothing waits for what ended first: many are then judged at once
             while True:
                 self._news.get_nowait()()
         except queue.Empty:

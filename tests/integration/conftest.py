@@ -21,7 +21,9 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     client_module._clients.clear()
     for client in clients:
         for ticket in client.unfinished():
-            client.keeper_of(ticket.run).cancel(ticket.run)
+            keeper = client.keeper_of(ticket.run)
+            if keeper is not None:  # else it has just ended
+                keeper.cancel(ticket.run)
         for ticket in client.unfinished():
             ticket.done.wait(10)
         client.close()
