@@ -15,8 +15,9 @@ from mlfn.dispatch import Ticket
 from mlfn.errors import MlfnError, ResultTimeoutError
 from mlfn.failures import rebuild
 from mlfn.outputs import Metrics, OutputReference, Outputs
+from mlfn.parents import origin_of_failure
 from mlfn.spec.record import Attempt, Outcome, Output, RunRecord, RunState
-from mlfn.submission import resubmit
+from mlfn.submission import resubmit, stored_defaults
 
 R = TypeVar("R")
 _FIRST_LOOK = 0.005  # seconds between looks at another process's run; grows to the last
@@ -75,8 +76,13 @@ class Run(Generic[R]):
 
     @property
     def params(self) -> dict[str, Any]:
-        """The arguments it was submitted with; an output of another run stands as ``Output``."""
-        return {name: self._param(value) for name, value in self._record.params.items()}
+        """What its function was called with, defaults included; an output of another run stands as a reference.
+
+        A default that is no plain value is read from the code of the run, and left out where that cannot be loaded.
+        """
+        given = {name: self._param(value) for name, value in self._record.params.items()}
+        defaults = stored_defaults(self._client, self._record)
+        return {**given, **{name: value for name, value in defaults.items() if name not in given}}
 
     @property
     def iteration(self) -> int:
@@ -241,7 +247,10 @@ class Run(Generic[R]):
     @overload
     def logs(self, *, follow: Literal[True], attempt: int | None = ...) -> Iterator[str]: ...
     def logs(self, *, follow: bool = False, attempt: int | None = None) -> Iterator[str] | str:
-        """Return what it wrote to stdout and stderr; with `follow`, an iterator over chunks until it ends."""
+        """Return what it wrote to stdout and stderr; with `follow`, an iterator over chunks until it ends.
+
+        Of `attempt`, counted from 1; without it of the last alone, and `attempts` says how many there were.
+        """
         return self._follow(attempt) if follow else "".join(self._chunks(attempt))
 
     def log_path(self, attempt: int | None = None) -> Path | None:
@@ -331,7 +340,16 @@ class Run(Generic[R]):
             return errors.RunCancelledError(f"{self.name} ({self.id[:8]}) was cancelled.")
         if record.state is not RunState.FAILED or record.failure is None:
             return None
-        return rebuild(record.failure, self._client.codec(), where=f"{self.name} ({self.id[:8]})")
+        error = rebuild(record.failure, self._client.codec(), where=f"{self.name} ({self.id[:8]})")
+        if type(error) is errors.ParentFailedError:
+            error.__cause__ = self._exception_of_parent() or error.__cause__
+        return error
+
+    def _exception_of_parent(self) -> BaseException | None:
+        origin = origin_of_failure(self._client.store, self.id)
+        if origin is None or origin.id == self.id:
+            return None
+        return Run(origin, client=self._client)._exception()
 
     def _chunks(self, attempt: int | None) -> Iterator[str]:
         path = self.log_path(attempt)

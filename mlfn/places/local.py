@@ -37,6 +37,7 @@ class LocalPlace:
 
     OPTIONS = ("max_workers",)
     LACKS = ("image", "node")
+    secrets_from_caller = True  # looked up on the same machine by the same user
     runs_in_caller = False
 
     def __init__(self, surroundings: Surroundings, *, max_workers: int | None = None) -> None:

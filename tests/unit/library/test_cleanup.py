@@ -49,7 +49,7 @@ class World:
 
     def files_of(self, run: str, *, written: float = OLD) -> list[str]:
         return [
-            self.file(f"artifacts/{run}/model/{'a' * 64}.pkl", written=written),
+            self.file(f"artifacts/{run}/model/{'a' * 64}.mlfn", written=written),
             self.file(f"logs/{run[:2]}/{run}-1.log", written=written),
         ]
 
@@ -191,7 +191,7 @@ def test_what_came_into_use_between_looking_and_removing_stays(world):
 def test_an_artifact_that_another_run_has_as_a_parameter_stays(world):
     gone = new_id()
     kept = world.files_of(gone)[0]
-    world.run(params={"model": {"packer": "pickle", "path": f"{gone}/model/{'a' * 64}.pkl", "sha256": "a" * 64}})
+    world.run(params={"model": {"packer": "pickle", "path": f"{gone}/model/{'a' * 64}.mlfn", "sha256": "a" * 64}})
 
     world.clean()
 
