@@ -17,7 +17,6 @@ from typing import Any
 
 from mlfn.client import Client
 from mlfn.codec import Codec
-from mlfn.dispatch import Ticket
 from mlfn.errors import StorageError
 from mlfn.execution import describe_failure
 from mlfn.identity import identify, new_id, now
@@ -32,6 +31,7 @@ from mlfn.sweep.grammar import parse_condition, parse_selector
 from mlfn.sweep.scoreboard import Limits, Scoreboard, Stop
 from mlfn.sweep.standing import standing_of, told
 from mlfn.sweep.strategy import Strategy
+from mlfn.ticket import Ticket
 
 logger = logging.getLogger(__name__)
 _TICK = 0.25  # seconds between looks at what no message tells

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from mlfn.dispatch import Ticket
 from mlfn.errors import NotFoundError, SweepError, SweepHeldError
 from mlfn.handle import Run
 from mlfn.registry import strategy_class
@@ -20,6 +19,7 @@ from mlfn.sweep.selection import best, pareto
 from mlfn.sweep.standing import standing_of, told
 from mlfn.sweep.strategy import Told
 from mlfn.sweep.table import Table, read_table
+from mlfn.ticket import Ticket
 
 if TYPE_CHECKING:
     import pandas as pd
