@@ -49,7 +49,7 @@ def conduct(
         return None
     body = SweepBody.from_json(client.store.sweep_body(record.id))
     points = points or PointCodec(client.codec(), record.id)
-    strategy = strategy or strategy_class(body.strategy["name"]).from_json(body.strategy["data"], points.decode)
+    chooser = strategy or strategy_of(body, points)
     client.register()
     if record.owner != client.id:
         [adopted] = client.store.apply([Adopted(record.id, client.id, record.owner or "", now())])
@@ -62,7 +62,13 @@ def conduct(
             _call_off(client, record)
         return None
     plan = client.store.plan(record.plan)
-    return _drive(client, record, plan, body, strategy, points, lambda: stored_function(client, plan))
+    return _drive(client, record, plan, body, chooser, points, lambda: stored_function(client, plan))
+
+
+def strategy_of(body: SweepBody, points: PointCodec) -> Strategy:
+    """Return the strategy of a stored sweep, nothing told yet."""
+    strategy: Strategy = strategy_class(body.strategy["name"]).from_json(body.strategy["data"], points.decode)
+    return strategy
 
 
 def start_again(client: Client, record: RunRecord) -> tuple[RunRecord, Ticket | None]:
@@ -70,7 +76,7 @@ def start_again(client: Client, record: RunRecord) -> tuple[RunRecord, Ticket | 
     stored = client.store.sweep_body(record.id)
     body = replace(SweepBody.from_json(stored), after=record.id)
     points = PointCodec(client.codec(), record.id)
-    strategy = strategy_class(body.strategy["name"]).from_json(body.strategy["data"], points.decode)
+    strategy = strategy_of(body, points)
     plan = client.store.plan(record.plan)
     submitted = Submitted(
         run=new_id(),

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from mlfn.errors import NotFoundError, SweepError, SweepHeldError
 from mlfn.handle import Run
-from mlfn.registry import strategy_class
 from mlfn.spec.record import RunState
 from mlfn.store.families import ChildRow
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.child import Child
-from mlfn.sweep.conduct import conduct, holder, start_again
+from mlfn.sweep.conduct import conduct, holder, start_again, strategy_of
 from mlfn.sweep.encoding import PointCodec
 from mlfn.sweep.grammar import Selector, parse_selector
 from mlfn.sweep.selection import best, pareto
@@ -159,10 +158,7 @@ class SweepRun(Run[R]):
     @property
     def _spaces(self) -> Mapping[str, Any] | None:
         """The spaces that were searched or drawn from; None for lists."""
-        strategy = self._body.strategy
-        points = PointCodec(self._client.codec(), self.id)
-        made = strategy_class(strategy["name"]).from_json(strategy["data"], points.decode)
-        return getattr(made, "spaces", None)
+        return getattr(strategy_of(self._body, PointCodec(self._client.codec(), self.id)), "spaces", None)
 
     def _tolds(self) -> list[Told]:
         """What a strategy is told of the children so far."""
