@@ -211,7 +211,8 @@ class Driver:
         if self._body.deterministic and self._strategy.adaptive and self._flying:
             return
         room = self._width - len(self._flying)
-        if not self._strategy.adaptive and room < min(self._width, _BATCH) // 2:
+        busy = len(self._flying) >= 2 * self._crew.width  # others wait already for the workers that come free
+        if busy and not self._strategy.adaptive and room < min(self._width, _BATCH) // 2:
             return  # soon there is room for a batch
         while room > 0 and not self._exhausted:
             batch = self._asked(1 if self._strategy.adaptive or self._width == 1 else min(room, _BATCH))
