@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -81,7 +81,7 @@ def _see_through(chosen: Chosen, run: SweepRun[Any], how: str) -> int:
     from mlfn.cli.watching import see_through
 
     size = run._body.size
-    children = f"{size} children" if size is not None else "children of unknown number"
+    children = "children of unknown number" if size is None else "1 child" if size == 1 else f"{size} children"
     announced = f"sweep {run.id[:8]} of {run.name} on {run.record.place}: {children}" + (f"; {how}" if how else "")
     return see_through(run, announced=announced, follow=False, as_json=chosen.json)
 
@@ -158,11 +158,9 @@ def _options() -> list[click.Option]:
     def option(*names: str, doc: str, **more: Any) -> click.Option:
         return click.Option(list(names), help=doc, **more)
 
-    several: Callable[[str, str], dict[str, Any]] = lambda metavar, doc: {
-        "multiple": True,
-        "metavar": metavar,
-        "doc": doc,
-    }  # noqa: E731
+    def several(metavar: str, doc: str) -> dict[str, Any]:
+        return {"multiple": True, "metavar": metavar, "doc": doc}
+
     return [
         option("--grid", **several("KEY=VALUES", "Every combination, the first key varies fastest; or a file.")),
         option("--zip", **several("KEY=VALUES", "The first values of all, the second of all, and so on; or a file.")),
