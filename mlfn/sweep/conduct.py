@@ -14,6 +14,7 @@ from mlfn.spec.record import Outcome, RunRecord, RunState
 from mlfn.store.changes import Adopted, Claimed, Submitted, SweepClosed, SweepSubmitted, Withdrawn
 from mlfn.submission import stored_function
 from mlfn.sweep.body import SweepBody
+from mlfn.sweep.checking import StoredCheck
 from mlfn.sweep.driver import Driver
 from mlfn.sweep.encoding import PointCodec
 from mlfn.sweep.strategy import Strategy
@@ -48,7 +49,8 @@ def conduct(
     if record.state is not RunState.PENDING or (record.owner != client.id and client.owner_lives(record.owner)):
         return None
     body = SweepBody.from_json(client.store.sweep_body(record.id))
-    points = points or PointCodec(client.codec(), record.id)
+    plan = client.store.plan(record.plan)
+    points = points or _points(client, record.id, plan, body)
     chooser = strategy or strategy_of(body, points)
     client.register()
     if record.owner != client.id:
@@ -61,7 +63,6 @@ def conduct(
         if record.cancel_requested and record.state is RunState.PENDING and record.owner == client.id:
             _call_off(client, record)
         return None
-    plan = client.store.plan(record.plan)
     return _drive(client, record, plan, body, chooser, points, lambda: stored_function(client, plan))
 
 
@@ -75,9 +76,9 @@ def start_again(client: Client, record: RunRecord) -> tuple[RunRecord, Ticket | 
     """Submit a sweep that is over once more; children that succeeded are not run again."""
     stored = client.store.sweep_body(record.id)
     body = replace(SweepBody.from_json(stored), after=record.id)
-    points = PointCodec(client.codec(), record.id)
-    strategy = strategy_of(body, points)
     plan = client.store.plan(record.plan)
+    points = _points(client, record.id, plan, body)
+    strategy = strategy_of(body, points)
     submitted = Submitted(
         run=new_id(),
         name=record.name,
@@ -102,6 +103,13 @@ def holder(client: Client, record: RunRecord) -> str | None:
             where = "this machine" if host == identify(os.getpid()).host else host
             return f"process {pid} on {where}"
     return None
+
+
+def _points(client: Client, run: str, plan: Mapping[str, Any], body: SweepBody) -> PointCodec:
+    """Return a codec that checks by the code as it was stored."""
+    points = PointCodec(client.codec(), run)
+    points.check = StoredCheck(client, plan, body, points.decode)
+    return points
 
 
 def _drive(

@@ -239,8 +239,10 @@ class Driver:
         run, record, body = new_id(), self._record, self._body
         params = self._points.checked(body, point)
         stored = self._points.encode(run, point)
-        encoded = {**body.fixed, **self._points.encode(run, {k: v for k, v in params.items() if k not in stored})}
-        encoded.update({key: value for key, value in stored.items() if key in params})
+        # What checking made something else of, as of a text that names a file, is submitted as that.
+        made = {key: value for key, value in params.items() if key not in stored or value is not point[key]}
+        encoded = {**body.fixed, **{key: stored[key] for key in params if key in stored and key not in made}}
+        encoded.update(self._points.encode(run, made))
         return Submitted(
             run=run,
             name=record.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from mlfn.errors import NotFoundError, SweepError, SweepHeldError
+from mlfn.errors import NotFoundError, ParameterError, SweepError, SweepHeldError
 from mlfn.handle import Run
 from mlfn.spec.record import RunState
 from mlfn.store.families import ChildRow
@@ -123,6 +123,13 @@ class SweepRun(Run[R]):
                     f"{self.name} ({self.id[:8]}) is driven by {held}: wait() for it here, or end that process first."
                 )
         return self
+
+    def rerun(self, **params: Any) -> Run[R]:
+        """Refuse: a sweep is resumed, or described and submitted again; a child can be rerun."""
+        raise ParameterError(
+            f"{self.name} ({self.id[:8]}) is a sweep, which rerun() would not know how to repeat: resume() goes on with it "
+            "(`mlfn sweep resume ID`), submit() of its description begins it anew, and each of its children can be rerun."
+        )
 
     def __iter__(self) -> Iterator[Any]:
         """Yield its children as they end; of a map, what they returned, in order."""
