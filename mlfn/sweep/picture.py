@@ -67,10 +67,37 @@ def parallel_coordinates(
 def draw(
     table: Table, select: str | Sequence[str] | None, best: int | None, *, most: int = MOST_LINES
 ) -> Picture | None:
-    """Return one line a child across one axis a parameter and selected metric, `most` lines at most.
+    """Return the drawing, with `most` lines at most; None where there is nothing to draw."""
+    lines = arrange(table, select, best, most=most)
+    return None if lines is None else Picture(_Canvas(table, lines).svg(), lines.notes)
 
-    The first metric gives the colour. Without a selector it is the first number that was reported.
+
+@dataclass(frozen=True)
+class Lines:
+    """One line a child across one axis a parameter and selected metric.
+
+    `shown` are the rows of the table, in the order of drawing, the best at the end; `measured` is the axis that gives
+    the colour, `rising` whether its top is best; `best` the row of the best child.
     """
+
+    axes: tuple[Axis, ...]
+    shown: tuple[int, ...]
+    measured: Axis
+    rising: bool
+    best: int | None
+    notes: tuple[str, ...]
+
+    def share(self, at: int) -> float | None:
+        """Return how good the line at `at` is, from 0 to 1; None where it has no number."""
+        if self.measured.missing is not None and self.measured.texts[at] == "none":
+            return None
+        return self.measured.places[at] if self.rising else 1 - self.measured.places[at]
+
+
+def arrange(
+    table: Table, select: str | Sequence[str] | None, best: int | None, *, most: int = MOST_LINES
+) -> Lines | None:
+    """Return what is to be drawn; the first metric gives the colour, without a selector the first number reported."""
     found = [(one, name) for one in _selectors(table, select) if (name := _column(table, one)) is not None]
     varied = [name for name in table.params if _varies(table.columns[name])]
     if not found or not varied or len(table) < 2:
@@ -81,46 +108,42 @@ def draw(
         return None
     rising = selector.direction == "max"
     order = sorted(range(len(table)), key=lambda row: _merit(first[row], rising=rising))
-    shown = _thinned(order, most, keep=_row_of(table, best))
+    row = _row_of(table, best)
+    shown = _thinned(order, most, keep=row)
     axes = [_axis(table, name, shown) for name in varied]
     axes += [_axis(table, name, shown, log=one.direction == "min") for one, name in found]
-    canvas = _Canvas(table, axes, shown, measured=len(varied), rising=rising)
-    return Picture(canvas.svg(_row_of(table, best)), _notes(table, metric, varied, shown, best))
+    notes = _notes(table, metric, varied, shown, best)
+    return Lines(tuple(axes), tuple(shown), axes[len(varied)], rising, row, notes)
 
 
 class _Canvas:
-    """Rows on axes; `shown` says which, those to be seen best last, and `measured` which axis gives the colour."""
+    """Lines as SVG."""
 
-    def __init__(
-        self, table: Table, axes: Sequence[Axis], shown: Sequence[int], *, measured: int, rising: bool
-    ) -> None:
-        self._table, self._axes, self._shown, self._rising = table, axes, shown, rising
-        self._measure = axes[measured]
+    def __init__(self, table: Table, lines: Lines) -> None:
+        self._table, self._lines, self._axes = table, lines, lines.axes
 
-    def svg(self, best: int | None) -> str:
+    def svg(self) -> str:
+        shown = self._lines.shown
         width = _LEFT + _STEP * (len(self._axes) - 1) + _RIGHT
         height = _TOP + _HEIGHT + _BOTTOM
         groups: dict[str, list[str]] = {"none": [], **{f"s{shade}": [] for shade in range(_SHADES)}, "best": []}
-        for at, row in enumerate(self._shown):
-            groups["best" if row == best else self._shade(at)].append(self._line(at, row))
+        for at, row in enumerate(shown):
+            groups["best" if row == self._lines.best else self._shade(at)].append(self._line(at, row))
         lines = "".join(
             f'<g class="{name}" stroke="#6b7f95" fill="none">{"".join(found)}</g>'
             for name, found in groups.items()
             if found
         )
         rules = "".join(self._rule(place, axis) for place, axis in enumerate(self._axes))
-        said = f"Parallel coordinates of {len(self._shown)} children"
+        said = f"Parallel coordinates of {len(shown)} children"
         return (
             f'<svg class="mlfn-lines" xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
             f'viewBox="0 0 {width} {height}" role="img" aria-label="{said}">{lines}{rules}</svg>'
         )
 
     def _shade(self, at: int) -> str:
-        axis = self._measure
-        if axis.missing is not None and axis.texts[at] == "none":
-            return "none"
-        share = axis.places[at] if self._rising else 1 - axis.places[at]
-        return f"s{min(_SHADES - 1, int(share * _SHADES))}"
+        share = self._lines.share(at)
+        return "none" if share is None else f"s{min(_SHADES - 1, int(share * _SHADES))}"
 
     def _line(self, at: int, row: int) -> str:
         points = "L".join(f"{_x(place)} {_y(axis.places[at])}" for place, axis in enumerate(self._axes))
