@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from html import escape
 
-from mlfn.snapshot import MOST_ITEMS, Item, Progress, Series, Snapshot, clean
+from mlfn.snapshot import MOST_ITEMS, Item, Progress, Series, Snapshot, clean, in_a_line
 from mlfn.spec.record import Attempt, RunState
 
 MOST_ROWS = 50
@@ -70,7 +70,7 @@ def run_card(run: Snapshot) -> str:
         (
             _head(run),
             _progress(run),
-            f'<div class="mlfn-soft">{escape(run.notice)}</div>' if run.notice else "",
+            *(f'<div class="mlfn-soft">{escape(text)}</div>' for text in (run.notice, run.advice) if text),
             '<div class="mlfn-parts">',
             _part("Parameters", _items(run.params)),
             _part("Results", _items(run.outputs)),
@@ -112,22 +112,30 @@ def function_card(
     return _card(body)
 
 
-def runs_table(runs: Sequence[Snapshot], *, total: int) -> str:
-    """Return a listing of runs."""
+def runs_table(
+    runs: Sequence[Snapshot], *, total: int, metric: str | None = None, scores: Mapping[str, float] | None = None
+) -> str:
+    """Return a listing of runs; where it is ordered by a metric, with its value for each run."""
+    scores = scores or {}
     head = (
         "<thead><tr><th>id</th><th>name</th><th>state</th><th>project</th><th>submitted</th>"
-        '<th class="mlfn-end">time</th><th>parameters</th></tr></thead>'
+        f'<th class="mlfn-end">time</th>{f"<th>{_text(metric)}</th>" if metric else ""}<th>parameters</th></tr></thead>'
     )
     rows = [
         f'<tr><td class="mlfn-value mlfn-fit">{_text(run.id[:8])}</td><td>{_text(run.name)}</td>'
         f'<td class="mlfn-fit">{_state(run)}</td><td>{_text(run.project)}</td>'
         f'<td class="mlfn-fit">{_text(moment(run.created))}</td><td class="mlfn-end">{_text(_spent(run))}</td>'
-        f'<td class="mlfn-value">{_text(_in_a_line(run.params))}</td></tr>'
+        f"{_score(scores.get(run.id)) if metric else ''}"
+        f'<td class="mlfn-value">{_text(in_a_line(run.params))}</td></tr>'
         for run in runs[:MOST_ROWS]
     ]
     count = f"{total} run{'s' * (total != 1)}"
     body = f'<div class="mlfn-title">{count}</div><div class="mlfn-scroll">{_table(rows, head)}</div>'
     return _card(body + _and_more(total - len(rows)))
+
+
+def _score(value: float | None) -> str:
+    return f'<td class="mlfn-value mlfn-fit">{"" if value is None else f"{value:.6g}"}</td>'
 
 
 def notice_card(text: str) -> str:
@@ -241,7 +249,7 @@ def _part(title: str, content: str, *, size: str = "") -> str:
 
 def _items(items: Sequence[Item]) -> str:
     rows = [
-        f'<tr>{_key(item.name)}<td class="mlfn-value"{_hover(item.whole)}>{_text(item.text)}{_size(item)}</td></tr>'
+        f'<tr>{_key(item.name)}<td class="mlfn-value"{_hover(item.whole)}>{_text(item.text)}{_beside(item)}</td></tr>'
         for item in items[:MOST_ITEMS]
     ]
     return _table(rows) + _and_more(len(items) - MOST_ITEMS)
@@ -256,8 +264,9 @@ def _hover(text: str) -> str:
     return f' title="{_text(text)}"' if text else ""
 
 
-def _size(item: Item) -> str:
-    return "" if item.size is None else f' <span class="mlfn-soft">{amount(item.size)}</span>'
+def _beside(item: Item) -> str:
+    words = "default" if item.is_default else "" if item.size is None else amount(item.size)
+    return f' <span class="mlfn-soft">{words}</span>' if words else ""
 
 
 def _series(series: Sequence[Series], more: int) -> str:
@@ -280,7 +289,7 @@ def _attempts(attempts: Sequence[Attempt]) -> str:
     rows = [
         f"<tr>{_key(str(one.attempt))}<td>{_text(clean(str(one.state)))}"
         f"{_text(': ' + clean(str(one.reason)) if one.reason else '')}</td>"
-        f'<td class="mlfn-end">{_text(_attempt_time(one))}</td></tr>'
+        f'<td class="mlfn-soft">{_text(one.failure or "")}</td><td class="mlfn-end">{_text(_attempt_time(one))}</td></tr>'
         for one in attempts[-MOST_ITEMS:]
     ]
     return _table(rows)
@@ -306,11 +315,6 @@ def _table(rows: Sequence[str], head: str = "") -> str:
 
 def _and_more(count: int) -> str:
     return f'<div class="mlfn-soft">and {count} more</div>' if count > 0 else ""
-
-
-def _in_a_line(params: Sequence[Item]) -> str:
-    text = ", ".join(f"{item.name}={item.text}" for item in params)
-    return text if len(text) <= 120 else f"{text[:119]}…"
 
 
 def _scale(low: float, high: float) -> Callable[[float], float]:

@@ -6,9 +6,7 @@ import atexit
 import contextlib
 import logging
 import os
-import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -20,25 +18,26 @@ from mlfn import waiting
 from mlfn.artifacts import ArtifactStore
 from mlfn.capture.belongings import own_modules_of
 from mlfn.codec import Codec
-from mlfn.dispatch import NOBODY, Dispatcher, Ticket
-from mlfn.errors import NotFoundError, ParameterError, RunLostError, StorageError
-from mlfn.identity import ProcessIdentity, identify, new_id, now
+from mlfn.dispatch import Dispatcher
+from mlfn.errors import NotFoundError, ParameterError, StorageError
+from mlfn.identity import identify, new_id, now
+from mlfn.leaving import leave
 from mlfn.parents import parents_of
 from mlfn.places.base import Surroundings
 from mlfn.registry import place_class
+from mlfn.remains import adopt, lives, settle, take_over
 from mlfn.settings import Settings
-from mlfn.spec.record import Reason, RunRecord, RunState
+from mlfn.spec.record import Outcome, RunRecord, RunState
 from mlfn.store import open_store
-from mlfn.store.changes import Adopted, CancelRequested, Finished, Requeued
-from mlfn.store.reading import WorkerRow
+from mlfn.store.changes import CancelRequested, Withdrawn
+from mlfn.store.reading import RunFilter
 from mlfn.store.sql import SqlStore
-from mlfn.verdict import failed
+from mlfn.ticket import Ticket
 from mlfn.worker.launch import discard_spares
 
 logger = logging.getLogger(__name__)
+_MOST_UNHEARD = 10_000
 _FOLDERS = ("artifacts", "logs", "payloads", "workers")
-_SAYS_SO_AFTER = 1.0  # seconds of waiting at exit before a line tells why
-_DEAD_ELSEWHERE = 120.0  # seconds without a heartbeat after which a client on another host counts as dead
 
 
 class Keeper(Protocol):
@@ -87,6 +86,8 @@ class Client:
         self._known: set[str] = set()
         self._lock = threading.RLock()
         self._registered = False
+        self.adopted: set[str] = set()  # runs that others submitted
+        self._heard: set[str] = set()  # failed runs that somebody here has asked about
         _all_clients.add(self)
 
     def codec(self) -> Codec:
@@ -98,22 +99,24 @@ class Client:
         name = (place, repr(sorted(options.items())))
         with self._lock:
             if name not in self._dispatchers:
-                surroundings = Surroundings(
-                    client=self.id,
-                    folder=self.folder,
-                    artifacts=str(self.folder / "artifacts"),
-                    key=self.key,
-                    secrets_file=settings_module.secrets_file(),
-                    max_workers=self.settings.max_workers or settings_module.usable_cores(),
-                    max_workers_is_set=self.settings.max_workers is not None,
-                    grace=self.settings.grace,
-                    heartbeat=self.settings.heartbeat,
-                )
-                member = place_class(place)(surroundings, **options)
-                self._dispatchers[name] = Dispatcher(
-                    self.store, member, client=self.id, logs=self.folder / "logs", rescue=self._rescue
-                )
+                self._dispatchers[name] = self.another_dispatcher(place, options)
             return self._dispatchers[name]
+
+    def another_dispatcher(self, place: str, options: Mapping[str, Any]) -> Dispatcher:
+        """Return a dispatcher that nobody else uses."""
+        surroundings = Surroundings(
+            client=self.id,
+            folder=self.folder,
+            artifacts=str(self.folder / "artifacts"),
+            key=self.key,
+            secrets_file=settings_module.secrets_file(),
+            max_workers=self.settings.max_workers or settings_module.usable_cores(),
+            max_workers_is_set=bool(self.settings.max_workers),
+            grace=self.settings.grace,
+            heartbeat=self.settings.heartbeat,
+        )
+        member = place_class(place)(surroundings, **options)
+        return Dispatcher(self.store, member, client=self.id, logs=self.folder / "logs", rescue=self._rescue)
 
     def warm(self, place: str, options: Mapping[str, Any]) -> None:
         """Begin to start what a first run at this place will need."""
@@ -178,15 +181,24 @@ class Client:
     def cancel(self, record: RunRecord) -> None:
         """Ask for a run's end, whoever owns it; an orphan is adopted to be ended."""
         self.refuse_unreachable(record)
+        if self.keeper_of(record.id) is None and not self.owner_lives(record.owner):
+            self._inherit(record)
         keeper = self.keeper_of(record.id)
-        if keeper is None and not self.owner_lives(record.owner):
-            self.reconcile()
-            self.carry_on(self.store.get_run(record.id))
-            keeper = self.keeper_of(record.id)
         if keeper is not None:
             keeper.cancel(record.id)
         else:
             self.store.apply([CancelRequested(record.id, now())])
+
+    def _inherit(self, record: RunRecord) -> None:
+        """Take over a dead client's run in order to end it; one that had ended before keeps its own end."""
+        self.reconcile(record.owner, awaited=record.worker)
+        record = self.store.get_run(record.id)
+        if record.state is RunState.PENDING:
+            self.store.apply([CancelRequested(record.id, now())])  # at once: nobody may start it any more
+            if not record.sweep:
+                self.store.apply([Withdrawn(record.id, Outcome(RunState.CANCELLED), now())])
+                return
+        self.carry_on(record)
 
     def refuse_unreachable(self, record: RunRecord) -> None:
         """Refuse to cancel a run within the thread that called `submit`: nobody there listens."""
@@ -203,16 +215,24 @@ class Client:
         if owner == self.id:
             return True
         row = next((row for row in self.store.clients() if row[0] == owner), None)
-        return row is not None and _lives(row)
+        return row is not None and lives(row)
 
-    def reconcile(self) -> None:
-        """Take in what dead clients left: read their workers' journals, watch what still runs, mark what is lost.
+    def is_abandoned(self, record: RunRecord) -> bool:
+        """Say whether a run that is not over has no client any more that would see it through."""
+        return not record.state.is_terminal and not self.owner_lives(record.owner)
 
-        Starts nothing: runs that were still pending wait for somebody to ask for their result.
+    def reconcile(self, of: str | None = None, *, awaited: str | None = None) -> None:
+        """Take in what dead clients left, or one of them: read the journals of workers that are gone, mark what is lost.
+
+        Starts nothing, and leaves alone what still runs: pending runs, and workers at work, wait for somebody to ask for
+        their result. Of the worker `awaited` it is enough that its process is gone.
         """
         for row in self.store.clients():
-            if row[0] != self.id and not _lives(row):
-                self._take_over(row[0])
+            if row[0] != self.id and of in (None, row[0]) and not lives(row):
+                try:
+                    settle(self, row[0], awaited=awaited)
+                except StorageError as error:  # a full disk: what is known can be looked at all the same
+                    logger.warning("what a client that died left cannot be recorded now: %s", error)
 
     def carry_on(self, record: RunRecord) -> Ticket | None:
         """See a run through whose owner is dead; None when it needs nobody, or somebody else was quicker."""
@@ -223,10 +243,12 @@ class Client:
             return ticket
         self.register()
         if record.state is RunState.RUNNING:
-            return self.ticket(record.id)  # `reconcile` took it over, or somebody else did
+            if not self.owner_lives(record.owner):
+                take_over(self, record)
+            return self.ticket(record.id)  # None if somebody else was quicker
         if record.sweep and waiting.conductor is not None:
             return waiting.conductor(self, record)
-        if record.owner != self.id and not self._adopt(record):
+        if record.owner != self.id and not adopt(self, record):
             return None
         for parent in parents_of(record.params):
             with suppress(NotFoundError):  # removed: dispatch fails the run, naming it
@@ -245,6 +267,19 @@ class Client:
         """Return the runs that this process started and that are not terminal."""
         return [ticket for keeper in self._keepers() for ticket in keeper.unfinished() if ticket.ours]
 
+    def hears(self, run: str, state: RunState) -> None:
+        """Take note that somebody here has asked how a run is."""
+        if state is RunState.FAILED:
+            self._heard.add(run)
+
+    def unheard_failures(self) -> list[RunRecord]:
+        """Return the runs that were submitted here and failed, and that nobody here has asked about, oldest first."""
+        if not self._registered:
+            return []
+        wanted = RunFilter(owner=self.id, states=(RunState.FAILED.value,), on_top=True)
+        failed = self.store.list_runs(wanted, limit=_MOST_UNHEARD, newest=False)
+        return [record for record in failed if record.id not in self.adopted | self._heard]
+
     def close(self) -> None:
         """Wait for nothing, end what is idle, and be forgotten if nothing here is still this client's."""
         for keeper in self._keepers():
@@ -262,49 +297,6 @@ class Client:
         self._lock = threading.RLock()
         self.id = new_id()
         self._registered = False
-
-    def _take_over(self, dead: str) -> None:
-        self.register()
-        running = [record for record in self.store.unfinished(dead) if record.state is RunState.RUNNING]
-        for row in self.store.workers(dead):
-            held = [record for record in running if record.worker == row.id]
-            if self._takes(row, held, former=dead):
-                running = [record for record in running if record not in held]
-                self._take_worker(row, held)
-        for record in running:
-            if record.sweep:  # it waits for somebody to drive it on; its children are runs like others
-                again = Requeued(record.id, record.attempt, Reason.LOST, None, now(), now(), counts=False)
-                self.store.apply([again])
-            elif self._adopt(record):  # else another client has it, with its worker
-                self._lose(record)
-        if not self.store.unfinished(dead) and not self.store.workers(dead):
-            self.store.remove_client(dead)
-
-    def _takes(self, row: WorkerRow, held: list[RunRecord], *, former: str) -> bool:
-        """Become the one who reads a worker's journal and sees its runs through, both or neither."""
-        if not held:
-            return self.store.take_worker(row.id, client=self.id, former=former)
-        return any(self.store.apply([Adopted(record.id, self.id, former, now(), row.id) for record in held]))
-
-    def _take_worker(self, row: WorkerRow, held: list[RunRecord]) -> None:
-        plans = {record.id: self.store.plan(record.plan) for record in held}
-        place: dict[str, Any] = plans[held[0].id]["place"] if held else {"name": "local", "options": {}}
-        self.dispatcher(place["name"], place["options"]).adopt(row, [(record, plans[record.id]) for record in held])
-
-    def _lose(self, record: RunRecord) -> None:
-        """End a run whose dead client was itself where it ran (inline), or whose worker was already buried."""
-        text = f"{record.name}: the process that ran it is gone without an outcome."
-        outcome = failed(Reason.LOST, RunLostError(text))
-        self.store.apply([Finished(record.id, record.attempt, outcome, now())])
-
-    def _adopt(self, record: RunRecord) -> bool:
-        return bool(self.store.apply([Adopted(record.id, self.id, record.owner or NOBODY, now())])[0])
-
-
-def _lives(row: tuple[str, str, int, str, float]) -> bool:
-    _, host, pid, started, beat = row
-    state = ProcessIdentity(host, pid, started).state()
-    return time.time() - beat < _DEAD_ELSEWHERE if state == "elsewhere" else state != "gone"
 
 
 _all_clients: weakref.WeakSet[Client] = weakref.WeakSet()  # those too that are no longer current: a handle may have one
@@ -337,48 +329,9 @@ os.register_at_fork(after_in_child=_begin_anew)
 
 @atexit.register
 def _leave() -> None:
-    """At a normal end wait for what was submitted; after ctrl-C cancel it."""
     clients = list(_clients.values())
     _clients.clear()
     try:
-        if not _was_interrupted():
-            _wait_for_all(clients)
-        else:
-            _cancel_all(clients)
-    except KeyboardInterrupt:
-        _cancel_all(clients)
-    discard_spares()
-    for client in clients:
-        try:
-            client.close()
-        except Exception:
-            logger.exception("leaving the store behind")
-
-
-def _wait_for_all(clients: list[Client]) -> None:
-    told = False
-    begun = time.monotonic()
-    while tickets := [ticket for client in clients for ticket in client.unfinished()]:
-        if not told and time.monotonic() - begun > _SAYS_SO_AFTER:
-            told = True
-            count = f"{len(tickets)} run{'s' * (len(tickets) > 1)}"
-            print(f"mlfn: waiting for {count} to end (ctrl-C cancels)", file=sys.stderr)
-        tickets[0].done.wait(0.2)
-
-
-def _cancel_all(clients: list[Client]) -> None:
-    for client in clients:
-        for ticket in client.unfinished():
-            dispatcher = client.keeper_of(ticket.run)
-            if dispatcher is not None:
-                dispatcher.cancel(ticket.run)
-    for client in clients:
-        limit = time.monotonic() + client.settings.grace + 5
-        for ticket in client.unfinished():
-            ticket.done.wait(max(0.0, limit - time.monotonic()))
-
-
-def _was_interrupted() -> bool:
-    # The interpreter leaves the exception that ended the main thread here.
-    kind = getattr(sys, "last_type", None)
-    return kind is not None and issubclass(kind, KeyboardInterrupt)
+        leave(clients)
+    finally:
+        discard_spares()

@@ -311,6 +311,7 @@ class Function(Generic[P, C, R]):
             shape=signature.shape,
             accepts=signature.parameters,
             inputs=signature.inputs(),
+            defaults=signature.defaults(),
             place=place,
             place_options=place_options,
         )

@@ -23,6 +23,7 @@ from mlfn.user_context import Cancelled, Context, Pruned, Reporter, call_within
 
 _PACKAGE = str(Path(__file__).parent)
 _EVENT_LOOP = str(Path(inspect.__file__).parent / "asyncio")
+_STDLIB = str(Path(inspect.__file__).parent)
 _MAX_TRACEBACK = 64_000  # characters; a recursion error would otherwise fill the store
 
 
@@ -269,19 +270,20 @@ def _out_of_memory(error: MemoryError, calling: Calling, codec: Codec, secrets: 
     while found is not None:
         traceback.clear_frames(found.__traceback__)
         found = found.__context__
-    failure = describe_failure(error, codec, secrets=secrets)
-    if calling.mem:
-        failure = _under_limit(failure, calling)
+    failure = _in_words(describe_failure(error, codec, secrets=secrets), calling)
     outcome = Outcome(RunState.FAILED, Reason.OOM, failure)
     with suppress(MemoryError):
         keep_reserve()
     return outcome
 
 
-def _under_limit(failure: RemoteFailure, calling: Calling) -> RemoteFailure:
-    """Return the failure as one that names the limit: Python's own MemoryError says nothing at all."""
+def _in_words(failure: RemoteFailure, calling: Calling) -> RemoteFailure:
+    """Return the failure as an OutOfMemoryError that names the limit: Python's own MemoryError says nothing at all."""
     said = f" ({failure.message})" if failure.message else ""
-    text = f"{calling.name} ran into its limit of mem={shown_bytes(calling.mem or 0)}{said}; raise mem=, or use less."
+    if calling.mem:
+        text = f"{calling.name} ran into its limit of mem={shown_bytes(calling.mem)}{said}; raise mem=, or use less."
+    else:
+        text = f"{calling.name} ran out of memory{said}; use less, or run it where there is more."
     kind = f"{OutOfMemoryError.__module__}.{OutOfMemoryError.__qualname__}"
     bases = tuple(f"{base.__module__}.{base.__qualname__}" for base in OutOfMemoryError.__mro__[:-1])
     return replace(
@@ -325,16 +327,23 @@ def describe_failure(error: BaseException, codec: Codec, *, secrets: Collection[
 
 
 def user_traceback(error: BaseException) -> str:
-    """Return the traceback as text, without the frames of mlfn itself and of the event loop beneath the handler."""
+    """Return the traceback as text, without the frames of mlfn itself and of the event loop beneath the handler.
+
+    Nothing at all for an error of mlfn's own that none of the user's code had a part in: its message says everything.
+    """
     described = traceback.TracebackException.from_exception(error)
-    pending = [described]
+    pending, is_users = [described], not isinstance(error, MlfnError)
     while pending:
         item = pending.pop()
-        if not isinstance(error, MlfnError):
-            item.stack = traceback.StackSummary.from_list(_users_frames(item.stack))
+        item.stack = traceback.StackSummary.from_list(_users_frames(item.stack))
+        is_users = is_users or any(map(_is_users, item.stack))
         pending += [linked for linked in (item.__cause__, item.__context__) if linked is not None]
         pending += getattr(item, "exceptions", None) or []
-    return "".join(described.format())
+    return "".join(described.format()) if is_users else ""
+
+
+def _is_users(frame: traceback.FrameSummary) -> bool:
+    return not frame.filename.startswith((_STDLIB, "<frozen ")) and "-packages" not in frame.filename
 
 
 def _users_frames(stack: traceback.StackSummary) -> list[traceback.FrameSummary]:

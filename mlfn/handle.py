@@ -7,16 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from mlfn import errors, waiting
 from mlfn.client import Client
-from mlfn.dispatch import Ticket
 from mlfn.errors import MlfnError, ResultTimeoutError
 from mlfn.failures import rebuild
 from mlfn.outputs import Metrics, OutputReference, Outputs
+from mlfn.parents import origin_of_failure
 from mlfn.spec.record import Attempt, Outcome, Output, RunRecord, RunState
-from mlfn.submission import resubmit
+from mlfn.submission import resubmit, stored_defaults
+from mlfn.ticket import Ticket
+
+if TYPE_CHECKING:
+    from mlfn.version import Version
 
 R = TypeVar("R")
 _FIRST_LOOK = 0.005  # seconds between looks at another process's run; grows to the last
@@ -62,19 +66,26 @@ class Run(Generic[R]):
     @property
     def state(self) -> RunState:
         """Where it is now."""
-        return self._outcome.state if self._outcome is not None else self.record.state
+        state = self._seen_state()
+        self._client.hears(self.id, state)
+        return state
 
     @property
     def record(self) -> RunRecord:
         """What the store says about it now."""
-        if not self._record.state.is_terminal:
-            self._record = self._client.store.get_run(self.id)
-        return self._record
+        record = self._look()
+        self._client.hears(record.id, record.state)
+        return record
 
     @property
     def params(self) -> dict[str, Any]:
-        """The arguments it was submitted with; an output of another run stands as ``Output``."""
-        return {name: self._param(value) for name, value in self._record.params.items()}
+        """What its function was called with, defaults included; an output of another run stands as a reference.
+
+        A default that is no plain value is read from the code of the run, and left out where that cannot be loaded.
+        """
+        given = {name: self._param(value) for name, value in self._record.params.items()}
+        defaults = stored_defaults(self._client, self._record)
+        return {**given, **{name: value for name, value in defaults.items() if name not in given}}
 
     @property
     def iteration(self) -> int:
@@ -128,7 +139,7 @@ class Run(Generic[R]):
         """Return whether it is terminal."""
         if self._ticket is not None and not self._ticket.done.is_set():
             return False
-        return self.state.is_terminal
+        return self._seen_state().is_terminal
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until it is terminal; False when `timeout` seconds passed first.
@@ -150,7 +161,7 @@ class Run(Generic[R]):
                 return False
             self._outcome, self._ticket = self._ticket.outcome, None
         pause = _FIRST_LOOK
-        while not self.state.is_terminal:
+        while not self._seen_state().is_terminal:
             left = None if limit is None else limit - time.monotonic()
             if left is not None and left <= 0:
                 return False
@@ -225,8 +236,8 @@ class Run(Generic[R]):
         The handler gets SIGTERM (an exception that no ``except Exception`` swallows; its ``finally`` runs), and SIGKILL
         after the grace time. Raises ParameterError for one that is inline in a thread that still runs it.
         """
-        if not self.state.is_terminal:
-            self._client.cancel(self.record)
+        if not self._seen_state().is_terminal:
+            self._client.cancel(self._look())
             self.wait()
         return self.state is RunState.CANCELLED
 
@@ -234,12 +245,24 @@ class Run(Generic[R]):
         """Submit the same function version again, with `params` in place of some of the old ones."""
         return Run(*resubmit(self._client, self.record, params), client=self._client)
 
+    def promote(self, tag: str) -> Version:
+        """Store its function as a version that has its parameters as defaults and its outputs, and let `tag` name it.
+
+        Of a sweep's child, what was swept becomes the defaults; ``mlfn.get_function("name:tag")`` finds the version again.
+        """
+        from mlfn.version import promote
+
+        return promote(self, tag, client=self._client)
+
     @overload
     def logs(self, *, follow: Literal[False] = ..., attempt: int | None = ...) -> str: ...
     @overload
     def logs(self, *, follow: Literal[True], attempt: int | None = ...) -> Iterator[str]: ...
     def logs(self, *, follow: bool = False, attempt: int | None = None) -> Iterator[str] | str:
-        """Return what it wrote to stdout and stderr; with `follow`, an iterator over chunks until it ends."""
+        """Return what it wrote to stdout and stderr; with `follow`, an iterator over chunks until it ends.
+
+        Of `attempt`, counted from 1; without it of the last alone, and `attempts` says how many there were.
+        """
         return self._follow(attempt) if follow else "".join(self._chunks(attempt))
 
     def log_path(self, attempt: int | None = None) -> Path | None:
@@ -276,17 +299,28 @@ class Run(Generic[R]):
     def __hash__(self) -> int:
         return hash(self.id)
 
+    def _look(self) -> RunRecord:
+        if not self._record.state.is_terminal:
+            self._record = self._client.store.get_run(self.id)
+            if self._record.state is RunState.RUNNING and self._client.is_abandoned(self._record):
+                self._client.reconcile(self._record.owner)
+                self._record = self._client.store.get_run(self.id)
+        return self._record
+
+    def _seen_state(self) -> RunState:
+        """Return where it is, for this handle's own use: nobody has asked how it ended."""
+        return self._outcome.state if self._outcome is not None else self._look().state
+
     def _see_through(self) -> None:
         """Have a run whose owner is dead carried on, without waiting for it."""
-        if self._ticket is None and not self.state.is_terminal:
+        if self._ticket is None and not self._seen_state().is_terminal:
             self._carry_on()
 
     def _carry_on(self) -> Ticket | None:
         record = self._record
         if self._client.owner_lives(record.owner):
             return None
-        self._client.reconcile()
-        return self._client.carry_on(self.record)
+        return self._client.carry_on(self._look())
 
     def _outputs(self) -> list[Output]:
         record = self.record
@@ -318,7 +352,16 @@ class Run(Generic[R]):
             return errors.RunCancelledError(f"{self.name} ({self.id[:8]}) was cancelled.")
         if record.state is not RunState.FAILED or record.failure is None:
             return None
-        return rebuild(record.failure, self._client.codec(), where=f"{self.name} ({self.id[:8]})")
+        error = rebuild(record.failure, self._client.codec(), where=f"{self.name} ({self.id[:8]})")
+        if type(error) is errors.ParentFailedError:
+            error.__cause__ = self._exception_of_parent() or error.__cause__
+        return error
+
+    def _exception_of_parent(self) -> BaseException | None:
+        origin = origin_of_failure(self._client.store, self.id)
+        if origin is None or origin.id == self.id:
+            return None
+        return Run(origin, client=self._client)._exception()
 
     def _chunks(self, attempt: int | None) -> Iterator[str]:
         path = self.log_path(attempt)

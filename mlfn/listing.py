@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,8 +12,11 @@ from typing import Any, TypeVar, overload
 from mlfn.client import Client, current_client
 from mlfn.errors import ParameterError, ResultTimeoutError, nearest
 from mlfn.handle import Run
+from mlfn.identity import now
 from mlfn.spec.record import RunRecord, RunState
+from mlfn.spec.values import parse_seconds
 from mlfn.store.reading import RunFilter
+from mlfn.version import Version, tagged
 
 R = TypeVar("R")
 
@@ -20,15 +24,23 @@ R = TypeVar("R")
 class Runs(Sequence[Run[Any]]):
     """A listing of runs; a table where it is shown."""
 
-    def __init__(self, items: Iterable[Run[Any]]) -> None:
+    def __init__(
+        self, items: Iterable[Run[Any]], *, metric: str | None = None, scores: Mapping[str, float] | None = None
+    ) -> None:
         self._items = list(items)
+        self.metric = metric
+        """What it is ordered by, where that is a metric or numeric output."""
+        self.scores = scores or {}
+        """The last value of that, by run id."""
 
     @overload
     def __getitem__(self, index: int) -> Run[Any]: ...
     @overload
     def __getitem__(self, index: slice) -> Runs: ...
     def __getitem__(self, index: int | slice) -> Run[Any] | Runs:
-        return Runs(self._items[index]) if isinstance(index, slice) else self._items[index]
+        if not isinstance(index, slice):
+            return self._items[index]
+        return Runs(self._items[index], metric=self.metric, scores=self.scores)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -37,9 +49,15 @@ class Runs(Sequence[Run[Any]]):
         return "\n".join(
             [
                 _count(len(self)),
-                *(f"{r.id[:8]}  {r._record.state.value:<10} {r.name:<24} {_when(r._record.created)}" for r in self),
+                *(
+                    f"{r.id[:8]}  {r._record.state.value:<10} {r.name:<24} {_when(r._record.created)}{self._score(r)}"
+                    for r in self
+                ),
             ]
         )
+
+    def _score(self, item: Run[Any]) -> str:
+        return f"  {self.metric}={self.scores[item.id]:.6g}" if item.id in self.scores else ""
 
 
 def run(id: str) -> Run[Any]:  # noqa: A002 - the word that users know
@@ -47,6 +65,13 @@ def run(id: str) -> Run[Any]:  # noqa: A002 - the word that users know
     client = current_client()
     client.reconcile()
     return handle_of(client.store.find_run(id), client)
+
+
+def get_function(reference: str) -> Version:
+    """Return the version that ``"project/name:tag"`` or ``"name:tag"`` names; see `Run.promote`."""
+    client = current_client()
+    row = tagged(client, reference)
+    return Version(handle_of(client.store.get_run(row.run), client), row.tag, row.function, client=client)
 
 
 def handle_of(record: RunRecord, client: Client) -> Run[Any]:
@@ -64,7 +89,7 @@ def runs(
     name: str | None = None,
     state: str | Sequence[str] | None = None,
     label: Mapping[str, str] | None = None,
-    since: float | datetime | None = None,
+    since: float | datetime | str | None = None,
     order: str = "newest",
     limit: int = 100,
     before: Run[Any] | None = None,
@@ -76,15 +101,14 @@ def runs(
     ----------
     state: one state or several.
     label: labels that must all match.
-    since: only runs submitted then or later; seconds since the epoch, or a datetime.
+    since: only runs submitted then or later; a datetime, seconds since the epoch, or a text: ``"2h"`` and ``"7d"`` ago, or
+        ``"2026-03-01"`` and ``"2026-03-01 12:30"`` by the local clock.
     order: ``"newest"``, ``"oldest"``, or ``"max.NAME"`` / ``"min.NAME"`` for a metric or numeric output.
     before: the last run of the page before, for the next page in order of time.
     parent: a run whose children are wanted.
     """
     if label is not None and not isinstance(label, Mapping):
         raise ParameterError(f"runs(label={label!r}): a mapping is allowed, as in label={{'team': 'risk'}}.")
-    if isinstance(since, bool) or not isinstance(since, (int, float, datetime, type(None))):
-        raise ParameterError(f"runs(since={since!r}): seconds since the epoch, or a datetime, is allowed.")
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise ParameterError(f"runs(limit={limit!r}): a whole number, 1 or more, is allowed.")
     client = current_client()
@@ -94,7 +118,7 @@ def runs(
         name=name,
         states=_states(state),
         labels=label or {},
-        since=since.timestamp() if isinstance(since, datetime) else since,
+        since=_since(since),
         before=before._record.seq if before is not None else None,
         parent=parent.id if parent is not None else None,
         on_top=parent is None,
@@ -106,6 +130,9 @@ def runs(
         if way not in ("max", "min") or not metric:
             raise ParameterError(f"runs(order={order!r}): 'newest', 'oldest', 'max.NAME' or 'min.NAME' is allowed.")
         records = client.store.best_runs(wanted, metric, limit=limit, highest=way == "max")
+        known = ((record.id, client.store.scores(record.id).get(metric)) for record in records)
+        scores = {run: value for run, value in known if value is not None}
+        return Runs((handle_of(record, client) for record in records), metric=metric, scores=scores)
     return Runs(handle_of(record, client) for record in records)
 
 
@@ -147,6 +174,22 @@ def _states(state: str | Sequence[str] | None) -> tuple[str, ...]:
         if str(item) not in allowed:
             raise ParameterError(f"runs(state={item!r}): {nearest(str(item), allowed)}")
     return tuple(str(item) for item in given)
+
+
+def _since(since: float | datetime | str | None) -> float | None:
+    if since is None or (isinstance(since, (int, float)) and not isinstance(since, bool)):
+        return since
+    if isinstance(since, datetime):
+        return since.timestamp()
+    if isinstance(since, str) and re.fullmatch(r"\s*[\d.]+\s*[smhd]\s*", since):
+        return now() - parse_seconds(since, option="since")
+    try:
+        return datetime.fromisoformat(str(since)).timestamp()
+    except (TypeError, ValueError):
+        raise ParameterError(
+            f"runs(since={since!r}): a text such as '2h', '7d' or '2026-03-01 12:30', a datetime, or seconds since the "
+            "epoch, is allowed."
+        ) from None
 
 
 def _count(runs: int) -> str:

@@ -59,7 +59,9 @@ def runs_html(runs: Runs) -> str:
     """Return a listing as a table; what the listing itself knows, without another look at the store."""
     shown = runs[: cards.MOST_ROWS]
     return _safely(
-        lambda: cards.runs_table([from_record(run._record) for run in shown], total=len(runs)),
+        lambda: cards.runs_table(
+            [from_record(run._record) for run in shown], total=len(runs), metric=runs.metric, scores=runs.scores
+        ),
         runs,
     )
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlfn.codec import reference
 from mlfn.errors import NotFoundError, nearest
-from mlfn.spec.record import Output
+from mlfn.spec.record import Output, RunState
 
 if TYPE_CHECKING:
     from mlfn.handle import Run
@@ -64,6 +64,27 @@ class OutputReference:
             )
         return found
 
+    def refuse_unknown(self, where: str) -> None:
+        """Raise NotFoundError where the run has ended without such an output, or its name is that of another one misspelt.
+
+        While it runs, more than what is declared may come: its handler may log a result under any name.
+        """
+        record = self.run.record
+        if record.state.is_terminal and record.state is not RunState.SUCCEEDED:
+            return  # its child fails because of that
+        if record.state.is_terminal:
+            known = [output.key for output in self.run._outputs()]
+            is_wrong = self.key not in known
+        else:
+            plan = self.run._client.store.plan(record.plan)
+            known = plan["outputs"] or ["return"]
+            is_wrong = self._find() is None and _is_misspelt(self.key, known, logs=plan["shape"]["context"] is not None)
+        if is_wrong:
+            raise NotFoundError(
+                f"{where} got output {self.key!r} of {self.run.name} ({self.run.id[:8]}), which has none of that name: "
+                f"{nearest(self.key, known)}"
+            )
+
     def _find(self) -> Output | None:
         return next((output for output in self.run._outputs() if output.key == self.key), None)
 
@@ -74,6 +95,26 @@ class OutputReference:
 
     def __repr__(self) -> str:
         return f"<output {self.key!r} of run {self.run.id[:8]}>"
+
+
+def _is_misspelt(key: str, declared: Iterable[str], *, logs: bool) -> bool:
+    """Say whether `key` is meant to be one of the declared names; strict where the handler logs what it likes.
+
+    A name that has another in it, as "test_accuracy" has "accuracy", is a name of its own.
+    """
+    import difflib  # 4 ms that only a name which is not declared costs
+
+    names = list(declared)
+    if key in names:
+        return False
+    if any(sorted(_letters(name)) == sorted(_letters(key)) for name in names):
+        return True
+    apart = [name for name in names if name not in key and key not in name]
+    return not logs and bool(difflib.get_close_matches(key, apart, n=1, cutoff=0.75))
+
+
+def _letters(name: str) -> str:
+    return name.lower().replace("_", "").replace("-", "")
 
 
 class Outputs(Mapping[str, Any]):

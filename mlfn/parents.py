@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from mlfn.errors import NotFoundError, ParentFailedError, nearest
-from mlfn.spec.record import RunState
+from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.reading import Reading
 
 
@@ -35,11 +36,37 @@ def resolve(store: Reading, name: str, params: Mapping[str, Any]) -> tuple[Mappi
 def _parent_failed(store: Reading, name: str, parent: str, state: RunState | None) -> ParentFailedError:
     if state is None:
         return ParentFailedError(f"{name} waits for run {parent[:8]}, which is not in the store.")
+    origin = origin_of_failure(store, parent)
+    said = f": {origin.failure.first_line}" if origin is not None and origin.failure is not None else ""
+    elsewhere = f" because {origin.name} ({origin.id[:8]}) did" if origin is not None and origin.id != parent else ""
     return ParentFailedError(
         f"{name} waits for an output of {store.get_run(parent).name} ({parent[:8]}), "
-        f"{'which failed' if state is RunState.FAILED else f'which was {state.value}'}; "
-        f"`mlfn show {parent[:8]}` says why."
+        f"{'which failed' if state is RunState.FAILED else f'which was {state.value}'}{elsewhere}{said}; "
+        f"`mlfn show {(origin.id if origin is not None else parent)[:8]}` says more."
     )
+
+
+def origin_of_failure(store: Reading, run: str) -> RunRecord | None:
+    """Return the run whose own failure made this one fail, itself or one that it waited for; None where there is none."""
+    seen: set[str] = set()
+    wanted: list[str] = [run]
+    while wanted:
+        record = next(iter(_failed(store, wanted, seen)), None)
+        if record is None:
+            return None
+        if record.failure is None or not record.failure.type.endswith(f".{ParentFailedError.__name__}"):
+            return record
+        wanted = parents_of(record.params)
+    return None
+
+
+def _failed(store: Reading, runs: list[str], seen: set[str]) -> Iterator[RunRecord]:
+    for run in runs:
+        with suppress(NotFoundError):
+            record = store.get_run(run)
+            if record.state is RunState.FAILED and run not in seen:
+                seen.add(run)
+                yield record
 
 
 def _resolved(store: Reading, value: Mapping[str, Any]) -> Mapping[str, Any]:

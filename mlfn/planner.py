@@ -15,11 +15,13 @@ from mlfn.capture import Capture
 from mlfn.errors import OptionError, StorageError, nearest
 from mlfn.execution import CallShape
 from mlfn.inputs import DataItem
+from mlfn.packers.briefs import encoded_default
 from mlfn.registry import changed_options, kind_options, place_class
 from mlfn.spec.canonical import canonical, digest, spec_hash
 from mlfn.spec.options import Options, check_name
 
 _DEEPEST = 8  # containers within containers that a plan shows
+_MOST_PARTS = 400  # functions, classes and values of a version that a plan names
 _LONGEST = 100  # characters of a repr that it shows
 
 
@@ -81,6 +83,7 @@ def make_plan(
     shape: CallShape,
     accepts: Iterable[str],
     inputs: Mapping[str, str],
+    defaults: Mapping[str, Any],
     place: str,
     place_options: Mapping[str, Any],
 ) -> Plan:
@@ -99,6 +102,7 @@ def make_plan(
         "shape": asdict(shape),
         "accepts": list(accepts),
         "inputs": dict(inputs),
+        "defaults": {name: encoded_default(value) for name, value in defaults.items()},
         "image": spec.get("image"),
         "requirements": spec.get("requirements", []),
         "cpu": resources.get("cpu"),
@@ -111,6 +115,7 @@ def make_plan(
         "cwd": working_folder(),
         "sys_path": own_path(),
         "by_reference": list(capture.own_modules),
+        "parts": code_parts(capture),
         "sources": _unsaved_sources(capture.function),
     }
     return Plan(digest(body), function, spec, body)
@@ -151,6 +156,14 @@ def check_place(place: str, options: Mapping[str, Any]) -> None:
             raise OptionError(
                 f"on({place!r}) has no option {name!r} (value {options[name]!r}): {nearest(name, allowed)}"
             )
+
+
+def code_parts(capture: Capture) -> dict[str, list[str]]:
+    """Return what the code is made of, for telling later what another version has changed: (digest, value) by name."""
+    digest = capture.digest
+    names = list(digest.part_digests)[:_MOST_PARTS]
+    values = digest.part_values
+    return {name: [digest.part_digests[name][:16], *([values[name]] if name in values else [])] for name in names}
 
 
 def working_folder() -> str:

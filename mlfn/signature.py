@@ -69,6 +69,10 @@ class Signature:
         named = {name: annotation_name(annotation) for name, annotation in self.annotations.items()}
         return {name: kind for name, kind in named.items() if kind and wants_input(self.annotations[name])}
 
+    def defaults(self) -> dict[str, Any]:
+        """Return what stands for the parameters that a caller leaves out."""
+        return {p.name: p.default for p in self.parameters.values() if p.default is not _MISSING}
+
     def _checked(self, name: str, value: Any) -> Any:
         if name == self.shape.varargs:
             return tuple(self._plain(f"{name}[{i}]", name, item) for i, item in enumerate(value))
@@ -77,7 +81,8 @@ class Signature:
         annotation = self.annotations.get(name, _MISSING)
         refuse_run(value, f"{self.name}({name}=...)")
         if getattr(value, "__mlfn_reference__", False):
-            return value  # an output of another run: its value is not there yet
+            value.refuse_unknown(f"{self.name}({name}=...)")
+            return value  # an output of another run: its value may not be there yet
         if isinstance(value, str) and wants_input(annotation):
             if annotation_name(annotation) == "pathlib.Path":
                 return Path(value)
@@ -107,7 +112,7 @@ class Signature:
         except ValueError as error:
             raise ParameterError(
                 f"{self.name}({shown}={_short(value)}) does not fit {shown_annotation(annotation)}: {error}"
-            ) from error
+            ) from None
 
     def _explain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: TypeError) -> str:
         for name, value in kwargs.items():

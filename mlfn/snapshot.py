@@ -13,6 +13,7 @@ from typing import Any
 from mlfn.handle import Run
 from mlfn.identity import now
 from mlfn.packers import tagged
+from mlfn.packers.briefs import left_out
 from mlfn.spec.record import Attempt, Output, RunRecord, RunState
 
 MOST_ITEMS = 24
@@ -23,6 +24,8 @@ _LOG_BYTES = 16 * 1024
 _LINE = 300
 _VALUE = 80
 _TRACEBACK_LINES = 40
+_ABANDONED = "Its client is gone: run.wait() here, or `mlfn wait {}`, carries it on."
+_PARAMS = 120  # characters of all parameters in one line
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)", re.DOTALL)
 # What a terminal or a browser would obey rather than show; directions of writing can make a text look like another.
@@ -37,6 +40,7 @@ class Item:
     text: str
     whole: str = ""
     size: int | None = None  # bytes, where it lies in a file
+    is_default: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A run at one moment; `notice` says what could not be read."""
+    """A run at one moment; `notice` says what could not be read, `advice` what its reader can do."""
 
     id: str
     name: str
@@ -93,6 +97,7 @@ class Snapshot:
     failure: str = ""
     traceback: str = ""
     notice: str = ""
+    advice: str = ""
 
     @property
     def elapsed(self) -> float:
@@ -117,7 +122,7 @@ def look(run: Run[Any]) -> Snapshot:
 def look_briefly(run: Run[Any]) -> Snapshot:
     """Return what the row of a run alone says; otherwise as `look`."""
     try:
-        return from_record(run.record)
+        return from_record(run._look())  # on a line that vanishes: nobody has asked how it ended
     except Exception as error:  # noqa: BLE001 - as above
         return _with_notice(from_record(run._record), error)
 
@@ -152,11 +157,20 @@ def parameter(name: str, value: Any) -> Item:
             return Item(name, clean(f"output {value['output']['key']} of {value['output']['run'][:8]}"))
         if "input" in value:
             return Item(name, _shortened(clean(str(value["input"])), keep_end=True), clean(str(value["input"])))
-        if value.get("path") is not None:
-            return Item(name, type_shown(value.get("type", value["packer"])), size=int(value["size"]))
+        size = int(value["size"]) if value.get("path") is not None else None
+        if value.get("shown"):
+            return Item(name, _shortened(clean(value["shown"])), clean(value["shown"][:1000]), size)
+        if size is not None:
+            return Item(name, type_shown(value.get("type", value["packer"])), size=size)
         return Item(name, *_inline(value["packer"], value.get("inline"), value.get("type", "")))
     except Exception:  # noqa: BLE001 - whatever a row holds, the others are still to be shown
         return Item(name, "(cannot be read)")
+
+
+def in_a_line(params: Iterable[Item]) -> str:
+    """Return parameters in one line, cut."""
+    text = ", ".join(f"{item.name}={item.text}" for item in params)
+    return text if len(text) <= _PARAMS else f"{text[: _PARAMS - 1]}…"
 
 
 def clean(text: str) -> str:
@@ -190,8 +204,11 @@ def _whole(run: Run[Any], record: RunRecord) -> Snapshot:
     names = store.metric_names(record.id, record.attempt)
     attempts = store.attempts(record.id)
     log, size = _log(run)
+    known = from_record(record)
+    defaults = left_out(store.plan(record.plan), record.params)
     return replace(
-        from_record(record),
+        known,
+        params=(*known.params, *(replace(parameter(*item), is_default=True) for item in defaults.items())),
         outputs=tuple(_output(item) for item in store.outputs(record.id, record.attempt)),
         series=tuple(
             Series(clean(name), *_thinned(store.thinned_series(record.id, record.attempt, name, most=MOST_POINTS)))
@@ -201,6 +218,7 @@ def _whole(run: Run[Any], record: RunRecord) -> Snapshot:
         attempts=tuple(attempts),
         log=log,
         log_size=size,
+        advice=_ABANDONED.format(record.id[:8]) if run._client.is_abandoned(record) else "",
     )
 
 

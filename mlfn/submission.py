@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from mlfn import user_context
+from mlfn import settings, user_context
 from mlfn.client import Client
 from mlfn.codec import Codec
-from mlfn.dispatch import Ticket
 from mlfn.errors import OutputError, ParameterError, UnpicklableError, nearest
+from mlfn.execution import Calling, resolve_secrets
 from mlfn.identity import new_id, now
 from mlfn.inline import run_here
 from mlfn.inputs import DataItem
+from mlfn.masker import Masker
+from mlfn.packers.briefs import brief, is_whole, left_out
 from mlfn.planner import Plan, as_text
 from mlfn.registry import place_class
 from mlfn.signature import Signature, existing_input, refuse_run
 from mlfn.spec.canonical import canonical
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.changes import Submitted
+from mlfn.ticket import Ticket
 
 Submission = tuple[RunRecord, Ticket | None]  # what was stored, and the ticket of what still runs
 logger = logging.getLogger("mlfn")
+_LARGEST_IN_BRIEF = 64 * 1024  # bytes of a pickle: the repr of a larger one may take long
 _told: set[str] = set()
 
 
@@ -30,6 +35,7 @@ def submit(
     client: Client, plan: Plan, payload: bytes, function: Callable[..., Any], params: Mapping[str, Any]
 ) -> Submission:
     """Store a new run of `plan` and start it; inline, return when it is over."""
+    refuse_missing_secrets(plan.body)
     _wait_for_parents(plan.body, params)
     client.register()
     client.once(plan.hash, lambda: keep(client, plan, payload))
@@ -42,6 +48,7 @@ def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Su
     body = client.store.plan(record.plan)
     params = _checked(client, record, body, params)
     tell_limits(body)
+    refuse_missing_secrets(body)
     _wait_for_parents(body, params)
     client.register()
     submitted = _submitted(client, record.plan, body, params, labels=record.labels, same=record.params)
@@ -80,9 +87,21 @@ def _stored_signature(client: Client, body: Mapping[str, Any]) -> Signature | No
         return None
 
 
+def stored_defaults(client: Client, record: RunRecord) -> dict[str, Any]:
+    """Return what stood for the parameters that a run was not given, as far as it can be known here."""
+    body = client.store.plan(record.plan)
+    kept = left_out(body, record.params)
+    known = {name: client.codec().decode(value) for name, value in kept.items() if is_whole(value)}
+    if len(known) < len(kept) and (signature := _stored_signature(client, body)) is not None:
+        known = {**signature.defaults(), **known}
+    return {name: known[name] for name in kept if name in known}
+
+
 def _as_input(function: str, name: str, value: Any, kind: str | None) -> Any:
     where = f"{function}({name}=...)"
     refuse_run(value, where)
+    if getattr(value, "__mlfn_reference__", False):
+        value.refuse_unknown(where)
     if isinstance(value, str) and kind is not None:
         value = DataItem(value)
     return existing_input(value, kind, where) if isinstance(value, DataItem) else value
@@ -103,6 +122,12 @@ def tell_limits(body: Mapping[str, Any]) -> None:
     if unmet and f"limits {name} {place} {unmet}" not in _told:
         _told.add(f"limits {name} {place} {unmet}")
         logger.warning("%s asks for %s: on=%r runs it without", name, ", ".join(unmet), place)
+
+
+def refuse_missing_secrets(body: Mapping[str, Any]) -> None:
+    """Raise SecretNotFoundError before anything starts, where the run would look for its secrets here too."""
+    if body["secrets"] and place_class(body["place"]["name"]).secrets_from_caller:
+        resolve_secrets(Calling.of(body).secrets, os.environ, settings.secrets_file())
 
 
 def _is_unmet(option: str, asked: Any) -> bool:
@@ -137,6 +162,7 @@ def _submitted(
         **(same or {}),
         **{name: _encoded(codec, run, f"{body['name']}({name}=...)", name, value) for name, value in params.items()},
     }
+    encoded.update(_in_brief(body, params, encoded))
     return Submitted(
         run=run,
         name=body["name"],
@@ -164,6 +190,19 @@ def _encoded(codec: Codec, run: str, where: str, name: str, value: Any) -> dict[
             f"{where} got a {type(value).__qualname__} that cannot travel: {error.__cause__ or error} "
             "Pass plain values, or what it is made from."
         ) from error
+
+
+def _in_brief(
+    body: Mapping[str, Any], params: Mapping[str, Any], encoded: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Return small parameters that only a pickle keeps with a few words of what they are, secrets masked."""
+    opaque = [name for name in params if encoded[name].get("packer") == "pickle"]
+    small = [name for name in opaque if encoded[name]["size"] <= _LARGEST_IN_BRIEF]
+    if not small or (body["secrets"] and not place_class(body["place"]["name"]).secrets_from_caller):
+        return {}  # a secret that lies elsewhere could not be masked
+    values = resolve_secrets(Calling.of(body).secrets, os.environ, settings.secrets_file())
+    words = {name: brief(params[name], Masker(values.values())) for name in small}
+    return {name: {**encoded[name], "shown": text} for name, text in words.items() if text is not None}
 
 
 def _start(

@@ -50,8 +50,10 @@ class CodeDigest:
     hexdigest: str
     origin: Literal["source", "bytecode"]
     parts: tuple[str, ...]
-    #: the digest of each part that has one of its own: what `mlfn.diff` compares
+    #: the digest of each part that has one of its own, without what it reaches: what `mlfn.diff` compares
     part_digests: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
+    #: those of the parts that are a number, a bool or None, as text
+    part_values: Mapping[str, str] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass
@@ -91,7 +93,11 @@ def walk(fn: Callable[..., Any]) -> Walk:
     except RecursionError as error:
         raise CaptureError(f"{qualname(raw)} reaches values nested too deeply to be hashed.") from error
     walker.seen.digest = CodeDigest(
-        hexdigest, "bytecode" if walker.bytecode else "source", tuple(walker.parts), walker.part_digests()
+        hexdigest,
+        "bytecode" if walker.bytecode else "source",
+        tuple(walker.parts),
+        walker.part_digests(),
+        walker.part_values(),
     )
     return walker.seen
 
@@ -130,8 +136,18 @@ class _Walker:
         self._keep: list[object] = []
 
     def part_digests(self) -> dict[str, str]:
-        """Return the digests of the parts."""
-        return {name: self.value(part).hex() for name, part in self.parts.items() if part is not None}
+        """Return the digests of the parts; of a function, of its own code alone."""
+        return {name: self._own_digest(part).hex() for name, part in self.parts.items() if part is not None}
+
+    def part_values(self) -> dict[str, str]:
+        """Return the parts that are small plain values."""
+        # No texts: one may be a secret, and who writes 0.1 where 0.2 was wants to see both.
+        return {path: repr(value) for path, value in self.seen.values if type(value) in (bool, int, float, type(None))}
+
+    def _own_digest(self, part: object) -> bytes:
+        return (
+            combine("own", self._form(part.__code__).text) if isinstance(part, types.FunctionType) else self.value(part)
+        )
 
     def value(self, value: object) -> bytes:
         """Return the digest of any value."""

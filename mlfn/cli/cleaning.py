@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mlfn.store.sql import SqlStore
 
 
-def _gc(chosen: Chosen, *, dry_run: bool, older_than: str | None) -> None:
+def _gc(chosen: Chosen, *, dry_run: bool, older_than: str | None, environments: bool) -> None:
     from mlfn.client import current_client
     from mlfn.identity import now
     from mlfn.library.cleanup import find_garbage, remove_garbage
@@ -26,7 +26,7 @@ def _gc(chosen: Chosen, *, dry_run: bool, older_than: str | None) -> None:
     moment = now()
     stores = [client.store, *_other_store(client)]
     try:
-        found = find_garbage(stores, client.folder, now=moment, older_than=age)
+        found = find_garbage(stores, client.folder, now=moment, older_than=age, all_environments=environments)
     finally:
         for other in stores[1:]:
             other.session.close()
@@ -37,7 +37,7 @@ def _gc(chosen: Chosen, *, dry_run: bool, older_than: str | None) -> None:
         write_json({"dry_run": dry_run, "folder": str(client.folder), "bytes": total, "removed": items})
         return
     for item in gone:
-        say(f"{item.kind:<10} {item.name}" + (f"  {size(item.size)}" if item.kind != "run" else ""))
+        say(f"{item.kind:<11} {item.name}" + (f"  {size(item.size)}" if item.kind != "run" else ""))
     verb = "would remove" if dry_run else "removed"
     complain(f"{verb} {len(gone)} of {client.folder}, {size(total)}.")
     if len(gone) < len(found):
@@ -45,9 +45,16 @@ def _gc(chosen: Chosen, *, dry_run: bool, older_than: str | None) -> None:
 
 
 def _seconds(text: str | None) -> float | None:
+    from mlfn.errors import ParameterError
     from mlfn.spec.values import parse_seconds
 
-    return None if text is None else parse_seconds(text, option="--older-than")
+    if text is None:
+        return None
+    if text.strip().replace(".", "").isdigit():
+        raise ParameterError(
+            f"--older-than {text}: write the unit, as in {text.strip()}d for days or {text.strip()}h for hours."
+        )
+    return parse_seconds(text, option="--older-than")
 
 
 def _other_store(client: Client) -> Iterator[SqlStore]:
@@ -67,6 +74,11 @@ gc = MlfnCommand(
             ["--older-than"],
             metavar="AGE",
             help="Remove runs that ended so long ago, too, as 30d or 12h, with their files.",
+        ),
+        click.Option(
+            ["--environments"],
+            is_flag=True,
+            help="Remove every environment of requirements= that nothing runs in; else those unused for 30 days.",
         ),
     ],
     callback=click.pass_obj(_gc),

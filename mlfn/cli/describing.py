@@ -10,6 +10,7 @@ from typing import Any
 
 from mlfn.client import Client
 from mlfn.packers import tagged
+from mlfn.packers.briefs import left_out
 from mlfn.spec.record import Output, RunRecord
 
 _LARGEST = 2**63
@@ -33,6 +34,7 @@ def describe(client: Client, record: RunRecord) -> dict[str, Any]:
         "labels": dict(record.labels),
         "parent": record.parent,
         "progress": record.progress,
+        "abandoned": client.is_abandoned(record),
         "error": _error(record),
         "params": {name: _param(client, value) for name, value in record.params.items()},
     }
@@ -46,6 +48,7 @@ def describe_whole(client: Client, record: RunRecord) -> dict[str, Any]:
     folder = client.folder / "artifacts" / record.id
     return {
         **describe(client, record),
+        "defaults": _defaults(client, record),
         "outputs": {o.key: describe_output(client, o) for o in store.outputs(record.id, record.attempt)},
         "metrics": {name: plain(store.series(record.id, record.attempt, name)[-1][1]) for name in names},
         "artifacts": str(folder) if folder.is_dir() else None,
@@ -55,6 +58,7 @@ def describe_whole(client: Client, record: RunRecord) -> dict[str, Any]:
                 "attempt": item.attempt,
                 "state": item.state,
                 "reason": item.reason,
+                "failure": _sound(item.failure),
                 "started": moment(item.started),
                 "ended": moment(item.ended),
                 "worker": item.worker,
@@ -114,6 +118,12 @@ def _sound(value: Any) -> Any:
     return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
 
 
+def _defaults(client: Client, record: RunRecord) -> dict[str, Any]:
+    """Return the parameters that the run was not given, with what stood for them."""
+    defaults = left_out(client.store.plan(record.plan), record.params)
+    return {name: _param(client, value) for name, value in defaults.items()}
+
+
 def _param(client: Client, value: Mapping[str, Any]) -> dict[str, Any]:
     if "output" in value:
         return {"output": dict(value["output"])}
@@ -121,7 +131,11 @@ def _param(client: Client, value: Mapping[str, Any]) -> dict[str, Any]:
         return {"input": value["input"], "as": value.get("as")}
     if value.get("path") is not None:
         known = {"type": value.get("type"), "packer": value.get("packer"), "size": value.get("size")}
-        return {**known, "path": str(client.folder / "artifacts" / value["path"]), "sha256": value.get("sha256")}
+        words = {"shown": value["shown"]} if value.get("shown") else {}
+        path = str(client.folder / "artifacts" / value["path"])
+        return {**known, **words, "path": path, "sha256": value.get("sha256")}
+    if value.get("packer") != "json":
+        return {"packer": value.get("packer"), "type": value.get("type"), "shown": value.get("shown")}
     return {"packer": value.get("packer"), "value": readable(value.get("inline"))}
 
 

@@ -74,6 +74,7 @@ def _findings(chosen: Chosen) -> Iterator[Finding]:
         ("store", _store),
         ("signing key", _key),
         ("secrets", _secrets),
+        ("environments", _environments),
         ("worker", lambda: _worker(chosen)),
     ]
     for name, check in checks:
@@ -119,6 +120,16 @@ def _store() -> Finding:
         )
     finally:
         store.session.close()
+
+
+def _environments() -> Finding:
+    folder = settings.data_folder(settings.current()) / "environments"
+    found = [path for path in folder.glob("*") if path.is_dir()]
+    weight = sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_dir())
+    if not found:
+        return Finding("environments", "ok", "none yet; requirements= builds them where packages are lacking")
+    text = f"{len(found)} of requirements=, {size(weight)}; `mlfn gc --environments` removes those that nothing runs in"
+    return Finding("environments", "ok", text)
 
 
 def _key() -> Finding:

@@ -16,6 +16,11 @@ def draw_table(
     table = Table(box=None, pad_edge=False, header_style="bold")
     for column in columns:
         table.add_column(column, overflow="ellipsis", no_wrap=True)
+    console = Console(no_color=not color, highlight=False)
+    room = console.width - sum(max(map(len, cells)) + 1 for cells in list(zip(columns, *rows, strict=True))[:-1])
     for row in rows:
-        table.add_row(*(Text(cell, style=styles.get((column, cell), "")) for column, cell in enumerate(row)))
-    Console(no_color=not color, highlight=False).print(table)
+        cells = [Text(cell, style=styles.get((column, cell), "")) for column, cell in enumerate(row)]
+        # What is last is the longest, and the one of which a part will do.
+        cells[-1].truncate(max(room, len(columns[-1])), overflow="ellipsis")
+        table.add_row(*cells)
+    console.print(table)

@@ -15,6 +15,7 @@ from mlfn.cli.printing import complain, write_json, write_table
 from mlfn.cli.telling import local, span, tell_whole
 from mlfn.errors import NotFoundError, ParameterError
 
+_MOST_NAMED = 5
 _COLUMNS = ("ID", "STATE", "NAME", "PROJECT", "CREATED", "TOOK")
 
 
@@ -26,17 +27,19 @@ def _runs(
     label: Sequence[str],
     order: str,
     limit: int,
+    since: str | None,
 ) -> None:
     from mlfn import listing
     from mlfn.client import current_client
+    from mlfn.snapshot import from_record, in_a_line
 
     listed = listing.runs(
-        project=project, name=name, state=state or None, label=_labels(label), order=order, limit=limit
+        project=project, name=name, state=state or None, label=_labels(label), since=since, order=order, limit=limit
     )
     client = current_client()
     records = [run.record for run in listed]
-    metric = order.partition(".")[2]
-    scores = [client.store.scores(record.id).get(metric) for record in records] if metric else []
+    metric = listed.metric
+    scores = [listed.scores.get(record.id) for record in records] if metric else []
     described = [describe(client, record) for record in records]
     if chosen.json:
         for item, score in zip(described, scores):
@@ -44,7 +47,7 @@ def _runs(
         write_json(described)
         return
     if not described:
-        complain("no runs here." if not (project or name or state or label) else "no run matches.")
+        complain("no runs here." if not (project or name or state or label or since) else "no run matches.")
         return
     rows = [
         [
@@ -54,13 +57,27 @@ def _runs(
             run["project"],
             local(run["created"]),
             span(run["seconds"]),
-            *([f"{scores[number]:g}"] if metric else []),
+            *([_score(scores[number])] if metric else []),
+            in_a_line(from_record(records[number]).params),
         ]
         for number, run in enumerate(described)
     ]
-    write_table([*_COLUMNS, *([metric] if metric else [])], rows, state=1)
+    write_table([*_COLUMNS, *([metric] if metric else []), "PARAMETERS"], rows, state=1)
+    _tell_abandoned([run["id"] for run in described if run["abandoned"]])
     if len(described) == limit:
-        complain(f"the first {limit}; --limit shows more.")
+        complain(f"the first {limit} alone; give a higher --limit for more.")
+
+
+def _score(value: float | None) -> str:
+    return "-" if value is None else f"{value:.6g}"
+
+
+def _tell_abandoned(runs: Sequence[str]) -> None:
+    if len(runs) == 1:
+        complain(f"the client of {runs[0][:8]} is gone; `mlfn wait {runs[0][:8]}` carries it on.")
+    elif runs:
+        ids = " ".join(run[:8] for run in runs[:_MOST_NAMED]) + (" ..." if len(runs) > _MOST_NAMED else "")
+        complain(f"the clients of {len(runs)} runs are gone; `mlfn wait {ids}` carries them on.")
 
 
 def _show(chosen: Chosen, run: str) -> None:
@@ -144,6 +161,7 @@ runs = MlfnCommand(
         click.Option(["--project"], metavar="NAME", help="Only of this project; of all without it."),
         click.Option(["--name"], help="Only of this function.", metavar="NAME"),
         click.Option(["--state"], multiple=True, metavar="STATE", help="Only in this state; may be repeated."),
+        click.Option(["--since"], metavar="TIME", help="Only submitted since: 2h, 7d, or 2026-03-01."),
         click.Option(["--label"], multiple=True, metavar="KEY=VALUE", help="Only with this label; may be repeated."),
         click.Option(
             ["--order"], default="newest", metavar="ORDER", help="newest, oldest, or max.NAME or min.NAME of a metric."

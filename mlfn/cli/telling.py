@@ -36,10 +36,13 @@ def tell_whole(run: Mapping[str, Any]) -> None:
     facts += [(name, run[name]) for name in ("parent", "artifacts", "log") if run[name]]
     if run["labels"]:
         facts.append(("labels", ", ".join(f"{key}={value}" for key, value in run["labels"].items())))
+    if run["abandoned"]:
+        facts.append(("note", f"its client is gone; `mlfn wait {run['id'][:8]}` carries it on"))
     if run["progress"]:
         facts.append(("progress", _progress(run["progress"])))
     write_facts([(name, text if name == "state" else harmless(text)) for name, text in facts])
-    _section("parameters", _named(run["params"]))
+    defaults = [(name, f"{text}  (default)") for name, text in _named(run["defaults"])]
+    _section("parameters", [*_named(run["params"]), *defaults])
     _section("outputs", _named(run["outputs"]))
     _section("metrics", [(name, str(value)) for name, value in run["metrics"].items()])
     _section("attempts", [(str(a["attempt"]), _attempt(a)) for a in run["attempts"]])
@@ -64,8 +67,12 @@ def shown_value(described: Mapping[str, Any]) -> str:
         return f"output {described['output']['key']!r} of run {described['output']['run'][:8]}"
     if "input" in described:
         return f"input {described['input']}"
+    if described.get("shown"):
+        return str(described["shown"])
     if "path" in described:
         return f"{_type(described)}, {size(described['size'])}  {described['path']}"
+    if "shown" in described:
+        return _type(described)
     text = json.dumps(described["value"], ensure_ascii=False)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."
 
@@ -120,7 +127,8 @@ def _progress(progress: Mapping[str, Any]) -> str:
 
 def _attempt(attempt: Mapping[str, Any]) -> str:
     reason = f" ({attempt['reason']})" if attempt["reason"] else ""
-    return f"{attempt['state']}{reason}  {local(attempt['started'])} .. {local(attempt['ended'])}"
+    failure = f"  {attempt['failure']}" if attempt["failure"] else ""
+    return f"{attempt['state']}{reason}  {local(attempt['started'])} .. {local(attempt['ended'])}{failure}"
 
 
 def _section(title: str, facts: list[tuple[str, str]]) -> None:

@@ -2,7 +2,8 @@
 
 Claimed is: every file of a run that the store knows, and what such a run took over as a parameter from another; every
 payload that a stored plan refers to; the folder of every worker that the store knows or that still lives. Files with
-names that are not ours are nobody's business, and links are never followed.
+names that are not ours are nobody's business, and links are never followed. Environments of ``requirements=`` can be built
+again: they go when nothing runs in them and none has been used for long, or on request.
 
 A payload is written before its plan is stored, a parameter's artifact before its run is, a worker's folder before the
 worker is registered. So the disk is listed first and the store asked after, and what is younger than an hour stays,
@@ -17,10 +18,11 @@ import re
 import shutil
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from mlfn.places import environments
 from mlfn.spec.record import RunRecord
 from mlfn.store.reading import RunFilter
 from mlfn.store.sql import SqlStore
@@ -29,6 +31,9 @@ GRACE = 3600.0
 """Seconds for which a file without a claim is left alone: it may be about to get one."""
 TEMPORARY_GRACE = 86400.0
 """Seconds after which a temporary file is one that somebody died over."""
+UNUSED_GRACE = 30 * 86400.0
+"""Seconds without use after which an environment goes; on request, `JUST_USED` is enough."""
+JUST_USED = 3 * environments.NOTED_EVERY
 
 _PAGE = 1000
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -43,7 +48,8 @@ class Garbage:
     """One file, folder or run that can go."""
 
     kind: str
-    """``"run"``, ``"artifacts"``, ``"log"``, ``"payload"``, ``"worker"`` or ``"temporary"``."""
+    """``"run"``, ``"artifacts"``, ``"log"``, ``"payload"``, ``"worker"``, ``"environment"`` or
+    ``"temporary"``."""
     name: str
     """The path below the data folder; of a run, its id."""
     size: int
@@ -51,7 +57,9 @@ class Garbage:
     run: str | None = None
     """The run that it belonged to."""
     age: float = 0.0
-    """Seconds since anything in it was written."""
+    """Seconds since anything in it was written; since its last use, for an environment."""
+    patience: float = GRACE
+    """The age from which on it can go."""
 
 
 @dataclass(frozen=True)
@@ -64,17 +72,29 @@ class Claims:
     """Ids whose artifacts stay: those of `runs`, and of runs whose artifacts these use."""
     payloads: frozenset[str]
     workers: frozenset[str]
+    environments: frozenset[str]
 
 
 def find_garbage(
-    stores: Iterable[SqlStore], folder: Path, *, now: float, older_than: float | None = None
+    stores: Iterable[SqlStore],
+    folder: Path,
+    *,
+    now: float,
+    older_than: float | None = None,
+    all_environments: bool = False,
 ) -> list[Garbage]:
     """Return what can go, runs first; with `older_than`, runs that ended so many seconds ago and their files, too.
+
+    With `all_environments`, environments that were used lately go as well.
 
     The first of `stores` is the one whose old runs are looked at.
     """
     every = list(stores)
-    found = list(_listed(folder, now))  # before the store is asked: what is claimed meanwhile is seen to be claimed
+    unused = JUST_USED if all_environments else UNUSED_GRACE
+    found = [
+        *_listed(folder, now),
+        *_environments(folder, now, unused),
+    ]  # before the store is asked: what is claimed meanwhile is seen to be claimed
     old = _old_runs(every[0], now - older_than) if older_than is not None else {}
     claims = _claims(every, folder, without=old.keys())
     removed = [Garbage("run", run, 0, run=run, age=now - (record.ended or 0.0)) for run, record in old.items()]
@@ -98,10 +118,12 @@ def _removed(folder: Path, item: Garbage, now: float, ended: set[str]) -> bool:
         return True
     path = folder / item.name
     try:
-        age = now - _weighed(path)[1]
-        if age < _patience(item) and (item.run is None or item.run not in ended):
+        age = now - _last_touched(item.kind, path)
+        if age < item.patience and (item.run is None or item.run not in ended):
             return False  # somebody has come back to it
-        if path.is_dir() and not path.is_symlink():
+        if item.kind == "environment":
+            environments.remove(path)
+        elif path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
             path.unlink()
@@ -119,14 +141,17 @@ def _may_go(item: Garbage, claims: Claims, old: Mapping[str, RunRecord]) -> bool
         claimed = Path(item.name).name in claims.payloads
     elif item.kind == "worker":
         claimed = Path(item.name).name in claims.workers
+    elif item.kind == "environment":
+        claimed = Path(item.name).name in claims.environments
     else:
         claimed = False
     ended = item.kind != "temporary" and item.run in old
-    return not claimed and (ended or item.age >= _patience(item))
+    return not claimed and (ended or item.age >= item.patience)
 
 
-def _patience(item: Garbage) -> float:
-    return TEMPORARY_GRACE if item.kind == "temporary" else GRACE
+def _last_touched(kind: str, path: Path) -> float:
+    used = environments.last_use(path) if kind == "environment" else None
+    return used if used is not None else _weighed(path)[1]
 
 
 # What lies there
@@ -151,6 +176,18 @@ def _listed(folder: Path, now: float) -> Iterator[Garbage]:
         yield _garbage("worker", folder, entry.path, now)
 
 
+def _environments(folder: Path, now: float, unused: float) -> Iterator[Garbage]:
+    home = folder / "environments"
+    for entry in _folders(home, environments.NAME):
+        path = Path(entry.path)
+        used = environments.last_use(path)
+        found = _garbage("environment", folder, entry.path, now)
+        # One that is not complete is being built, or was when its builder died: as old as its newest file.
+        yield found if used is None else replace(found, age=now - used, patience=unused)
+    for entry in [*_folders(home, environments.REMAINS), *_files(home, environments.REMAINS)]:
+        yield _garbage("temporary", folder, entry.path, now)
+
+
 def _folders(folder: Path, names: re.Pattern[str]) -> list[os.DirEntry[str]]:
     return [e for e in _entries(folder) if names.fullmatch(e.name) and e.is_dir(follow_symlinks=False)]
 
@@ -168,7 +205,8 @@ def _temporaries(folder: Path) -> Iterator[str]:
 
 def _garbage(kind: str, folder: Path, path: str, now: float, *, run: str | None = None) -> Garbage:
     size, newest = _weighed(Path(path))
-    return Garbage(kind, os.path.relpath(path, folder), size, run=run, age=now - newest)
+    patience = TEMPORARY_GRACE if kind == "temporary" else GRACE
+    return Garbage(kind, os.path.relpath(path, folder), size, run=run, age=now - newest, patience=patience)
 
 
 def _weighed(path: Path) -> tuple[int, float]:
@@ -209,7 +247,8 @@ def _claims(stores: Iterable[SqlStore], folder: Path, *, without: Iterable[str])
                 artifacts.update(_used(record))
         payloads |= store.payload_digests()
         workers.update(row.id for row in store.workers())
-    return Claims(frozenset(runs), frozenset(artifacts | runs), frozenset(payloads), frozenset(workers))
+    used = frozenset(environments.names_in_use(folder / "environments"))
+    return Claims(frozenset(runs), frozenset(artifacts | runs), frozenset(payloads), frozenset(workers), used)
 
 
 def _all_runs(store: SqlStore) -> Iterator[RunRecord]:
@@ -248,7 +287,10 @@ def _old_runs(store: SqlStore, limit: float) -> dict[str, RunRecord]:
             needs.setdefault(record.parent, set()).add(record.id)
         if record.state.is_terminal and record.ended is not None and record.ended < limit:
             old[record.id] = record
-    staying = [run for run in needs if run not in old]
+    tagged = {row.run for row in store.tags()}
+    staying = [run for run in needs if run not in old or run in tagged]
+    for run in tagged:
+        old.pop(run, None)
     while staying:
         staying += [needed for needed in needs.get(staying.pop(), ()) if old.pop(needed, None) is not None]
     return old

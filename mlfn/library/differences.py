@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mlfn.declaration import Function
@@ -21,11 +21,16 @@ class Differences(tuple[str, ...]):
 
 
 def diff(a: Any, b: Any) -> Differences:
-    """Return what differs from `a` to `b`, each a Function, a stored spec or the hash of a stored version."""
+    """Return what differs from `a` to `b`, each a Function, a run, a stored spec or the hash of a stored version."""
+    a, b = _version(a), _version(b)
     before, after = _spec(a), _spec(b)
     lines = list(_compare("", _readable(before), _readable(after)))
     code = _code_lines(a, b, before, after)
     return Differences([*lines, *code])
+
+
+def _version(item: Any) -> Any:
+    return item.record.function if getattr(type(item), "__mlfn_run__", False) else item
 
 
 def _spec(item: Any) -> Mapping[str, Any]:
@@ -37,7 +42,7 @@ def _spec(item: Any) -> Mapping[str, Any]:
         from mlfn.client import current_client
 
         return current_client().store.function(item)
-    raise ParameterError(f"diff({item!r}): a Function, a spec or the hash of a stored version is allowed.")
+    raise ParameterError(f"diff({item!r}): a Function, a run, a spec or the hash of a stored version is allowed.")
 
 
 def _readable(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,23 +52,43 @@ def _readable(spec: Mapping[str, Any]) -> dict[str, Any]:
 def _code_lines(a: Any, b: Any, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
     if before["code"]["digest"] == after["code"]["digest"]:
         return
-    if not (isinstance(a, Function) and isinstance(b, Function)):
-        yield "code: changed"
-        return
-    old, new = _parts(a), _parts(b)
-    for name in sorted(old.keys() | new.keys()):
-        if name not in old:
-            yield f"code: {name} is new"
-        elif name not in new:
-            yield f"code: {name} is gone"
-        elif old[name] != new[name]:
+    old, new = _parts(a, before), _parts(b, after)
+    lines = list(_part_lines(old, new)) if old and new else []
+    yield from lines or ["code: changed"]
+
+
+def _part_lines(old: _Parts, new: _Parts) -> Iterator[str]:
+    changed = [name for name in sorted(old.keys() & new.keys()) if old[name][0] != new[name][0]]
+    for name in sorted(old.keys() ^ new.keys()):
+        yield f"code: {name} is {'new' if name in new else 'gone'}"
+    for name in changed:
+        values = [part[1] for part in (old[name], new[name]) if len(part) > 1]
+        if len(values) == 2:
+            yield f"code: {name} changed: {' -> '.join(values)}"
+        elif not any(_is_of(other, name) for other in changed):
             yield f"code: {name} changed"
 
 
-def _parts(item: Function[..., Any, Any]) -> dict[str, str]:
-    from mlfn.capture import capture
+def _is_of(part: str, whole: str) -> bool:
+    """Say whether a part belongs to a class: what changed in it is then named by itself."""
+    return part.startswith((f"{whole}.", f"{whole.rpartition(':')[2]} -> ")) and part != whole
 
-    return dict(capture(item.__mlfn_function__).digest.part_digests)
+
+_Parts = Mapping[str, Sequence[str]]  # name -> digest and, of a small plain value, that
+
+
+def _parts(item: Any, spec: Mapping[str, Any]) -> _Parts:
+    """Return what the code of a version is made of; nothing where that is not known."""
+    if isinstance(item, Function):
+        from mlfn.capture import capture
+        from mlfn.planner import code_parts
+
+        return code_parts(capture(item.__mlfn_function__))
+    from mlfn.client import current_client
+    from mlfn.spec.canonical import spec_hash
+
+    plan = current_client().store.plan_of(item if isinstance(item, str) else spec_hash(spec))
+    return plan.get("parts", {}) if plan is not None else {}
 
 
 def _compare(where: str, before: Any, after: Any) -> Iterator[str]:

@@ -31,7 +31,8 @@ class PicklePacker:
     def pack(self, value: Any, /) -> Packed:
         """Call the pickler."""
         content = self.pickler(value)
-        return Packed("pickle", type_name(value), content=content, suffix=".pkl", size=len(content))
+        # No ".pkl": what the caller's pickler signed begins with its header, and `pickle.load` would not take it.
+        return Packed("pickle", type_name(value), content=content, suffix=".mlfn", size=len(content))
 
     def unpack(self, stored: Stored, /) -> Any:
         """Call the unpickler, which checks the signature first."""

@@ -107,13 +107,19 @@ def _parse_header(text: bytes) -> Header:
 def check_python(header: Header) -> None:
     """Refuse a payload of another Python minor."""
     here = _python_minor()
-    if header.python != here:
+    if header.python == here:
+        return
+    written = f"{header.qualname!r} was packed by Python {header.python}, and this is Python {here}: "
+    if header.role == "value":
         raise SkewError(
-            f"{header.qualname!r} was packed by Python {header.python}, and this is Python {here}: "
-            f"code of one minor version does not run on another. Let both be the same: "
-            f"run the worker on Python {header.python} "
-            f'(image="python:{header.python}-slim"), or submit from Python {here}.'
+            f"{written}a pickle of one minor version is not read by another. Read it with Python {header.python}, "
+            f"or run what made it again with Python {here}."
         )
+    raise SkewError(
+        f"{written}code of one minor version does not run on another. Let both be the same: "
+        f"run the worker on Python {header.python} "
+        f'(image="python:{header.python}-slim"), or submit from Python {here}.'
+    )
 
 
 def _python_minor() -> str:

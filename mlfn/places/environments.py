@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import logging
+import os
+import re
 import shutil
 import site
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from mlfn.errors import EnvironmentBuildError, MlfnError
 
 logger = logging.getLogger("mlfn")
+NAME = re.compile(r"[0-9a-f]{24}")
+REMAINS = re.compile(r"\.[0-9a-f]{24}\.(tmp|lock)")
+"""What a removal that was cut short leaves behind, and builds: an empty file each."""
+NOTED_EVERY = 20.0
+"""Seconds within which another use of an environment is not noted anew."""
 _BUILD_SECONDS = 1800
+_MARK = "complete"
 
 
 class Environments:
@@ -27,6 +38,7 @@ class Environments:
         self._ready = ready
         self._building: dict[str, threading.Thread] = {}
         self._failed: dict[str, Exception] = {}
+        self._noted: dict[str, float] = {}
 
     def python_for(self, requirements: tuple[str, ...]) -> str | None:
         """Return the interpreter that has `requirements`; None while it is being built; raise if it cannot be."""
@@ -34,7 +46,8 @@ class Environments:
             return sys.executable
         name = _digest(requirements)
         python = self._folder / name / "bin" / "python"
-        if (self._folder / name / "complete").exists():
+        if (self._folder / name / _MARK).exists():
+            self._note_use(name)
             return str(python)
         if error := self._failed.pop(name, None):
             raise error
@@ -43,6 +56,12 @@ class Environments:
             self._building[name].start()
             logger.warning("building an environment for %s: kept for the next runs", ", ".join(requirements))
         return None
+
+    def _note_use(self, name: str) -> None:
+        if time.monotonic() - self._noted.get(name, -NOTED_EVERY) >= NOTED_EVERY:
+            self._noted[name] = time.monotonic()
+            with contextlib.suppress(OSError):
+                os.utime(self._folder / name / _MARK)
 
     def _build(self, name: str, requirements: tuple[str, ...]) -> None:
         try:
@@ -61,8 +80,54 @@ class Environments:
 def build(target: Path, requirements: tuple[str, ...]) -> None:
     """Make a virtual environment with `requirements` at `target`, all or nothing."""
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Its interpreter's path is written into scripts, so it is built in place; the mark comes last.
-    shutil.rmtree(target, ignore_errors=True)
+    with _alone_at(target):
+        if (target / _MARK).exists():
+            return  # another process was quicker
+        shutil.rmtree(target, ignore_errors=True)
+        try:
+            # Its interpreter's path is written into scripts, so it is built in place; the mark comes last.
+            _build_there(target, requirements)
+        except BaseException:
+            shutil.rmtree(target, ignore_errors=True)
+            raise
+
+
+def last_use(target: Path) -> float | None:
+    """Return when an environment was last given to a worker; None for one that is not complete."""
+    try:
+        return (target / _MARK).stat().st_mtime
+    except OSError:
+        return None
+
+
+def names_in_use(folder: Path) -> Iterator[str]:
+    """Yield the environments below `folder` that a process runs in, as Linux shows those of this user."""
+    home = folder.resolve()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            command = (process / "cmdline").read_bytes().partition(b"\0")[0]
+            target = Path(os.fsdecode(command)).parent.parent  # of bin/python, a link that leads elsewhere
+            if NAME.fullmatch(target.name) and target.parent.resolve() == home:
+                yield target.name
+
+
+def remove(target: Path) -> None:
+    """Remove an environment, at once for whoever looks for one."""
+    remains = target.with_name(f".{target.name}.tmp")
+    shutil.rmtree(remains, ignore_errors=True)
+    target.rename(remains)
+    shutil.rmtree(remains)
+
+
+@contextlib.contextmanager
+def _alone_at(target: Path) -> Iterator[None]:
+    """Keep other processes from building the same environment."""
+    with target.with_name(f".{target.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _build_there(target: Path, requirements: tuple[str, ...]) -> None:
     uv = shutil.which("uv")
     make = [uv, "venv", "--quiet", "--python", sys.executable] if uv else [sys.executable, "-m", "venv"]
     _run([*make, str(target)], requirements)
@@ -72,7 +137,7 @@ def build(target: Path, requirements: tuple[str, ...]) -> None:
     )
     _run([*install, *requirements], requirements)
     _fall_back_to_caller(target)
-    (target / "complete").write_text("\n".join(requirements))
+    (target / _MARK).write_text("\n".join(requirements))
 
 
 def _fall_back_to_caller(target: Path) -> None:

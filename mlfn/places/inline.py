@@ -8,4 +8,5 @@ class InlinePlace:
 
     OPTIONS = ()
     LACKS = ("image", "requirements", "cpu", "mem", "gpus", "timeout", "node")
+    secrets_from_caller = True  # looked up on the same machine by the same user
     runs_in_caller = True

@@ -20,7 +20,7 @@ from mlfn.places.base import Report, Room, Surroundings, Unavailable, WorkerStar
 from mlfn.places.devices import visible_gpus
 from mlfn.places.environments import Environments
 from mlfn.places.memory import available_memory, resident_memory
-from mlfn.places.orphans import Orphan
+from mlfn.places.orphans import LAPSE_BEATS, Orphan
 from mlfn.places.process import WorkerProcess, drain, remove_folder
 from mlfn.secrets import Secret, values_for
 from mlfn.worker.launch import ROOT, environ_mark
@@ -30,7 +30,6 @@ _KEPT = 4  # times max_workers: how many workers there may be, idle ones include
 _SHARE = 0.25  # of the memory that is left: how much idle workers beyond max_workers may have
 _POLL_SECONDS = 0.25
 _ORPHAN_SECONDS = 0.05
-_LAPSE_BEATS = 3  # heartbeats without a sign of life after which a worker's heartbeat has lapsed
 
 
 class LocalPlace:
@@ -38,6 +37,7 @@ class LocalPlace:
 
     OPTIONS = ("max_workers",)
     LACKS = ("image", "node")
+    secrets_from_caller = True  # looked up on the same machine by the same user
     runs_in_caller = False
 
     def __init__(self, surroundings: Surroundings, *, max_workers: int | None = None) -> None:
@@ -119,7 +119,7 @@ class LocalPlace:
 
     def adopt(self, worker: str, process: ProcessIdentity, folder: str, consumed: int) -> None:
         """Read on in the journal of a worker that a dead client left."""
-        lapse = _LAPSE_BEATS * self._around.heartbeat
+        lapse = LAPSE_BEATS * self._around.heartbeat
         self._orphans[worker] = Orphan(worker, process, Path(folder), consumed, lapse=lapse)
 
     def collect(self, timeout: float) -> list[Report]:
@@ -308,7 +308,7 @@ class LocalPlace:
         self._let_go_of_idle()
         reports: list[Report] = []
         for process in list(self._processes.values()):
-            process.kill_if_overdue(_LAPSE_BEATS * self._around.heartbeat)
+            process.kill_if_overdue(LAPSE_BEATS * self._around.heartbeat)
             if (code := process.exit_code()) is not None:
                 reports += self._bury(process, code)
             elif process.backlog:

@@ -11,7 +11,9 @@ from pathlib import Path
 from mlfn.identity import ProcessIdentity
 from mlfn.places.base import Gone, Report
 from mlfn.places.reports import read_reports
+from mlfn.worker.journal import ends_in_order
 
+LAPSE_BEATS = 3  # heartbeats without a sign of life after which a worker's heartbeat has lapsed
 _ELSEWHERE_LAPSE = 120.0  # seconds without a beat after which a worker that only its host could look for counts as gone
 
 
@@ -79,6 +81,16 @@ class Orphan:
         if self._process.state() in ("alive", "stopped"):
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, number)
+
+
+def is_gone(process: ProcessIdentity, folder: Path, *, heartbeat: float) -> bool:
+    """Say whether a worker that its client left is gone, as two witnesses tell."""
+    state, beat = process.state(), last_beat(folder)
+    if state == "elsewhere":
+        return beat is not None and time.time() - beat > _ELSEWHERE_LAPSE
+    if state != "gone":
+        return False
+    return beat is None or time.time() - beat > LAPSE_BEATS * heartbeat or ends_in_order(folder / "journal")
 
 
 def last_beat(folder: Path) -> float | None:

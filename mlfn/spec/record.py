@@ -56,6 +56,9 @@ TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
 }
 
 
+_LONGEST_LINE = 240
+
+
 @dataclass(frozen=True)
 class RemoteFailure:
     """An exception as it travels: readable text, and a signed pickle of the object where it has one."""
@@ -67,6 +70,13 @@ class RemoteFailure:
     pickle: str | None = None  # base64 of a payload
     exit_code: int | None = None
     signal: int | None = None
+
+    @property
+    def first_line(self) -> str:
+        """Type and first line of the message, cut."""
+        said = self.message.strip().partition("\n")[0]
+        text = f"{self.type.removeprefix('builtins.')}: {said}".removesuffix(": ")
+        return text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE - 1]}…"
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields that are set, as plain JSON; an exception without a text has an empty one."""
@@ -155,3 +165,4 @@ class Attempt:
     state: str
     reason: str | None
     log: str | None
+    failure: str | None = None  # type and first line of what it failed with

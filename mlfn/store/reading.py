@@ -209,7 +209,7 @@ class Reading:
     def attempts(self, run: str) -> list[Attempt]:
         """Return every try at the run, first one first."""
         rows = self.session.read(
-            "SELECT run, attempt, worker, started, ended, state, reason, log FROM attempts WHERE run = ? ORDER BY attempt",
+            "SELECT run, attempt, worker, started, ended, state, reason, log, failure FROM attempts WHERE run = ? ORDER BY attempt",
             (run,),
         )
         return [Attempt(*row) for row in rows]
@@ -228,6 +228,11 @@ class Reading:
             )
         body: dict[str, Any] = _load(rows[0][0], digest, "plan")
         return body
+
+    def plan_of(self, function: str) -> dict[str, Any] | None:
+        """Return a plan of a function version; None where none is kept."""
+        rows = self.session.read("SELECT hash FROM plans WHERE function = ? ORDER BY hash LIMIT 1", (function,))
+        return self.plan(rows[0][0]) if rows else None
 
     def payload_digests(self) -> set[str]:
         """Return the payloads that a stored plan refers to."""

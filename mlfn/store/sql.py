@@ -10,7 +10,7 @@ from typing import Any
 from mlfn.errors import StorageError, StoreError
 from mlfn.failpoints import failpoint
 from mlfn.identity import ProcessIdentity
-from mlfn.spec.record import Output, RunState
+from mlfn.spec.record import Output, RemoteFailure, RunState
 from mlfn.store.changes import (
     NAMES,
     Adopted,
@@ -32,7 +32,7 @@ from mlfn.store.changes import (
     Withdrawn,
 )
 from mlfn.store.engine import Engine
-from mlfn.store.families import FamilyReading
+from mlfn.store.families import FamilyReading, TagRow
 from mlfn.store.session import Session
 
 
@@ -76,6 +76,15 @@ class SqlStore(FamilyReading):
         self._insert(
             "INSERT INTO functions (hash, project, name, spec, created) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (digest, project, name, spec, time),
+        )
+
+    def move_tag(self, row: TagRow, *, time: float) -> None:
+        """Let a tag name another version from now on."""
+        self._insert(
+            "INSERT INTO tags (project, name, tag, function, run, moved) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (project, name, tag) DO UPDATE SET function = excluded.function, run = excluded.run, "
+            "moved = excluded.moved",
+            (row.project, row.name, row.tag, row.function, row.run, time),
         )
 
     def add_plan(self, digest: str, *, function: str, body: str) -> None:
@@ -323,7 +332,9 @@ def _finished(engine: Engine, change: Finished) -> int:
         return 0
     for output in outcome.outputs:
         _store_output(engine, change.run, change.attempt, output)
-    _close_attempt(engine, change.run, change.attempt, outcome.state.value, outcome.reason, change.time)
+    _close_attempt(
+        engine, change.run, change.attempt, outcome.state.value, outcome.reason, change.time, outcome.failure
+    )
     _event(
         engine, change.run, change.attempt, change.time, outcome.state.value, outcome.reason and outcome.reason.value
     )
@@ -346,7 +357,7 @@ def _requeued(engine: Engine, change: Requeued) -> int:
     if not moved:
         return 0
     engine.execute("DELETE FROM scores WHERE run = ?", (change.run,))
-    _close_attempt(engine, change.run, change.attempt, "failed", change.reason, change.time)
+    _close_attempt(engine, change.run, change.attempt, "failed", change.reason, change.time, change.failure)
     _event(engine, change.run, change.attempt, change.time, "requeued", change.reason.value)
     return 1
 
@@ -460,10 +471,12 @@ def _score(engine: Engine, run: str, name: str, value: float) -> None:
     )
 
 
-def _close_attempt(engine: Engine, run: str, attempt: int, state: str, reason: Any, time: float) -> None:
+def _close_attempt(
+    engine: Engine, run: str, attempt: int, state: str, reason: Any, time: float, failure: RemoteFailure | None
+) -> None:
     engine.execute(
-        "UPDATE attempts SET state = ?, reason = ?, ended = ? WHERE run = ? AND attempt = ?",
-        (state, reason and reason.value, time, run, attempt),
+        "UPDATE attempts SET state = ?, reason = ?, ended = ?, failure = ? WHERE run = ? AND attempt = ?",
+        (state, reason and reason.value, time, failure and failure.first_line, run, attempt),
     )
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 from mlfn.client import Client
-from mlfn.dispatch import Ticket
 from mlfn.identity import identify, new_id, now
 from mlfn.registry import place_class, strategy_class
 from mlfn.spec.record import Outcome, RunRecord, RunState
@@ -18,6 +17,7 @@ from mlfn.sweep.body import SweepBody
 from mlfn.sweep.driver import Driver
 from mlfn.sweep.encoding import PointCodec
 from mlfn.sweep.strategy import Strategy
+from mlfn.ticket import Ticket
 
 
 def begin(

@@ -71,7 +71,7 @@ class PointCodec:
             if "input" in value:
                 known[name] = {"sha256": self._content(value["input"]), "as": value.get("as")}
             else:
-                known[name] = {key: part for key, part in value.items() if key not in ("path", "size")}
+                known[name] = {key: part for key, part in value.items() if key not in ("path", "size", "shown")}
         return known
 
     def _content(self, path: str) -> str:

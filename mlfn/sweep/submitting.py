@@ -14,7 +14,7 @@ from mlfn.registry import strategy_name
 from mlfn.signature import Signature
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.changes import Submitted
-from mlfn.submission import keep, tell_large, tell_limits
+from mlfn.submission import keep, refuse_missing_secrets, tell_large, tell_limits
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.conduct import begin, conduct, holder
 from mlfn.sweep.encoding import PointCodec
@@ -38,6 +38,7 @@ def submit_sweep(sweep: Sweep[Any], args: tuple[Any, ...], kwargs: Mapping[str, 
     plan: Plan = prepared.plan
     tell_large(prepared.described.capture.large)
     tell_limits({**plan.body, "node": plan.spec.get("node")})
+    refuse_missing_secrets(plan.body)
     client.register()
     client.once(plan.hash, lambda: keep(client, plan, prepared.payload))
     run = new_id()

@@ -12,6 +12,7 @@ from typing import Any
 
 STORAGE_EXIT = 74  # EX_IOERR: the worker could not write its journal
 _BEGIN = b'{"event": '  # as `json.dumps` begins what `send` gets
+_LAST_BYTES = 512  # more than the last line takes of a worker that ends in order
 _ALWAYS = {"event", "run", "attempt", "time"}
 
 
@@ -70,6 +71,18 @@ def read_events(path: Path, offset: int) -> Iterator[tuple[dict[str, Any], int]]
             offset += len(line)
             if (event := _event(line)) is not None:
                 yield event, offset
+
+
+def ends_in_order(path: Path) -> bool:
+    """Say whether the last thing that a worker wrote is that it is about to end."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _LAST_BYTES))
+            lines = file.read().splitlines(keepends=True)
+    except OSError:
+        return False
+    last = _event(lines[-1]) if lines and lines[-1].endswith(b"\n") else None
+    return last is not None and last["event"] == "left"
 
 
 def _event(line: bytes) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ import pytest
 from mlfn import client, settings
 from mlfn.cli.app import run_command_line
 from mlfn.cli.describing import plain, readable
+from mlfn.cli.drawing import draw_table
 from mlfn.cli.printing import harmless
 from mlfn.cli.telling import shown_value, size, span
 from mlfn.client import current_client
@@ -94,6 +95,7 @@ def test_run_and_show_say_what_there_is(mlfn):
         "fit  (project default",
         "team=risk",
         "depth  4",
+        'name   "x"  (default)',
         "loss  0.125",
         "1  succeeded",
         "submitted",
@@ -108,6 +110,7 @@ def test_show_for_machines_has_everything(mlfn):
     shown = mlfn("show", "--json", ids(mlfn)[0]).document
 
     assert shown["params"]["name"] == {"packer": "json", "value": "y"}
+    assert shown["defaults"] == {}
     assert shown["outputs"]["score"]["value"] == 0.4
     assert "value" not in shown["outputs"]["table"]
     assert Path(shown["outputs"]["table"]["path"]).is_file()
@@ -133,8 +136,11 @@ def test_runs_are_filtered_ordered_and_limited(mlfn):
     assert len(mlfn("runs", "--project", "other", "--json").document) == 1
     assert mlfn("runs", "--state", "failed").out.count("\n") == 2
     assert mlfn("runs", "--state", "running").err == "mlfn: no run matches.\n"
-    assert "--limit shows more" in mlfn("runs", "--limit", "2").err
+    assert "the first 2 alone" in mlfn("runs", "--limit", "2").err
     assert "score" in mlfn("runs", "--order", "max.score").out
+    assert "depth=6" in mlfn("runs").out and "PARAMETERS" in mlfn("runs").out
+    assert len(mlfn("runs", "--since", "1h", "--json").document) == 4
+    assert mlfn("runs", "--since", "2999-01-01").err == "mlfn: no run matches.\n"
     assert mlfn("runs", "--label", "team").code == 2
 
 
@@ -153,6 +159,20 @@ def test_a_failed_run_is_shown_with_its_error(mlfn):
     assert document["error"]["type"] == "ValueError"
     assert 'jobs.py", line' in document["error"]["traceback"]
     assert document["reason"] == "error"
+
+
+def test_what_each_attempt_failed_with_is_shown(mlfn):
+    Path("again.py").write_text(
+        "import mlfn\n@mlfn.function(retry=mlfn.Retry(1, delay=0))\n"
+        "def again(ctx: mlfn.Context):\n    if ctx.attempt == 1:\n        raise ConnectionError('first try')\n"
+    )
+    mlfn("run", "again.py::again")
+
+    shown = mlfn("show", ids(mlfn)[0])
+    document = mlfn("--json", "show", ids(mlfn)[0]).document
+
+    assert "ConnectionError: first try" in shown.out
+    assert [attempt["failure"] for attempt in document["attempts"]] == ["ConnectionError: first try", None]
 
 
 def test_a_run_cannot_steer_the_terminal_that_shows_it(mlfn):
@@ -305,6 +325,9 @@ def test_diff_takes_hashes_and_functions(mlfn):
     new, old = (run["function"] for run in mlfn("runs", "--json").document)
 
     assert mlfn("diff", old[:10], new[:10]).out == "resources.cpu: 1.0 -> 2.0\n"
+    by_run = mlfn("diff", *(run[:8] for run in reversed(ids(mlfn))))
+    assert by_run.out == "resources.cpu: 1.0 -> 2.0\n"
+    assert "No function version 'abcdef'" in mlfn("diff", "abcdef", old).err
     assert mlfn("diff", "--json", old, "jobs.py::fit").document == {"a": old, "b": old, "differences": []}
 
 
@@ -332,6 +355,32 @@ def test_gc_removes_old_runs_on_request(mlfn):
     assert mlfn("gc", "--older-than", "30d").out == ""
     assert mlfn("gc", "--older-than", "5d").out.splitlines()[0].startswith("run ")
     assert ids(mlfn) == []
+
+
+@pytest.mark.parametrize("age", ["30", " 30 ", "1.5"])
+def test_gc_asks_for_the_unit_of_an_age(mlfn, age):
+    mlfn("run", "jobs.py::fit")
+    with current_client().store.session.writing() as engine:
+        engine.execute("UPDATE runs SET ended = ended - 86400")
+
+    answer = mlfn("gc", "--older-than", age)
+
+    assert answer.code == 2
+    assert f"write the unit, as in {age.strip()}d for days" in answer.err
+    assert len(ids(mlfn)) == 1
+
+
+def test_gc_removes_environments_on_request_and_doctor_knows_their_size(mlfn):
+    target = settings.data_folder(settings.current()) / "environments" / ("a" * 24)
+    (target / "bin").mkdir(parents=True)
+    (target / "bin" / "tool").write_bytes(b"x" * 5000)
+    (target / "complete").write_text("roman==5.0")
+    os.utime(target / "complete", (time.time() - 3600,) * 2)
+
+    assert "1 of requirements=, 5.0 kB" in mlfn("doctor").out
+    assert "removed 0" in mlfn("gc").err
+    assert mlfn("gc", "--environments").out == f"environment environments/{'a' * 24}  5.0 kB\n"
+    assert not target.exists()
 
 
 def test_gc_spares_what_the_folders_own_store_claims(mlfn, tmp_path):
@@ -403,8 +452,20 @@ def test_words_for_people():
     assert [size(None), size(5), size(1500), size(2_500_000)] == ["size unknown", "5 bytes", "1.5 kB", "2.5 MB"]
     assert [span(None), span(1.25), span(75), span(3700)] == ["-", "1.2 s", "1:15 min", "1:01:40"]
     assert shown_value({"value": "x" * 200}).endswith("...")
+    assert shown_value({"packer": "pickle", "path": "/a", "size": 3, "type": "m.C", "shown": "C(lr=1)"}) == "C(lr=1)"
+    assert shown_value({"packer": "pickle", "type": "m.C", "shown": None}) == "m.C"
     assert shown_value({"output": {"run": "a" * 32, "key": "k"}}) == "output 'k' of run aaaaaaaa"
     assert harmless("a\tb\n\x07") == "a\tb\n\\x07"
     assert readable({"!": "nonsense", "v": 1}) == "<unreadable>"
     assert plain({"a": (1.0, float("inf")), 2: None}) == {"a": [1.0, "inf"], "2": None}
     assert plain("\ud800") == "\\ud800"
+
+
+def test_in_a_terminal_the_last_column_gives_way(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+
+    draw_table(["ID", "PARAMETERS"], [["0123456789abcdef", "x=1, " * 20], ["0", "y"]], styles={}, color=False)
+
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["ID", "0123456789abcdef", "0"]
+    assert all(len(line) <= 40 for line in lines) and lines[1].rstrip().endswith("…")

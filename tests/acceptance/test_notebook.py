@@ -257,3 +257,22 @@ def test_the_example_notebook_runs(tmp_path):
     assert "succeeded" in shown[2]
     assert "failed" in shown[5]
     assert "3 runs" in shown[6]
+
+
+def test_what_a_kernel_leaves_at_its_shutdown_goes_on_or_waits_for_somebody(tmp_path):
+    with notebook(tmp_path) as first:
+        first.run(FIRST)
+        first.run("mlrun.init(max_workers=1)")
+        with pytest.raises(CellExecutionError, match="KeyboardInterrupt"):
+            first.run("raise KeyboardInterrupt")  # long before the end of the kernel: it ends nothing then
+        first.run("a = until.submit(gated('five')); b = until.submit(gated('five'))")
+        ids = eval(first.value("[a.id, b.id]"))
+        first.run("while a.state == 'pending': time.sleep(0.01)")
+
+    with notebook(tmp_path) as second:
+        second.run(f"import mlfn, pathlib; a, b = map(mlfn.run, {ids})")
+        assert second.value("[str(a.state), str(b.state)]") == "['running', 'pending']"
+        assert "Its client is gone" in html(second.run("b"))
+        second.run("pathlib.Path('five').touch()")
+        assert second.value("b.result(), a.result()") == "('done', 'done')"
+        assert second.value("len(b.attempts), len(a.attempts)") == "(1, 1)"

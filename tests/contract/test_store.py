@@ -275,6 +275,14 @@ class StoreContract:
         assert self.state(store) == "running"
         assert (store.scores("a"), store.outputs("a", attempt), store.get_run("a").progress) == ({}, [], None)
 
+    def test_each_attempt_keeps_what_it_failed_with(self, store, running):
+        first = RemoteFailure("builtins.KeyError", "gone\nand more " * 400, "trace")
+        store.apply([Requeued("a", 1, Reason.ERROR, first, 0.0, 3.0), claimed("a"), Finished("a", 2, FAILED, 5.0)])
+        store.apply([submitted("b"), claimed("b"), Finished("b", 1, SUCCEEDED, 5.0)])
+
+        assert [attempt.failure for attempt in store.attempts("a")] == ["KeyError: gone", "ValueError: no"]
+        assert [attempt.failure for attempt in store.attempts("b")] == [None]
+
     @pytest.mark.parametrize("end", [SUCCEEDED, FAILED, CANCELLED, Outcome(RunState.PRUNED)])
     def test_a_terminal_state_is_left_by_nothing(self, store, running, end):
         store.apply([Finished("a", 1, end, 3.0)])

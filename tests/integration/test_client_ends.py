@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 
 import pytest
@@ -131,19 +132,121 @@ def test_ctrl_c_cancels_and_waits_until_that_is_confirmed(stage):
     audit(stage, runs=2)
 
 
-def test_ctrl_c_while_the_client_waits_at_its_end_cancels_too(tmp_path):
-    script = SCRIPT.replace("    run.result()\n", "")
-    stage = Stage(tmp_path, script, heartbeat=0.2)
-    process = stage.start("ctrl-c")
+def interrupted(stage, *args, times=1):
+    """Interrupt a client that waits at its end; return its exit code, what it printed, and what it said after that."""
+    process = stage.start(*args)
     wait_until(stage.entries)
-    for line in process.stderr:  # "mlfn: waiting for 2 runs to end (ctrl-C cancels)"
+    for line in process.stderr:
         if "waiting for" in line:
             break
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        if times > 1:
+            wait_until(lambda: any(what == "finally" for what, *_ in stage.entries()))
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
 
+
+EARLY = "import atexit\natexit.register(print, 'registered early')\n"
+
+
+@pytest.mark.parametrize("end", ["", "    sys.exit(0)\n", "    raise RuntimeError('on purpose')\n"], ids=repr)
+def test_ctrl_c_while_the_client_waits_at_its_end_cancels_too_and_ends_it_by_that_signal(tmp_path, end):
+    script = EARLY + SCRIPT.replace("    run.result()\n", end)
+    stage = Stage(tmp_path, script, heartbeat=0.2)
+
+    code, out, err = interrupted(stage, "ctrl-c")
+
+    assert code == -signal.SIGINT
+    assert err == "mlfn: cancelled 2 runs\n"
+    assert out == "submitted\nregistered early\n", "what others do at exit is done"
     assert states(stage) == ["cancelled", "cancelled"]
     audit(stage, runs=2)
+
+
+def test_a_second_ctrl_c_waits_for_nothing_any_more(tmp_path):
+    script = SCRIPT.replace("    run.result()\n", "").replace(
+        'note(ledger, "finally", ctx)', 'note(ledger, "finally", ctx)\n        time.sleep(60)'
+    )
+    stage = Stage(tmp_path, script, heartbeat=0.2, grace=3)
+
+    code, _, err = interrupted(stage, "ctrl-c", times=2)
+
+    assert code == -signal.SIGINT
+    [run] = [run for what, run, *_ in stage.entries() if what == "start"]
+    assert f"mlfn: left 1 run behind: endless {run[:8]} (mlfn wait {run[:8]})\n" in err
+    for pid in stage.workers():
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    ("asking", "told"),
+    [
+        ("", True),
+        ("run.wait()", True),
+        ("mlfn.wait([run])", True),
+        ("list(mlfn.as_completed([run]))", True),
+        ("run.exception()", False),
+        ("run.wait(); run.error", False),
+        ("run.wait(); print(run.state)", False),
+        ("print(mlfn.run(run.id).exception())", False),
+    ],
+)
+@pytest.mark.parametrize("place", ["local", "inline"])
+def test_a_failure_that_nobody_asked_about_is_told_at_the_end(tmp_path, asking, told, place):
+    stage = Stage(
+        tmp_path,
+        """
+        import mlfn
+
+        @mlfn.function
+        def bad():
+            raise ValueError("no")
+
+        @mlfn.function
+        def good():
+            return 1
+
+        good.submit()
+        run = bad.submit()
+        ASKING
+        """.replace("ASKING", asking),
+        on=place,
+    )
+    process = stage.start()
+    err = process.communicate(timeout=30)[1]
+    [(run,)] = stage.query("SELECT id FROM runs WHERE name = 'bad'")
+
+    assert process.returncode == 0
+    assert err == (f"mlfn: 1 run failed: bad {run[:8]} (mlfn show {run[:8]})\n" if told else "")
+
+
+def test_of_many_failures_the_first_are_named_and_those_of_others_are_not(tmp_path):
+    stage = Stage(
+        tmp_path,
+        """
+        import os
+        import signal
+        import sys
+
+        import mlfn
+
+        @mlfn.function
+        def bad():
+            raise ValueError("no")
+
+        runs = [bad.submit() for _ in range(int(sys.argv[2]))]
+        mlfn.wait(mlfn.runs())
+        if sys.argv[3:]:
+            os.kill(os.getpid(), signal.SIGKILL)
+        """,
+    )
+    stage.run("1", "die", code=-signal.SIGKILL)
+    process = stage.start("7")
+    err = process.communicate(timeout=30)[1]
+
+    assert err.startswith("mlfn: 7 runs failed: bad ")
+    assert err.count("bad ") == 5 and "and 2 more (mlfn show" in err
 
 
 def test_after_kill_9_what_ran_is_adopted_and_what_was_pending_waits_for_somebody(stage):

@@ -154,10 +154,26 @@ def test_more_memory_than_allowed_ends_as_oom(local, fill):
     state, reason, error = ended(run)
 
     assert (state, reason) == ("failed", "oom")
-    assert isinstance(error, MemoryError)
+    assert isinstance(error, errors.OutOfMemoryError) and isinstance(error, MemoryError)
     assert f"{fill.__name__} ran into its limit of mem=256Mi" in str(error) and "raise mem=" in str(error)
     assert run.error is not None and "mem=256Mi" in run.error
     assert well.submit().result(timeout=30) == "well"
+
+
+@pytest.mark.parametrize("place", ["local", "inline"])
+def test_a_memory_error_without_a_limit_is_one_of_mlfns_too(local, place):
+    @mlfn.function
+    def ask() -> bytes:
+        return bytes(1 << 62)
+
+    run = ask.on(place).submit()
+    state, reason, error = ended(run)
+
+    assert (state, reason) == ("failed", "oom")
+    assert isinstance(error, errors.OutOfMemoryError) and isinstance(error, errors.RunError)
+    assert str(error) == "ask ran out of memory; use less, or run it where there is more."
+    assert "bytes(1 << 62)" in run.error
+    assert "builtins.MemoryError" in run.record.failure.bases
 
 
 def test_a_fork_that_comes_back_from_the_handler_does_not_answer_for_it(local):

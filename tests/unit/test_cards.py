@@ -90,7 +90,7 @@ def test_every_text_of_a_card_is_escaped():
                 outputs=(Item(EVIL, EVIL, EVIL, 3),),
                 series=(Series(EVIL, 2, (1.0, 2.0)),),
                 attempts=(
-                    Attempt("r", 1, None, 1.0, 2.0, EVIL, EVIL, None),
+                    Attempt("r", 1, None, 1.0, 2.0, EVIL, EVIL, None, EVIL),
                     Attempt("r", 2, None, 3.0, None, EVIL, EVIL, None),
                 ),
                 log=(EVIL, EVIL),
@@ -135,6 +135,29 @@ def test_a_listing_shows_the_first_rows_and_counts_the_rest():
     assert "and 30 more" in table
     assert "1 run<" in cards.runs_table([snapshot()], total=1)
     assert "0 runs" in cards.runs_table([], total=0)
+
+
+def test_a_listing_in_the_order_of_a_metric_shows_it():
+    one = snapshot()
+
+    table = read(cards.runs_table([one], total=1, metric="accuracy", scores={one.id: 0.93}))
+
+    assert "<th>accuracy</th>" in table and "0.93</td>" in table
+
+
+def test_runs_in_the_order_of_a_metric_know_their_values():
+    @mlfn.function
+    def measure(x: float, ctx: mlfn.Context) -> None:
+        ctx.log_metric("m", x)
+
+    for x in (0.25, 0.5):
+        measure.on("inline").submit(x)
+
+    listed = mlfn.runs(order="max.m")
+
+    assert [listed.scores[run.id] for run in listed[:1]] == [0.5] and listed[1:].metric == "m"
+    assert "m=0.5" in repr(listed) and "<th>m</th>" in notebook.runs_html(listed)
+    assert mlfn.runs().metric is None
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 
 import mlfn
-from mlfn.errors import OutputError, RemoteError, WorkerDiedError
+from mlfn.errors import OutputError, RemoteError, SecretNotFoundError, WorkerDiedError
 from mlfn.execution import CallShape, call_arguments
 from mlfn.user_context import Context
 
@@ -247,6 +247,32 @@ def test_the_traceback_has_the_users_frames_once(place: str, user_modules: Calla
         assert "mlfn/execution.py" not in shown and "user_context.py" not in shown
         assert 'raise Refused(code, "not now")' in shown
     assert "in deeper" in str(run.error) and "mlfn/" not in str(run.error)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_mistake_that_mlfn_finds_is_a_sentence_without_a_traceback(place: str) -> None:
+    @mlfn.function
+    @mlfn.handler(outputs=["a", "b"])
+    def one() -> int:
+        return 1
+
+    run = one.on(place).submit()
+
+    error = run.exception(timeout=60)
+    assert isinstance(error, OutputError) and error.__cause__ is None
+    assert run.error == f"mlfn.errors.OutputError: {error}"
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_mistake_that_mlfn_finds_in_the_users_code_is_shown_there(place: str) -> None:
+    @mlfn.function
+    def ask(ctx: mlfn.Context) -> str:
+        return ctx.secret("UNNAMED")
+
+    run = ask.on(place).submit()
+
+    assert isinstance(run.exception(timeout=60), SecretNotFoundError)
+    assert 'return ctx.secret("UNNAMED")' in str(run.error) and "user_context" not in str(run.error)
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -53,6 +54,35 @@ def wait_for(path: str) -> str:
 def gate(tmp_path: Path) -> Path:
     """A file for which a run waits."""
     return tmp_path / "gate"
+
+
+@dataclass
+class Config:
+    lr: float = 0.1
+
+
+@mlfn.function
+def tune(x: int, rate: float = 0.5, config: Config = Config(0.2), *rest: int, **more: int) -> None: ...  # noqa: B008
+
+
+def test_params_have_the_defaults_of_what_was_not_given() -> None:
+    run = tune.on("inline").submit(1)
+
+    assert run.params == {"x": 1, "rate": 0.5, "config": Config(0.2)}
+    assert run.rerun(rate=2.0).params == {"x": 1, "rate": 2.0, "config": Config(0.2)}
+
+
+def test_a_default_that_was_changed_since_is_known_as_it_was() -> None:
+    def first(n: int = 30) -> int:
+        return n
+
+    def second(n: int = 31) -> int:
+        return n
+
+    before = mlfn.function(name="edited")(first).on("inline").submit()
+    mlfn.function(name="edited")(second).on("inline").submit()
+
+    assert mlfn.run(before.id).params == {"n": 30}
 
 
 # -- one run -----------------------------------------------------------------------------------------------------------
@@ -423,20 +453,100 @@ def test_a_failed_parent_fails_the_child_by_name(place: str) -> None:
     child = double.on(place).submit(getattr(parent.outputs, "return"))
 
     with pytest.raises(
-        ParentFailedError, match=rf"double waits for an output of fail \({parent.id[:8]}\), which failed"
-    ):
+        ParentFailedError,
+        match=rf"double waits for an output of fail \({parent.id[:8]}\), which failed: ValueError: mine;",
+    ) as caught:
         child.result(timeout=60)
     assert child.state == "failed"
+    assert isinstance(caught.value.__cause__, ValueError) and caught.value.__cause__.args == ("mine",)
+    assert "raise ValueError(text)" in str(caught.value.__cause__.__cause__)  # with the user's own frames
+
+
+def test_the_cause_of_a_failure_that_was_passed_on_is_the_first_one() -> None:
+    grandparent = fail.on("inline").submit("first\nof all")
+    parent = double.on("inline").submit(getattr(grandparent.outputs, "return"))
+    child = double.on("inline").submit(getattr(parent.outputs, "return"))
+
+    error = child.exception()
+
+    assert str(error) == (
+        f"double waits for an output of double ({parent.id[:8]}), which failed because fail ({grandparent.id[:8]}) did: "
+        f"ValueError: first; `mlfn show {grandparent.id[:8]}` says more."
+    )
+    assert isinstance(error, ParentFailedError) and isinstance(error.__cause__, ValueError)
 
 
 @pytest.mark.parametrize("place", ["inline", "local"])
-def test_an_output_that_is_not_there_fails_the_child_by_name(place: str) -> None:
-    parent = train.on("local").submit(3)
+def test_an_output_that_is_not_there_fails_the_child_by_name(place: str, gate: Path) -> None:
+    parent = wait_for.on("local").submit(str(gate))
+    if place == "inline":
+        threading.Timer(0.1, gate.touch).start()  # its submit waits for the parent
 
-    child = use.on(place).submit(parent.outputs.modle)
+    child = use.on(place).submit(parent.outputs.table)
+    gate.touch()
 
-    with pytest.raises(NotFoundError, match=r"train \(.*\) has no output 'modle': did you mean 'model'"):
+    with pytest.raises(NotFoundError, match=r"wait_for \(.*\) has no output 'table': Allowed: return"):
         child.result(timeout=60)
+
+
+def test_an_output_that_a_run_ended_without_is_refused() -> None:
+    parent = train.on("inline").submit(3)
+
+    with pytest.raises(NotFoundError, match=r"use\(model=\.\.\.\) got output 'other' .* Allowed: accuracy, model"):
+        use.submit(parent.outputs.other)
+    with pytest.raises(NotFoundError, match="did you mean 'model'"):
+        use.on("inline").submit(parent.outputs.model).rerun(model=parent.outputs.modle)
+
+
+def test_an_output_of_a_failed_run_is_its_failure_and_no_misspelling() -> None:
+    parent = fail.on("inline").submit("x")
+
+    assert isinstance(use.on("inline").submit(parent.outputs.modle).exception(), ParentFailedError)
+
+
+@mlfn.function
+@mlfn.handler(outputs=["train_set", "model"])
+def split(path: str) -> tuple[int, int]:
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    return 1, 2
+
+
+@mlfn.function
+@mlfn.handler(outputs=["accuracy", "train_x"])
+def logs(path: str, ctx: mlfn.Context) -> tuple[int, int]:
+    while not os.path.exists(path):
+        time.sleep(0.01)
+    ctx.log_result("accuracies", 3)
+    return 1, 2
+
+
+@pytest.mark.parametrize(
+    ("parent", "key"),
+    [(split, "trainset"), (split, "modle"), (split, "modek"), (logs, "Accuracy"), (logs, "trainx")],
+)
+def test_a_misspelt_output_of_a_run_that_goes_on_is_refused(parent: Any, key: str, gate: Path) -> None:
+    running = parent.submit(str(gate))
+
+    with pytest.raises(NotFoundError, match=f"got output '{key}' .*did you mean"):
+        double.submit(getattr(running.outputs, key))
+    gate.touch()
+
+
+@pytest.mark.parametrize(
+    ("parent", "key"),
+    [(split, "model_2"), (split, "table"), (logs, "accuracies"), (logs, "test_accuracy"), (logs, "train_y")],
+)
+def test_an_output_that_may_still_come_is_waited_for(parent: Any, key: str, gate: Path) -> None:
+    running = parent.submit(str(gate))
+
+    child = double.submit(getattr(running.outputs, key))
+    gate.touch()
+
+    if key == "accuracies":
+        assert child.result(timeout=60) == 6
+    else:
+        assert isinstance(child.exception(timeout=60), NotFoundError)
 
 
 def test_a_whole_run_is_no_parameter() -> None:
@@ -545,6 +655,8 @@ def test_runs_are_listed_newest_first_and_filtered() -> None:
     assert list(mlfn.runs(order="min.return", project="fraud")) == [runs[0], runs[2]]
     since = runs[2].record.created
     assert list(mlfn.runs(since=since)) == runs[:1:-1]
+    assert len(mlfn.runs(since="1d")) == len(mlfn.runs(since="2020-01-31 12:30")) == len(mlfn.runs())
+    assert len(mlfn.runs(since="0.000001s")) == len(mlfn.runs(since="9999-01-01")) == 0
     assert list(mlfn.runs(since=datetime.fromtimestamp(since + 3600, tz=timezone.utc))) == []
 
 
@@ -570,6 +682,7 @@ def test_a_listing_can_be_sliced_and_shown() -> None:
         ({"order": "max."}, "order='max.'"),
         ({"label": "team"}, "label='team'"),
         ({"since": "yesterday"}, "since='yesterday'"),
+        ({"since": True}, "since=True"),
     ],
 )
 def test_a_listing_refuses_what_it_does_not_know(wrong: Any, says: str) -> None:

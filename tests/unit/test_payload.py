@@ -147,6 +147,19 @@ def test_another_python_minor_is_refused_naming_both_and_the_way_out(monkeypatch
     assert fired == []
 
 
+def test_a_value_of_another_python_minor_says_with_which_to_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    here = envelope._python_minor()
+    monkeypatch.setattr(envelope, "_python_minor", lambda: "3.99")
+    data = payload.pack({1}, key=KEY, role="value", qualname="model")
+    monkeypatch.undo()
+
+    with pytest.raises(SkewError) as caught:
+        payload.unpack(data, key=KEY, role="value")
+
+    assert f"Read it with Python 3.99, or run what made it again with Python {here}." in str(caught.value)
+    assert "submit" not in str(caught.value) and "'model'" in str(caught.value)
+
+
 @pytest.mark.parametrize("change", [{"size": "12"}, {"role": 3}, {"extra": 1}, {"size": True}])
 def test_a_header_with_other_fields_or_types_is_refused(change: dict[str, Any]) -> None:
     header = {**dataclasses.asdict(payload.read_header(pack(1))), **change}

@@ -167,12 +167,27 @@ def test_a_changed_secret_reaches_the_next_run(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_secret_without_a_value_fails_the_run_with_what_to_type(place: str) -> None:
+def test_a_secret_without_a_value_is_refused_with_what_to_type(place: str) -> None:
     @mlfn.function(secrets=["nowhere"])
-    def read(ctx: mlfn.Context) -> None: ...
+    def read(n: int = 1) -> None: ...
 
     with pytest.raises(SecretNotFoundError, match="mlfn secret set nowhere"):
-        read.on(place).submit().result(timeout=60)
+        read.on(place).submit()
+    with pytest.raises(SecretNotFoundError, match="mlfn secret set nowhere"):
+        read.on(place).grid(n=[1, 2]).submit()
+    assert len(mlfn.runs()) == 0
+
+
+def test_a_run_is_not_submitted_again_without_its_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    @mlfn.function(secrets=["API_KEY"])
+    def read(n: int = 1) -> None: ...
+
+    monkeypatch.setenv("API_KEY", "first-value")
+    run = read.on("inline").submit()
+    monkeypatch.delenv("API_KEY")
+
+    with pytest.raises(SecretNotFoundError, match="mlfn secret set API_KEY"):
+        run.rerun(n=2)
 
 
 def test_an_inline_run_gives_the_environment_back(monkeypatch: pytest.MonkeyPatch) -> None:

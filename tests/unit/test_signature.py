@@ -250,6 +250,7 @@ def test_a_value_that_does_not_fit_is_refused_by_name(annotation: Any, value: An
         checked(taking(annotation), value)
 
     assert str(refused.value).startswith("f(x=") and "does not fit" in str(refused.value)
+    assert refused.value.__cause__ is None and refused.value.__suppress_context__  # one traceback, not two
     assert isinstance(refused.value, TypeError) and isinstance(refused.value, ValueError)
 
 

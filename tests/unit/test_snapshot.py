@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 import os
+from dataclasses import dataclass
 
 import pytest
 
 import mlfn
 from mlfn import snapshot
+from mlfn.cards import run_card
 from mlfn.snapshot import clean, look, look_briefly, parameter, tail, type_shown
 from mlfn.spec.record import RunState
 
@@ -21,6 +23,11 @@ class Trap:
 
     def __reduce__(self):
         return os.mkdir, (self.folder,)
+
+
+@dataclass
+class Config:
+    level: str
 
 
 @mlfn.function
@@ -57,6 +64,13 @@ def test_a_snapshot_has_what_the_run_left():
     assert 0 <= seen.elapsed < 60
 
 
+def test_defaults_are_marked_as_such():
+    seen = look(submitted(measure, 1))
+
+    assert [(item.name, item.text, item.is_default) for item in seen.params] == [("x", "1", False), ("n", "1", True)]
+    assert 'n</td><td class="mlfn-value">1 <span class="mlfn-soft">default</span>' in run_card(seen)
+
+
 def test_a_long_series_is_thinned_and_keeps_its_last_point():
     seen = look(submitted(measure, 1, n=5000)).series[0]
 
@@ -80,6 +94,22 @@ def test_a_pickled_value_is_shown_as_its_type_and_size():
     seen = look(run)
 
     assert (seen.params[0].text, seen.params[0].size) == ("risk.Trap", 12)
+
+
+def test_a_small_object_is_shown_in_its_own_words():
+    seen = look(submitted(measure, Config("high")))
+
+    assert (seen.params[0].text, seen.params[0].size is not None) == ("Config(level='high')", True)
+
+
+def test_the_words_of_an_object_hold_no_secret(monkeypatch):
+    monkeypatch.setenv("API_KEY", "sesame-sesame")
+    function = measure.with_options(secrets=["API_KEY"])
+
+    run = submitted(function, Config("sesame-sesame"))
+
+    assert look(run).params[0].text == "Config(level='***')"
+    assert "sesame" not in str(run.record)
 
 
 def test_nothing_is_unpickled(tmp_path):
@@ -106,6 +136,8 @@ def _with_params(run, params):
         ({"packer": "json", "inline": {"!": "int", "v": "0x" + "f" * 5000}}, "(cannot be read)"),
         ({"packer": "other", "inline": "gASVAA==", "type": "some.pkg.Kind"}, "some.Kind"),
         ({"packer": "json", "inline": "x" * 9000}, "…"),
+        ({"packer": "pickle", "type": "some.Kind", "shown": "Kind(\x1b[31m)"}, "Kind()"),
+        ({"packer": "pickle", "type": "some.Kind", "shown": "x" * 9000}, "…"),
         ({}, "(cannot be read)"),
         (None, "(cannot be read)"),
     ],

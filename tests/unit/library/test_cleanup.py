@@ -49,7 +49,7 @@ class World:
 
     def files_of(self, run: str, *, written: float = OLD) -> list[str]:
         return [
-            self.file(f"artifacts/{run}/model/{'a' * 64}.pkl", written=written),
+            self.file(f"artifacts/{run}/model/{'a' * 64}.mlfn", written=written),
             self.file(f"logs/{run[:2]}/{run}-1.log", written=written),
         ]
 
@@ -69,6 +69,34 @@ def world(tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path / "data")
     yield world
     world.store.session.close()
+
+
+def environment(world: World, digit: str, *, used: float | None, written: float = OLD) -> str:
+    world.file(f"environments/{digit * 24}/bin/tool", written=written)
+    if used is not None:
+        world.file(f"environments/{digit * 24}/complete", written=used)
+    return f"environments/{digit * 24}"
+
+
+def test_environments_go_when_none_has_used_them_for_long_and_all_of_them_on_request(world):
+    used, unused = environment(world, "a", used=NOW - 20 * DAY), environment(world, "b", used=NOW - 40 * DAY)
+    just_used = environment(world, "c", used=NOW - 5)
+    abandoned, building = environment(world, "d", used=None), environment(world, "e", used=None, written=NOW - 60)
+
+    assert names(world.clean()) == [unused, abandoned]
+    everything = find_garbage([world.store], world.folder, now=NOW, all_environments=True)
+    assert names(everything) == [used]
+    assert names(remove_garbage(world.store, world.folder, everything, now=NOW)) == [used]
+    assert {name.rpartition("/")[0] for name in world.files()} >= {just_used, f"{building}/bin"}
+
+
+def test_an_environment_that_is_wanted_between_the_look_and_the_removal_stays(world):
+    name = environment(world, "a", used=NOW - 40 * DAY)
+    found = world.garbage()
+    os.utime(world.folder / name / "complete", (NOW, NOW))
+
+    assert remove_garbage(world.store, world.folder, found, now=NOW) == []
+    assert (world.folder / name / "bin" / "tool").exists()
 
 
 def names(found: list[Garbage]) -> list[str]:
@@ -163,7 +191,7 @@ def test_what_came_into_use_between_looking_and_removing_stays(world):
 def test_an_artifact_that_another_run_has_as_a_parameter_stays(world):
     gone = new_id()
     kept = world.files_of(gone)[0]
-    world.run(params={"model": {"packer": "pickle", "path": f"{gone}/model/{'a' * 64}.pkl", "sha256": "a" * 64}})
+    world.run(params={"model": {"packer": "pickle", "path": f"{gone}/model/{'a' * 64}.mlfn", "sha256": "a" * 64}})
 
     world.clean()
 

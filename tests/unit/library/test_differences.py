@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -48,12 +51,56 @@ def test_code_is_told_by_the_part_that_changed(user_modules: Callable[..., Modul
     assert all(line.startswith("code: ") for line in changed)
 
 
+CODE = """
+LR = {lr}
+NAMES = [{names}]
+class Net:
+    width = {width}
+    def grow(self): return self.width {grow}
+def helper(x): return LR * x
+def train(x: int = {default}): return helper(x) + len(NAMES) + Net().grow()
+"""
+BEFORE = {"lr": "0.1", "names": "", "width": "1", "grow": "+ 1", "default": "1"}
+
+
+@pytest.mark.parametrize(
+    ("change", "lines"),
+    [
+        ({"lr": "0.2"}, ["code: helper -> LR changed: 0.1 -> 0.2"]),
+        ({"names": "'a'"}, ["code: train -> NAMES changed"]),
+        ({"width": "2"}, ["code: Net -> width changed: 1 -> 2"]),
+        ({"grow": "+ 2"}, ["code: net:Net.grow changed"]),
+        ({"default": "3", "lr": "1"}, ["code: helper -> LR changed: 0.1 -> 1", "code: train -> x changed: 1 -> 3"]),
+        ({"lr": "'x'"}, ["code: helper -> LR changed"]),
+    ],
+)
+def test_stored_versions_tell_what_of_their_code_changed_and_no_more(
+    change: dict[str, str], lines: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs = []
+    for number, values in enumerate((BEFORE, {**BEFORE, **change})):
+        file = tmp_path / f"net{number}.py"
+        file.write_text(CODE.format(**values))
+        spec = importlib.util.spec_from_file_location("net", file)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, "net", module)
+        spec.loader.exec_module(module)
+        runs.append(mlfn.function(module.train).on("inline").submit(5))
+
+    assert list(mlfn.diff(*runs)) == lines
+    assert list(mlfn.diff(*(run.record.function for run in runs))) == lines
+
+
 def test_stored_versions_are_compared_by_their_hash() -> None:
     before, after = declared(), declared(default=2, cpu=2)
     for function in (before, after):
         function.on("inline").submit()
 
-    assert list(mlfn.diff(before.hash, after.hash)) == ["resources: {'cpu': 2.0} added", "code: changed"]
+    assert list(mlfn.diff(before.hash, after.hash)) == [
+        "resources: {'cpu': 2.0} added",
+        "code: declared.<locals>.train -> x changed: 1 -> 2",
+    ]
     assert list(mlfn.diff(before.spec, before.hash)) == []
 
 

@@ -67,6 +67,10 @@ def test_the_type_is_named_for_people() -> None:
     ]
 
 
+def test_a_signed_pickle_is_not_called_one_that_anybody_reads() -> None:
+    assert packed(object).suffix == ".mlfn"
+
+
 def test_a_value_that_nothing_packs_is_named_with_its_output_and_the_reason() -> None:
     with pytest.raises(OutputError, match=r"'out' \(_thread\.lock\) cannot be packed: TypeError: cannot pickle"):
         packed(threading.Lock())
@@ -98,10 +102,10 @@ def test_a_refused_signature_stays_what_it_is(tmp_path: Path) -> None:
     def refuse(_: bytes) -> Any:
         raise SignatureError("signed by another key")
 
-    (tmp_path / "value.pkl").write_bytes(b"x")
+    (tmp_path / "value.mlfn").write_bytes(b"x")
 
     with pytest.raises(SignatureError):
-        unpack("pickle", inline=None, path=tmp_path / "value.pkl", unpickler=refuse)
+        unpack("pickle", inline=None, path=tmp_path / "value.mlfn", unpickler=refuse)
 
 
 def test_a_pickle_without_a_file_is_an_output_error() -> None:

@@ -1,0 +1,221 @@
+"""What a killed client left is in the store as soon as somebody looks, however short a look it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.ledger import Stage, audit, wait_until
+
+SCRIPT = """
+import os
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import mlfn
+
+@mlfn.function(name="work")
+def work(ledger: str, ctx: mlfn.Context) -> int:
+    note(ledger, "start", ctx)
+    try:
+        while not Path(ledger + ".go").exists():
+            time.sleep(0.005)
+        ctx.log_metric("loss", 0.5)
+    finally:
+        note(ledger, "end", ctx)
+    return 7
+
+@mlfn.function(name="bad", timeout=0.4)
+def bad(ledger: str, ctx: mlfn.Context) -> int:
+    note(ledger, "start", ctx)
+    while not Path(ledger + ".go").exists():
+        time.sleep(0.005)
+    raise ValueError("of its own")
+
+ledger, how, *more = sys.argv[1:]
+if how == "die":
+    function = {"work": work, "bad": bad}[more[0]]
+    options = {"retry": mlfn.Retry(int(more[1]), delay=0)} if more[1] else {}
+    kept = [function.with_options(**options).submit(ledger) for _ in range(int(more[2]))]
+    while not Path(ledger).exists():
+        time.sleep(0.005)
+    os.kill(os.getpid(), signal.SIGKILL)
+elif how == "look":
+    print(*sorted(str(run.state) for run in mlfn.runs()))
+    assert threading.active_count() == 1, threading.enumerate()
+elif how == "poll":
+    [run] = mlfn.runs()
+    print(run.state, flush=True)
+    while not run.done():
+        time.sleep(0.01)
+    print(run.state, run.metrics["loss"], run.result())
+elif how == "card":
+    from mlfn import notebook, snapshot
+
+    run = mlfn.run(more[0])
+    advice = snapshot.look(run).advice
+    assert advice in notebook.run_html(run)
+    print(advice)
+elif how == "wait":
+    print(*[run.result(timeout=30) for run in mlfn.runs()])
+"""
+
+
+@pytest.fixture
+def stage(tmp_path):
+    return Stage(tmp_path, SCRIPT, heartbeat=0.2, max_workers=1)
+
+
+def die(stage: Stage, function: str = "work", *, runs: int = 1, retry: str = "") -> None:
+    stage.run("die", function, retry, str(runs), code=-signal.SIGKILL)
+
+
+def go(stage: Stage) -> None:
+    """Let the orphan come to its end."""
+    (stage.folder / "ledger.go").touch()
+    wait_until(lambda: not stage.workers())
+
+
+def mlfn(stage: Stage, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "mlfn", *args], env=stage.environ, cwd=stage.folder, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == code, done.stdout + done.stderr
+    return done
+
+
+def adoptions(stage: Stage) -> int:
+    return stage.query("SELECT count(*) FROM events WHERE what = 'adopted'")[0][0]
+
+
+def run_id(stage: Stage) -> str:
+    return stage.query("SELECT id FROM runs ORDER BY seq")[0][0]
+
+
+@pytest.mark.parametrize("look", ["runs", "show", "python"])
+def test_one_short_look_records_what_a_dead_clients_worker_did(stage, look):
+    die(stage)
+    go(stage)
+
+    if look == "python":
+        assert stage.run("look").split() == ["succeeded"]
+    else:
+        said = mlfn(stage, look, *([run_id(stage)] if look == "show" else [])).stdout
+        assert "succeeded" in said and "running" not in said
+
+    audit(stage, runs=1, once=["work"])
+    assert stage.query("SELECT value FROM metrics") == [(0.5,)]
+    assert stage.query("SELECT count(*) FROM workers") == [(0,)]
+    assert stage.query("SELECT count(*) FROM clients") == [(0,)]
+    assert list((stage.data / "workers").iterdir()) == []
+    assert adoptions(stage) == 1
+
+
+def test_a_look_leaves_alone_what_still_runs(stage):
+    die(stage, runs=2)
+    before = stage.query("SELECT id, client, consumed FROM workers")
+
+    for _ in range(3):
+        assert stage.run("look").split() == ["pending", "running"]
+
+    assert stage.query("SELECT id, client, consumed FROM workers") == before
+    assert adoptions(stage) == 0
+    go(stage)
+    assert stage.run("look").split() == ["pending", "succeeded"]
+    assert stage.run("wait").split() == ["7", "7"]
+    audit(stage, runs=2, once=["work"])
+
+
+def test_whoever_goes_on_looking_sees_the_end(stage):
+    die(stage)
+    looking = stage.start("poll")
+    assert looking.stdout.readline() == "running\n"
+    go(stage)
+
+    assert looking.communicate(timeout=30)[0] == "succeeded 0.5 7\n"
+    audit(stage, runs=1, once=["work"])
+
+
+def test_what_has_retries_left_waits_for_somebody_who_asks(stage):
+    die(stage, "bad", retry="1")
+    go(stage)
+
+    assert stage.run("look").split() == ["pending"]
+    assert stage.run("look").split() == ["pending"]
+    assert [what for what, *_ in stage.entries()] == ["start"], "a look starts nothing"
+
+
+def test_a_failure_keeps_its_reason_though_its_time_has_run_out_meanwhile(stage):
+    die(stage, "bad")
+    go(stage)
+    [(started,)] = stage.query("SELECT claimed FROM attempts")
+    wait_until(lambda: time.time() > started + 0.5)
+
+    stage.run("look")
+
+    [(state, reason, failure)] = stage.query("SELECT state, reason, failure FROM runs")
+    assert (state, reason) == ("failed", "error")
+    assert "of its own" in failure
+
+
+def test_what_was_killed_with_its_client_is_lost(stage):
+    die(stage)
+    for pid in stage.workers():
+        os.kill(pid, signal.SIGKILL)
+
+    assert wait_until(lambda: stage.run("look").strip() == "failed")
+    assert stage.query("SELECT reason FROM runs") == [("lost",)]
+    assert stage.query("SELECT count(*) FROM workers") == [(0,)]
+
+
+def test_cancelling_what_has_ended_long_before_says_how_it_ended(tmp_path):
+    stage = Stage(tmp_path, SCRIPT, heartbeat=1, max_workers=1)
+    die(stage)
+    for pid in stage.workers():
+        os.kill(pid, signal.SIGKILL)
+
+    said = mlfn(stage, "cancel", run_id(stage)).stderr
+
+    assert "had come to its end before: failed" in said
+    assert stage.query("SELECT state, reason FROM runs") == [("failed", "lost")]
+    assert stage.query("SELECT what FROM events WHERE what LIKE 'cancel%'") == []
+
+
+def test_cancelling_a_dead_clients_runs_ends_those_that_run_and_those_that_wait(stage):
+    die(stage, runs=2)
+
+    said = mlfn(stage, "cancel", *(run for (run,) in stage.query("SELECT id FROM runs"))).stdout
+
+    assert said.count("cancelled") == 2
+    assert [what for what, *_ in stage.entries()] == ["start", "end"], "the handler's finally has run"
+    audit(stage, runs=2)
+
+
+def test_whoever_looks_is_told_that_the_client_is_gone_and_what_to_do(stage):
+    die(stage, runs=2)
+    running, pending = (run[:8] for (run,) in stage.query("SELECT id FROM runs ORDER BY seq"))
+
+    listed, shown = mlfn(stage, "runs"), mlfn(stage, "show", pending).stdout
+    document = json.loads(mlfn(stage, "runs", "--json").stdout)
+
+    assert listed.stderr == f"mlfn: the clients of 2 runs are gone; `mlfn wait {pending} {running}` carries them on.\n"
+    assert f"note      its client is gone; `mlfn wait {pending}` carries it on" in shown
+    assert [run["abandoned"] for run in document] == [True, True]
+    assert stage.run("card", pending).strip() == (
+        f"Its client is gone: run.wait() here, or `mlfn wait {pending}`, carries it on."
+    )
+    go(stage)
+    assert f"`mlfn wait {pending}` carries it on" in mlfn(stage, "runs").stderr
+    assert mlfn(stage, "wait", pending).stdout.split()[1] == "succeeded"
+    assert mlfn(stage, "runs").stderr == ""
+    assert not any(run["abandoned"] for run in json.loads(mlfn(stage, "runs", "--json").stdout))
