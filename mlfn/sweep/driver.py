@@ -25,14 +25,13 @@ from mlfn.spec.record import Outcome, RunRecord, RunState
 from mlfn.store.changes import CancelRequested, Progressed, Reused, Submitted
 from mlfn.store.families import ChildRow
 from mlfn.sweep.body import SweepBody
-from mlfn.sweep.child import Child
 from mlfn.sweep.crew import Crew, DispatchedCrew, InlineCrew, Listeners
 from mlfn.sweep.encoding import PointCodec
 from mlfn.sweep.ending import Ending
 from mlfn.sweep.grammar import parse_condition, parse_selector
 from mlfn.sweep.scoreboard import Limits, Scoreboard, Stop
-from mlfn.sweep.standing import standing_of
-from mlfn.sweep.strategy import Strategy, Told
+from mlfn.sweep.standing import standing_of, told
+from mlfn.sweep.strategy import Strategy
 
 logger = logging.getLogger(__name__)
 _TICK = 0.25  # seconds between looks at what no message tells
@@ -199,7 +198,7 @@ class Driver:
             self._last = row.iteration
             self.board.started += 1
             point = self._points.point(row.point)
-            self._strategy.tell(self._told(child, point))
+            self._strategy.tell(told(child, point))
             if row.state.is_terminal:
                 self.board.take(child, elapsed=self._elapsed())
             else:
@@ -302,11 +301,7 @@ class Driver:
         children = self._standing.ended([(run, flying.iteration, state) for run, flying, state in ended])
         for (_, flying, _), child in zip(ended, children, strict=True):
             self.board.take(child, elapsed=self._elapsed())
-            self._strategy.tell(self._told(child, flying.point))
-
-    def _told(self, child: Child, point: Mapping[str, Any]) -> Told:
-        state = child.state if child.state.is_terminal else RunState.RUNNING
-        return Told(child.iteration, point, state, child.numbers, child.series, child.constraints)
+            self._strategy.tell(told(child, flying.point))
 
     def _hear(self) -> None:
         """Wait for news, or for the next look around."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 from mlfn.dispatch import Ticket
 from mlfn.errors import NotFoundError, SweepError, SweepHeldError
 from mlfn.handle import Run
+from mlfn.registry import strategy_class
 from mlfn.spec.record import RunState
 from mlfn.store.families import ChildRow
 from mlfn.sweep.body import SweepBody
@@ -16,7 +17,8 @@ from mlfn.sweep.conduct import conduct, holder, start_again
 from mlfn.sweep.encoding import PointCodec
 from mlfn.sweep.grammar import Selector, parse_selector
 from mlfn.sweep.selection import best, pareto
-from mlfn.sweep.standing import standing_of
+from mlfn.sweep.standing import standing_of, told
+from mlfn.sweep.strategy import Told
 from mlfn.sweep.table import Table, read_table
 
 if TYPE_CHECKING:
@@ -88,6 +90,22 @@ class SweepRun(Run[R]):
             raise failure
         return cast("R", [child.result() for child in self.children])
 
+    def to_optuna(self, storage: str, *, name: str | None = None) -> str:
+        """Copy the sweep into a storage of Optuna's, for optuna-dashboard and its kin; return the study's name.
+
+        Parameters
+        ----------
+        storage: an URL, as in ``"sqlite:///sweep.db"``.
+        name: the study's name, by default ``NAME-ID``.
+        """
+        from mlfn.sweep.optuna import to_optuna
+
+        self._need_selectors("study")
+        directions = tuple(selector.direction for selector in self._selectors)
+        metrics = tuple(str(selector) for selector in self._selectors)
+        study = name or f"{self.name}-{self.id[:8]}"
+        return to_optuna(self._tolds(), self._spaces, directions, storage, name=study, metrics=metrics)
+
     def resume(self) -> SweepRun[R]:
         """Go on with a sweep whose process died: what has ended is not run again, what was in flight is taken over.
 
@@ -137,6 +155,20 @@ class SweepRun(Run[R]):
         if record.state.is_terminal or (record.state is RunState.RUNNING and self._client.owner_lives(record.owner)):
             return None
         return conduct(self._client, record)
+
+    @property
+    def _spaces(self) -> Mapping[str, Any] | None:
+        """The spaces that were searched or drawn from; None for lists."""
+        strategy = self._body.strategy
+        points = PointCodec(self._client.codec(), self.id)
+        made = strategy_class(strategy["name"]).from_json(strategy["data"], points.decode)
+        return getattr(made, "spaces", None)
+
+    def _tolds(self) -> list[Told]:
+        """What a strategy is told of the children so far."""
+        points = PointCodec(self._client.codec(), self.id)
+        children = zip(self._rows(), self._standing_children(), strict=True)
+        return [told(child, points.point(row.point)) for row, child in children]
 
     @property
     def _selectors(self) -> tuple[Selector, ...]:

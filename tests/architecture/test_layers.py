@@ -39,6 +39,7 @@ LAYERS = (
         "submission",
         "sweep",
         "verdict",
+        "version",
         "waiting",
     ),
     ("declaration",),
