@@ -22,6 +22,7 @@ LAYERS = (
     ("kinds", "registry"),
     ("places",),
     (
+        "backlog",
         "client",
         "dispatch",
         "failures",
@@ -38,6 +39,7 @@ LAYERS = (
         "signature",
         "submission",
         "sweep",
+        "ticket",
         "verdict",
         "version",
         "waiting",
