@@ -35,7 +35,7 @@ def main() -> None:
         sampler="tpe",
         pruner="median",
         seed=7,
-        first=[{"alpha": 1e-4, "rate": 0.01, "loss": "hinge"}],
+        first=[{"alpha": 0.1, "rate": 1e-4, "loss": "log_loss"}],
         alpha=mlfn.loguniform(1e-6, 1),
         rate=mlfn.loguniform(1e-5, 1),
         loss=["hinge", "log_loss", "modified_huber"],
