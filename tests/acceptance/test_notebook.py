@@ -205,7 +205,7 @@ def test_a_function_shows_what_is_declared_of_it(book):
 
 
 def test_a_listing_is_a_table(book):
-    shown = book.run("mlrun.runs(limit=3)")
+    shown = book.run("mlrun.wait([with_helper.submit(i) for i in range(3)]); mlrun.runs(limit=3)")
 
     assert html(shown).count("<tr>") == 4
     assert "3 runs" in text(shown)
