@@ -22,11 +22,13 @@ LAYERS = (
     ("kinds", "registry"),
     ("places",),
     (
+        "children",
         "client",
         "dispatch",
         "failures",
         "fitting",
         "handle",
+        "hearing",
         "inline",
         "leaving",
         "listing",
