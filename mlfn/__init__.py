@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from mlfn.client import Client
     from mlfn.declaration import Function, function, handler
-    from mlfn.dispatch import Ticket
     from mlfn.errors import MlfnError
     from mlfn.handle import Run
     from mlfn.inputs import DataItem, data
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from mlfn.sweep.description import Sweep
     from mlfn.sweep.space import choice, lograndint, loguniform, normal, ordinal, quniform, randint, uniform
     from mlfn.sweep.sweep_run import SweepRun
+    from mlfn.ticket import Ticket
     from mlfn.user_context import Context, Pruned, context
 
 _HOMES = {

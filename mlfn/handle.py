@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 from mlfn import errors, waiting
 from mlfn.children import Children
 from mlfn.client import Client
-from mlfn.dispatch import Ticket
 from mlfn.errors import MlfnError, ResultTimeoutError
 from mlfn.failures import rebuild
 from mlfn.outputs import Metrics, OutputReference, Outputs
 from mlfn.parents import origin_of_failure
 from mlfn.spec.record import Attempt, Outcome, Output, RunRecord, RunState
 from mlfn.submission import resubmit, stored_defaults
+from mlfn.ticket import Ticket
 
 if TYPE_CHECKING:
     from mlfn.version import Version

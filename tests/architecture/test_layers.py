@@ -22,6 +22,7 @@ LAYERS = (
     ("kinds", "registry"),
     ("places",),
     (
+        "backlog",
         "children",
         "client",
         "dispatch",
@@ -40,6 +41,7 @@ LAYERS = (
         "signature",
         "submission",
         "sweep",
+        "ticket",
         "verdict",
         "version",
         "waiting",
