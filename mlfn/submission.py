@@ -10,7 +10,6 @@ from typing import Any
 from mlfn import settings, user_context
 from mlfn.client import Client
 from mlfn.codec import Codec
-from mlfn.dispatch import Ticket
 from mlfn.errors import OutputError, ParameterError, UnpicklableError, nearest
 from mlfn.execution import Calling, resolve_secrets
 from mlfn.identity import new_id, now
@@ -24,6 +23,7 @@ from mlfn.signature import Signature, existing_input, refuse_run
 from mlfn.spec.canonical import canonical
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.changes import Submitted
+from mlfn.ticket import Ticket
 
 Submission = tuple[RunRecord, Ticket | None]  # what was stored, and the ticket of what still runs
 logger = logging.getLogger("mlfn")
@@ -74,13 +74,14 @@ def _checked(client: Client, record: RunRecord, body: Mapping[str, Any], params:
     if extra:
         before = client.codec().decode(record.params[varkw]) if varkw in record.params else {}
         given[varkw] = {**before, **given.get(varkw, {}), **extra}
-    signature = _stored_signature(client, body) if given else None
+    signature = stored_signature(client, body) if given else None
     if signature is not None:
         return signature.check(given)
     return {name: _as_input(record.name, name, value, body["inputs"].get(name)) for name, value in given.items()}
 
 
-def _stored_signature(client: Client, body: Mapping[str, Any]) -> Signature | None:
+def stored_signature(client: Client, body: Mapping[str, Any]) -> Signature | None:
+    """Return the signature of a stored plan's function; None where that cannot be loaded here."""
     try:
         return Signature(stored_function(client, body), body["name"])
     except Exception:  # noqa: BLE001 - what it needs may not be here; the run itself may be able to load it
@@ -92,7 +93,7 @@ def stored_defaults(client: Client, record: RunRecord) -> dict[str, Any]:
     body = client.store.plan(record.plan)
     kept = left_out(body, record.params)
     known = {name: client.codec().decode(value) for name, value in kept.items() if is_whole(value)}
-    if len(known) < len(kept) and (signature := _stored_signature(client, body)) is not None:
+    if len(known) < len(kept) and (signature := stored_signature(client, body)) is not None:
         known = {**signature.defaults(), **known}
     return {name: known[name] for name in kept if name in known}
 
