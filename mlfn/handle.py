@@ -13,7 +13,7 @@ from mlfn import errors, waiting
 from mlfn.client import Client
 from mlfn.errors import MlfnError, ResultTimeoutError
 from mlfn.failures import rebuild
-from mlfn.outputs import Metrics, OutputReference, Outputs
+from mlfn.outputs import Artifacts, Metrics, OutputReference, Outputs
 from mlfn.parents import origin_of_failure
 from mlfn.spec.record import Attempt, Outcome, Output, RunRecord, RunState
 from mlfn.submission import resubmit, stored_defaults
@@ -108,9 +108,10 @@ class Run(Generic[R]):
         return Outputs(self)
 
     @property
-    def artifacts(self) -> dict[str, OutputReference]:
+    def artifacts(self) -> Artifacts:
         """Those of its outputs that are files, by name."""
-        return {output.key: OutputReference(self, output.key) for output in self._outputs() if output.path is not None}
+        found = {output.key: OutputReference(self, output.key) for output in self._outputs() if output.path is not None}
+        return Artifacts(self, found)
 
     @property
     def metrics(self) -> Metrics:

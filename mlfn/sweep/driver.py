@@ -21,8 +21,8 @@ from mlfn.errors import StorageError
 from mlfn.execution import describe_failure
 from mlfn.identity import identify, new_id, now
 from mlfn.registry import place_class
-from mlfn.spec.record import Outcome, RunRecord, RunState
-from mlfn.store.changes import CancelRequested, Progressed, Reused, Submitted
+from mlfn.spec.record import Outcome, Reason, RunRecord, RunState
+from mlfn.store.changes import CancelRequested, Finished, Progressed, Reused, Submitted, SweepClosed
 from mlfn.store.families import ChildRow
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.crew import Crew, DispatchedCrew, InlineCrew, Listeners
@@ -147,22 +147,41 @@ class Driver:
     # From here on everything happens in the driver's own thread.
 
     def _drive(self) -> None:
+        try:
+            self._see_through()
+        except (_LeaveError, _ReplacedError):
+            pass  # another driver has it, or will
+        finally:
+            self._settle(self._client.store.get_run(self._record.id).state)
+
+    def _see_through(self) -> None:
+        """Drive until the sweep is over, and record how it ended; ctrl-C within an inline child goes on to the caller."""
         interrupted: KeyboardInterrupt | None = None
         try:
             ending = self._driven()
         except (_LeaveError, _ReplacedError):
-            self._settle(self._client.store.get_run(self._record.id).state)
-            return
-        except KeyboardInterrupt as error:  # inline: the child was cancelled, and so is the rest
+            raise
+        except KeyboardInterrupt as error:  # the child was cancelled, and so is the rest
             interrupted, ending = error, Ending(Stop("cancelled", "it was cancelled"), RunState.CANCELLED)
-        except BaseException as error:
-            logger.debug("a sweep ends with an error", exc_info=True)
+        except BaseException as error:  # noqa: BLE001 - a strategy is the user's own code
+            ending = self._broken(error)
             self._wind_down()
-            ending = Ending(None, RunState.FAILED, describe_failure(error, self._codec))
-        self._patiently(lambda: ending.record(self._client, self._record, self._body, self._standing, self.board))
-        self._settle(self._client.store.get_run(self._record.id).state)
+        try:
+            self._record_end(ending)
+        except Exception as error:  # what the children came to cannot be put together: that is how it ends
+            logger.exception("the end of sweep %s cannot be recorded as it should", self._record.id)
+            failure = Outcome(RunState.FAILED, Reason.ERROR, describe_failure(error, self._codec))
+            end = Finished(self._record.id, self._record.attempt, failure, now())
+            self._patiently(lambda: self._client.store.apply([end, SweepClosed(self._record.id)]))
         if interrupted is not None:
             raise interrupted
+
+    def _broken(self, error: BaseException) -> Ending:
+        """Return the end of a sweep by what its strategy raised, which is the user's own code, or what else broke."""
+        return Ending(None, RunState.FAILED, describe_failure(error, self._codec))
+
+    def _record_end(self, ending: Ending) -> None:
+        self._patiently(lambda: ending.record(self._client, self._record, self._body, self._standing, self.board))
 
     def _driven(self) -> Ending:
         self._take_over()

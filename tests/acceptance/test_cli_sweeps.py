@@ -89,8 +89,8 @@ def mlfn(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
 def rows(out: str) -> list[list[str]]:
     """Return the cells of the table in an answer, the mark of the best as a cell of its own."""
-    lines = out[out.index("   CHILD") if "   CHILD" in out else out.index("  CHILD") :].split("\n\n")[0].splitlines()
-    return [line.split() for line in lines]
+    table = out[out.index("  CHILD") :].partition("\n\n")[0]
+    return [line.split() for line in table.splitlines()]
 
 
 GRID = ("sweep", "jobs.py::train", "{}", "--grid", "depth=4,8", "--grid", "lr=0.1,0.3", "--select", "max.accuracy")

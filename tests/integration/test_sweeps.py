@@ -460,3 +460,18 @@ class TestDescriptions:
 
 def values_as_states(values: list[Any]) -> list[str]:
     return ["failed" if value == "fail" else "succeeded" for value in values]
+
+
+class TestWhatBreaks:
+    def test_a_sweep_whose_results_cannot_be_put_together_fails_and_keeps_its_children(self, local, monkeypatch):
+        from mlfn.sweep import ending
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("no table today")
+
+        monkeypatch.setattr(ending, "make_table", broken)
+        sweep = train.grid(depth=[1, 2]).with_options(select="max.score").submit()
+
+        with pytest.raises(RuntimeError, match="no table today"):
+            sweep.result(30)
+        assert states(sweep) == ["succeeded", "succeeded"]

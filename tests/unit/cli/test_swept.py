@@ -21,7 +21,7 @@ class Model:
 
 
 def fit(
-    depth: int, lr: float, opt: Literal["sgd", "adam", "a,b"], text: str, model: Model, layers: list[int], any=None
+    depth: int, lr: float, opt: Literal["sgd", "adam", "a,b"], text: str, model: Model, layers: list[int], bare=None
 ):
     """Stand for what is swept."""
 
@@ -55,7 +55,7 @@ def spaced(text: str) -> Any:
         ('text="",a', ["", "a"]),
         ('text="say \\"1,2\\""', ['say "1,2"']),
         ("layers=[8,16],[32]", [[8, 16], [32]]),
-        ('any=1,1.5,true,null,x,"1"', [1, 1.5, True, None, "x", "1"]),
+        ('bare=1,1.5,true,null,x,"1"', [1, 1.5, True, None, "x", "1"]),
         ("model.depth=1..2", range(1, 3)),
         ("model.lr=1", [1.0]),
     ],
@@ -143,7 +143,7 @@ def test_spaces_that_cannot_be_read_are_shown(text, said):
 
 
 def test_a_key_is_given_once():
-    with pytest.raises(ParameterError, match="depth=...: it is there twice"):
+    with pytest.raises(ParameterError, match="it is there twice"):
         read_lists("--grid", ["depth=1", "depth=2"], SIGNATURE)
     with pytest.raises(ParameterError, match="not both"):
         read_lists("--grid", ["a.csv", "depth=2"], SIGNATURE)
