@@ -83,7 +83,9 @@ def main() -> None:
             pair = [view, nullcontext] if turn % 2 else [nullcontext, view]
             taken = {each: once(each) for each in pair}
             for at, what in enumerate(("slower", "busier")):
-                found.setdefault(f"{name}_{what}_percent", []).append(100 * (taken[view][at] / taken[nullcontext][at] - 1))
+                found.setdefault(f"{name}_{what}_percent", []).append(
+                    100 * (taken[view][at] / taken[nullcontext][at] - 1)
+                )
     for name, each in found.items():
         print(name, [round(one, 1) for one in each], file=sys.stderr)
     emit(**{name: statistics.median(each) for name, each in found.items()})
