@@ -26,6 +26,7 @@ _STYLE = (
     ".mlfn-card.mlfn-card svg.mlfn-lines{max-width:none;color:inherit}"
     ".mlfn-card .mlfn-lines text{fill:var(--ink);stroke:var(--paper)}"
     ".mlfn-card .mlfn-spark{display:flex;align-items:center;gap:14px}"
+    ".mlfn-card .mlfn-spark svg{flex:none}"
     ".mlfn-card.mlfn-card table tr.mlfn-first td{font-weight:600}"
 )
 _ORDER = (RunState.SUCCEEDED, RunState.PRUNED, RunState.FAILED, RunState.CANCELLED)
