@@ -17,11 +17,10 @@ import mlfn
 def train(ctx: mlfn.Context, trees: int, depth: int, features: float = 0.3) -> None:
     x, y = load_breast_cancer(return_X_y=True)
     x, x_test, y, y_test = train_test_split(x, y, test_size=0.4, random_state=1, stratify=y)
-    model = RandomForestClassifier(trees, max_depth=depth, max_features=features, random_state=1).fit(x, y)
+    model = RandomForestClassifier(trees, max_depth=depth, random_state=1).set_params(max_features=features).fit(x, y)
     ctx.log_metric("accuracy", model.score(x_test, y_test))
-    ctx.log_metric(
-        "nodes", sum(tree.tree_.node_count for tree in model.estimators_)
-    )  # what it costs to keep and to ask
+    nodes = sum(tree.tree_.node_count for tree in model.estimators_)
+    ctx.log_metric("nodes", nodes)  # what it costs to keep and to ask
     ctx.log_metric("train_accuracy", model.score(x, y))
 
 
