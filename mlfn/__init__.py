@@ -18,13 +18,12 @@ if TYPE_CHECKING:
 
     from mlfn.client import Client
     from mlfn.declaration import Function, function, handler
-    from mlfn.dispatch import Ticket
     from mlfn.errors import MlfnError
     from mlfn.handle import Run
     from mlfn.inputs import DataItem, data
     from mlfn.kinds.job import Job
     from mlfn.library.differences import diff
-    from mlfn.listing import Runs, as_completed, run, runs, wait
+    from mlfn.listing import Runs, as_completed, get_function, run, runs, wait
     from mlfn.secrets import Secret
     from mlfn.settings import Settings, init
     from mlfn.spec.record import RunRecord
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from mlfn.sweep.description import Sweep
     from mlfn.sweep.space import choice, lograndint, loguniform, normal, ordinal, quniform, randint, uniform
     from mlfn.sweep.sweep_run import SweepRun
+    from mlfn.ticket import Ticket
     from mlfn.user_context import Context, Pruned, context
 
 _HOMES = {
@@ -41,7 +41,7 @@ _HOMES = {
     "mlfn.inputs": ("DataItem", "data"),
     "mlfn.kinds.job": ("Job",),
     "mlfn.library.differences": ("diff",),
-    "mlfn.listing": ("Runs", "as_completed", "run", "runs", "wait"),
+    "mlfn.listing": ("Runs", "as_completed", "get_function", "run", "runs", "wait"),
     "mlfn.secrets": ("Secret",),
     "mlfn.settings": ("Settings", "init"),
     "mlfn.spec.values": ("UNSET", "Node", "Retry"),
@@ -84,6 +84,7 @@ __all__ = [
     "data",
     "diff",
     "function",
+    "get_function",
     "handler",
     "init",
     "lograndint",

@@ -18,7 +18,7 @@ from mlfn import waiting
 from mlfn.artifacts import ArtifactStore
 from mlfn.capture.belongings import own_modules_of
 from mlfn.codec import Codec
-from mlfn.dispatch import Dispatcher, Ticket
+from mlfn.dispatch import Dispatcher
 from mlfn.errors import NotFoundError, ParameterError, StorageError
 from mlfn.identity import identify, new_id, now
 from mlfn.leaving import leave
@@ -32,6 +32,7 @@ from mlfn.store import open_store
 from mlfn.store.changes import CancelRequested, Withdrawn
 from mlfn.store.reading import RunFilter
 from mlfn.store.sql import SqlStore
+from mlfn.ticket import Ticket
 from mlfn.worker.launch import discard_spares
 
 logger = logging.getLogger(__name__)

@@ -6,8 +6,6 @@ is told. One thread per process and place does all of it after `submit`; the sto
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import logging
 import os
 import threading
@@ -16,12 +14,13 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlfn import errors
+from mlfn.backlog import Backlog, Pace
 from mlfn.errors import StorageError, StoreError
 from mlfn.execution import Task, outcome_from_json
 from mlfn.identity import ProcessIdentity, identify, now
@@ -47,55 +46,16 @@ from mlfn.store.changes import (
 )
 from mlfn.store.reading import WorkerRow
 from mlfn.store.sql import SqlStore
+from mlfn.ticket import Ticket
 from mlfn.verdict import failed, of_exit, retry_of, terminated, waits_before_retry
 
 logger = logging.getLogger(__name__)
 _TICK = 0.25  # seconds between looks at cancel requests and at other processes' runs
 _BEAT = 5.0
 _RESCUE = 1.0  # seconds between looks at whether those live who see through what runs here wait for
-_QUEUED_SECONDS = 0.02  # how much work may wait at a worker, as far as one can tell
-_MOST_QUEUED = 8
 _AGAIN = 1.0  # seconds until what could not be written is tried again
 _LONG = 3600.0
 NOBODY = ""
-
-
-@dataclass
-class Ticket:
-    """A run that this process sees through, until it is terminal.
-
-    `ours` says that this process may start it; one that was adopted while it ran is only watched.
-    """
-
-    run: str
-    name: str
-    project: str
-    plan: str
-    params: Mapping[str, Any]
-    labels: Mapping[str, str] = field(default_factory=dict)
-    ours: bool = True
-    attempt: int = 0
-    retries: int = 0
-    free: int = 0
-    state: RunState = RunState.PENDING
-    worker: str | None = None
-    started: float | None = None
-    deadline: float | None = None
-    cause: Outcome | None = None  # why it is being stopped: how it ends unless the handler was quicker
-    doubt: Outcome | None = None  # how it ends whatever its worker says: something that it said makes no sense
-    reported: tuple[Outcome, float] | None = None  # what its worker said, held until the worker is gone
-    outcome: Outcome | None = None  # how it ended, where this process recorded that
-    done: threading.Event = field(default_factory=threading.Event)
-    callbacks: list[Callable[[], object]] = field(default_factory=list)
-
-    iteration: int = 0
-    judged: str | None = None  # the metric of which `on_point` is told each point, and the handler waits for an answer
-    on_point: Callable[[str, int | None, float], object] | None = None
-
-    def let_go(self) -> None:
-        """Let nobody in a forked child wait for it."""
-        self.done = threading.Event()  # the thread that held the old one's lock may not be here
-        self.done.set()
 
 
 class Dispatcher:
@@ -113,17 +73,14 @@ class Dispatcher:
         self._tickets: dict[str, Ticket] = {}
         self._plans: dict[str, Mapping[str, Any]] = {}
         self._calls: deque[Callable[[], None]] = deque()
-        self._ready: dict[str, deque[Ticket]] = {}
-        self._delayed: list[tuple[float, int, Ticket]] = []
-        self._waiting: dict[str, list[Ticket]] = {}
+        self._backlog = Backlog()
         self._held: dict[str, dict[str, Ticket]] = {}  # worker -> the runs it was given, the one it is at first
-        self._pace: dict[str, float] = {}  # plan -> seconds that its last runs took
+        self._pace = Pace()
         self._recording = Recording(
             store, client, held=lambda: self._held, instead=self._instead, yielded=self._yield_workers
         )
         self._record = self._recording.add
         self._usurped: set[str] = set()  # workers that another client reads now
-        self._order = itertools.count()
         self._next_tick = 0.0
         self._next_beat = 0.0
         self._next_rescue = 0.0
@@ -147,7 +104,7 @@ class Dispatcher:
     def submit(self, submitted: Submitted, plan: Mapping[str, Any]) -> Ticket:
         """Store a new run and see it through; when this returns, it cannot be lost any more."""
         self._store.apply([submitted])
-        ticket = _new_ticket(submitted)
+        ticket = Ticket.of_submitted(submitted)
         self._enter(ticket, plan, lambda: self._admit(ticket))
         return ticket
 
@@ -156,7 +113,7 @@ class Dispatcher:
     ) -> list[Ticket | None]:
         """Store new runs of one plan in one transaction; None for one that the store refused."""
         added = self._store.apply(batch)
-        tickets = [_new_ticket(submitted) if ok else None for submitted, ok in zip(batch, added, strict=True)]
+        tickets = [Ticket.of_submitted(submitted) if ok else None for submitted, ok in zip(batch, added, strict=True)]
         entering = [ticket for ticket in tickets if ticket is not None]
         for ticket in entering:
             prepare(ticket)
@@ -177,7 +134,7 @@ class Dispatcher:
 
     def resume(self, record: RunRecord, plan: Mapping[str, Any]) -> Ticket:
         """See a pending run through that this process has adopted."""
-        ticket = _ticket_of(record, retries=self._store.retries(record.id))
+        ticket = Ticket.of_record(record, retries=self._store.retries(record.id))
         wait_until = record.not_before or 0.0
         self._enter(
             ticket, plan, lambda: self._admit(ticket) if wait_until <= now() else self._delay(ticket, wait_until)
@@ -187,7 +144,7 @@ class Dispatcher:
     def adopt(self, row: WorkerRow, held: Sequence[tuple[RunRecord, Mapping[str, Any]]]) -> None:
         """Read on in the journal of a dead client's worker, and see through the runs that it holds."""
         for record, plan in held:
-            ticket = _ticket_of(record, retries=self._store.retries(record.id))
+            ticket = Ticket.of_record(record, retries=self._store.retries(record.id))
             ticket.ours, ticket.state, ticket.worker = False, RunState.RUNNING, row.id
             attempt = next((a for a in self._store.attempts(record.id) if a.attempt == record.attempt), None)
             ticket.started = attempt.started if attempt is not None else None
@@ -286,7 +243,7 @@ class Dispatcher:
             # Before the tick: an adopted worker must be known to its place before a cancel request is seen.
             self._act()
             self._tick()
-            self._undelay()
+            self._backlog.move_due(now())
             self._claim()
         self._recording.flush()
 
@@ -341,8 +298,8 @@ class Dispatcher:
         if self._calls:
             return 0.0
         until = _LONG if not self._tickets else _TICK
-        if self._delayed:
-            until = min(until, self._delayed[0][0] - now())
+        if (due := self._backlog.next_due()) is not None:
+            until = min(until, due - now())
         return max(0.0, until)
 
     def _hear(self, worker: str, event: Mapping[str, Any]) -> None:
@@ -366,7 +323,7 @@ class Dispatcher:
             self._hear_end(ticket, worker, ticket.doubt or _outcome(event, ticket.name), time_)
 
     def _hear_end(self, ticket: Ticket, worker: str, outcome: Outcome, time_: float) -> None:
-        self._note_pace(ticket, time_)
+        self._pace.note(ticket.plan, time_ - ticket.started if ticket.started is not None else _TICK)
         if ticket.cause is not None:
             ticket.reported = (outcome, time_)  # its worker was told to end: the end counts once that is gone
             return
@@ -385,17 +342,6 @@ class Dispatcher:
         self._record(point)
         if ticket is not None and ticket.attempt == point.attempt and ticket.judged == point.name:
             self._recording.afterwards(partial(_judge, ticket, point))
-
-    def _note_pace(self, ticket: Ticket, ended: float) -> None:
-        took = ended - ticket.started if ticket.started is not None else _TICK
-        before = self._pace.get(ticket.plan, took)
-        # Slower at once, quicker bit by bit: a queue behind a run that takes long is the dearer mistake.
-        self._pace[ticket.plan] = max(took, 0.8 * before)
-
-    def _backlog(self, digest: str) -> int:
-        """Return how many runs a worker may have: several where they take less than handing one over."""
-        pace = self._pace.get(digest)
-        return 1 if pace is None else max(1, min(_MOST_QUEUED, int(_QUEUED_SECONDS / max(pace, 1e-6))))
 
     def _let_go(self, ticket: Ticket, worker: str) -> None:
         runs = self._held[worker]
@@ -420,7 +366,7 @@ class Dispatcher:
             self._record(back)
             self._withdraw(ticket, ticket.cause)
         else:
-            self._record(back, lambda _: self._queue_first(ticket))
+            self._record(back, lambda _: self._backlog.put_first(ticket))
 
     def _bury(self, gone: Gone) -> None:
         self._recording.afterwards(partial(self._forget, gone.worker))
@@ -473,18 +419,13 @@ class Dispatcher:
                 callback()
             except Exception:
                 logger.exception("a callback of run %s failed", ticket.run)
-        for child in self._waiting.pop(ticket.run, ()):
+        for child in self._backlog.released(ticket.run):
             self._call(partial(self._admit, child))
 
     def _delay(self, ticket: Ticket, until: float) -> None:
-        ticket.state, ticket.worker, ticket.started = RunState.PENDING, None, None
-        ticket.deadline = ticket.cause = ticket.reported = ticket.doubt = None
+        ticket.back_to_pending()
         if ticket.ours:
-            heapq.heappush(self._delayed, (until, next(self._order), ticket))
-
-    def _undelay(self) -> None:
-        while self._delayed and self._delayed[0][0] <= now():
-            self._queue(heapq.heappop(self._delayed)[2])
+            self._backlog.put_later(ticket, until)
 
     def _admit(self, ticket: Ticket) -> None:
         """Queue a run whose inputs are there; hold one whose parents still run; fail one whose parent failed."""
@@ -496,35 +437,24 @@ class Dispatcher:
             self._withdraw(ticket, failed(Reason.ERROR, error))
             return
         if parent is None:
-            self._queue(ticket)
+            self._backlog.put(ticket)
         else:
-            self._waiting.setdefault(parent, []).append(ticket)
-
-    def _queue(self, ticket: Ticket) -> None:
-        if ticket.state is RunState.PENDING:
-            self._ready.setdefault(ticket.plan, deque()).append(ticket)
-
-    def _queue_first(self, ticket: Ticket) -> None:
-        if ticket.state is RunState.PENDING:
-            self._ready.setdefault(ticket.plan, deque()).appendleft(ticket)
+            self._backlog.put_behind(ticket, parent)
 
     def _claim(self) -> None:
         """Give ready runs to workers that are free, plan by plan in the order in which their first run came."""
-        for digest in list(self._ready):
-            queue, plan = self._ready[digest], self._plans[digest]
-            while queue:
-                if queue[0].state is not RunState.PENDING:
-                    queue.popleft()  # cancelled while it waited
-                    continue
-                room = self._place.reserve(digest, plan, backlog=self._backlog(digest))
+        for digest in self._backlog.plans():
+            plan = self._plans[digest]
+            while (ticket := self._backlog.first(digest)) is not None:
+                room = self._place.reserve(digest, plan, backlog=self._pace.most_queued(digest))
                 if isinstance(room, Room):
-                    self._hand_over(queue.popleft(), room)
+                    self._backlog.take(digest)
+                    self._hand_over(ticket, room)
                 elif room.error is not None:
-                    self._withdraw(queue.popleft(), failed(Reason.NEVER_STARTED, _as_mlfn(room.error)))
+                    self._backlog.take(digest)
+                    self._withdraw(ticket, failed(Reason.NEVER_STARTED, _as_mlfn(room.error)))
                 else:
                     break
-            if not queue:
-                del self._ready[digest]
 
     def _hand_over(self, ticket: Ticket, room: Room) -> None:
         if room.report is not None:
@@ -609,12 +539,12 @@ class Dispatcher:
 
     def _look_at_parents(self, moment: float) -> None:
         """Admit children of runs that other processes see through; carry on those whose process is dead."""
-        for parent in [parent for parent in self._waiting if parent not in self._tickets]:
-            for child in self._waiting.pop(parent):
+        for parent in self._backlog.parents() - self._tickets.keys():
+            for child in self._backlog.released(parent):
                 self._admit(child)
         if moment >= self._next_rescue:
             self._next_rescue = moment + _RESCUE
-            for parent in self._waiting.keys() - self._tickets.keys():
+            for parent in self._backlog.parents() - self._tickets.keys():
                 self._rescue(parent)
 
     def _is_stuck(self, runs: Mapping[str, Ticket]) -> bool:
@@ -622,7 +552,7 @@ class Dispatcher:
         first = min((ticket.started for ticket in runs.values() if ticket.started is not None), default=None)
         if first is None or now() - first < _TICK:
             return False
-        self._pace[next(iter(runs.values())).plan] = _TICK
+        self._pace.slow_down(next(iter(runs.values())).plan, _TICK)
         return True
 
     def _overdue(self, ticket: Ticket) -> Outcome:
@@ -655,18 +585,6 @@ class Dispatcher:
         self._finish(ticket, self._store.get_run(ticket.run).state)
 
 
-def _new_ticket(submitted: Submitted) -> Ticket:
-    return Ticket(
-        submitted.run,
-        submitted.name,
-        submitted.project,
-        submitted.plan,
-        submitted.params,
-        submitted.labels,
-        iteration=submitted.iteration,
-    )
-
-
 def _each(act: Callable[[Any], None], items: Sequence[Any]) -> None:
     for item in items:
         act(item)
@@ -675,20 +593,6 @@ def _each(act: Callable[[Any], None], items: Sequence[Any]) -> None:
 def _judge(ticket: Ticket, point: MetricLogged, _: int) -> None:
     if ticket.on_point is not None:
         ticket.on_point(point.run, point.step, point.value)
-
-
-def _ticket_of(record: RunRecord, *, retries: int) -> Ticket:
-    return Ticket(
-        record.id,
-        record.name,
-        record.project,
-        record.plan,
-        record.params,
-        record.labels,
-        attempt=record.attempt,
-        retries=retries,
-        iteration=record.iteration,
-    )
 
 
 def _outcome(event: Mapping[str, Any], name: str) -> Outcome:

@@ -7,17 +7,20 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from mlfn import errors, waiting
 from mlfn.client import Client
-from mlfn.dispatch import Ticket
 from mlfn.errors import MlfnError, ResultTimeoutError
 from mlfn.failures import rebuild
 from mlfn.outputs import Metrics, OutputReference, Outputs
 from mlfn.parents import origin_of_failure
 from mlfn.spec.record import Attempt, Outcome, Output, RunRecord, RunState
 from mlfn.submission import resubmit, stored_defaults
+from mlfn.ticket import Ticket
+
+if TYPE_CHECKING:
+    from mlfn.version import Version
 
 R = TypeVar("R")
 _FIRST_LOOK = 0.005  # seconds between looks at another process's run; grows to the last
@@ -241,6 +244,15 @@ class Run(Generic[R]):
     def rerun(self, **params: Any) -> Run[R]:
         """Submit the same function version again, with `params` in place of some of the old ones."""
         return Run(*resubmit(self._client, self.record, params), client=self._client)
+
+    def promote(self, tag: str) -> Version:
+        """Store its function as a version that has its parameters as defaults and its outputs, and let `tag` name it.
+
+        Of a sweep's child, what was swept becomes the defaults; ``mlfn.get_function("name:tag")`` finds the version again.
+        """
+        from mlfn.version import promote
+
+        return promote(self, tag, client=self._client)
 
     @overload
     def logs(self, *, follow: Literal[False] = ..., attempt: int | None = ...) -> str: ...

@@ -14,7 +14,7 @@ from mlfn.spec.record import RunState
 
 if TYPE_CHECKING:
     from mlfn.client import Client
-    from mlfn.dispatch import Ticket
+    from mlfn.ticket import Ticket
 
 logger = logging.getLogger(__name__)
 _SAYS_SO_AFTER = 1.0  # seconds of waiting at exit before a line tells why

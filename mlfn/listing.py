@@ -16,6 +16,7 @@ from mlfn.identity import now
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.spec.values import parse_seconds
 from mlfn.store.reading import RunFilter
+from mlfn.version import Version, tagged
 
 R = TypeVar("R")
 
@@ -64,6 +65,13 @@ def run(id: str) -> Run[Any]:  # noqa: A002 - the word that users know
     client = current_client()
     client.reconcile()
     return handle_of(client.store.find_run(id), client)
+
+
+def get_function(reference: str) -> Version:
+    """Return the version that ``"project/name:tag"`` or ``"name:tag"`` names; see `Run.promote`."""
+    client = current_client()
+    row = tagged(client, reference)
+    return Version(handle_of(client.store.get_run(row.run), client), row.tag, row.function, client=client)
 
 
 def handle_of(record: RunRecord, client: Client) -> Run[Any]:

@@ -10,7 +10,6 @@ from typing import Any
 from mlfn import settings, user_context
 from mlfn.client import Client
 from mlfn.codec import Codec
-from mlfn.dispatch import Ticket
 from mlfn.errors import OutputError, ParameterError, UnpicklableError, nearest
 from mlfn.execution import Calling, resolve_secrets
 from mlfn.identity import new_id, now
@@ -24,6 +23,7 @@ from mlfn.signature import Signature, existing_input, refuse_run
 from mlfn.spec.canonical import canonical
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.changes import Submitted
+from mlfn.ticket import Ticket
 
 Submission = tuple[RunRecord, Ticket | None]  # what was stored, and the ticket of what still runs
 logger = logging.getLogger("mlfn")

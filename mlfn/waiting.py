@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from mlfn.client import Client
-    from mlfn.dispatch import Ticket
     from mlfn.handle import Run
     from mlfn.spec.record import RunRecord
+    from mlfn.ticket import Ticket
 
 PATIENCE = 0.5
 """Seconds that a wait lasts before anybody is told of it."""

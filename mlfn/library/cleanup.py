@@ -287,7 +287,10 @@ def _old_runs(store: SqlStore, limit: float) -> dict[str, RunRecord]:
             needs.setdefault(record.parent, set()).add(record.id)
         if record.state.is_terminal and record.ended is not None and record.ended < limit:
             old[record.id] = record
-    staying = [run for run in needs if run not in old]
+    tagged = {row.run for row in store.tags()}
+    staying = [run for run in needs if run not in old or run in tagged]
+    for run in tagged:
+        old.pop(run, None)
     while staying:
         staying += [needed for needed in needs.get(staying.pop(), ()) if old.pop(needed, None) is not None]
     return old

@@ -32,8 +32,24 @@ class ChildRow:
     reused: str | None
 
 
+@dataclass(frozen=True)
+class TagRow:
+    """A tag, and the version that it names."""
+
+    project: str
+    name: str
+    tag: str
+    function: str
+    run: str
+
+
 class FamilyReading(Reading):
-    """Parents and children."""
+    """Parents and children, and what came of them."""
+
+    def tags(self) -> list[TagRow]:
+        """Return all tags."""
+        rows = self.session.read("SELECT project, name, tag, function, run FROM tags ORDER BY project, name, tag")
+        return [TagRow(*row) for row in rows]
 
     def sweep_body(self, run: str) -> dict[str, Any]:
         """Return what a sweep was described as."""

@@ -32,7 +32,7 @@ from mlfn.store.changes import (
     Withdrawn,
 )
 from mlfn.store.engine import Engine
-from mlfn.store.families import FamilyReading
+from mlfn.store.families import FamilyReading, TagRow
 from mlfn.store.session import Session
 
 
@@ -76,6 +76,15 @@ class SqlStore(FamilyReading):
         self._insert(
             "INSERT INTO functions (hash, project, name, spec, created) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
             (digest, project, name, spec, time),
+        )
+
+    def move_tag(self, row: TagRow, *, time: float) -> None:
+        """Let a tag name another version from now on."""
+        self._insert(
+            "INSERT INTO tags (project, name, tag, function, run, moved) VALUES (?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (project, name, tag) DO UPDATE SET function = excluded.function, run = excluded.run, "
+            "moved = excluded.moved",
+            (row.project, row.name, row.tag, row.function, row.run, time),
         )
 
     def add_plan(self, digest: str, *, function: str, body: str) -> None:

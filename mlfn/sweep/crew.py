@@ -8,11 +8,12 @@ from functools import partial
 from typing import Any, Protocol
 
 from mlfn.client import Client
-from mlfn.dispatch import Dispatcher, Ticket
+from mlfn.dispatch import Dispatcher
 from mlfn.identity import now
 from mlfn.inline import carry_on_here, run_here
 from mlfn.spec.record import Outcome, RunRecord, RunState
 from mlfn.store.changes import Adopted, Submitted
+from mlfn.ticket import Ticket
 
 Ended = Callable[[str, RunState], None]
 Judge = Callable[[str, int | None, float], str | None]

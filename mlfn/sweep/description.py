@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import secrets
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from mlfn.errors import MissingExtraError, OptionError, ParameterError, SweepError, nearest
 from mlfn.sweep.cells import Cells, Grid, Random, Zip, check_keys
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from mlfn.sweep.strategy import Strategy
     from mlfn.sweep.sweep_run import SweepRun
 
+P = ParamSpec("P")
 R = TypeVar("R")
 _SHOWN = 10  # cells in a repr
 
@@ -286,16 +288,36 @@ class Sweep(Generic[R]):
         return cells
 
 
+def _says(what: str) -> Callable[[Callable[P, Sweep[R]]], Callable[P, Sweep[R]]]:
+    """Have what a method refuses begin with the function's name and its own."""
+
+    def decorate(describe: Callable[P, Sweep[R]]) -> Callable[P, Sweep[R]]:
+        @functools.wraps(describe)
+        def described(*args: P.args, **kwargs: P.kwargs) -> Sweep[R]:
+            try:
+                return describe(*args, **kwargs)
+            except (ParameterError, OptionError) as error:
+                function: Any = args[0]
+                raise type(error)(f"{function._name}.{what}(): {error}") from None
+
+        return described
+
+    return decorate
+
+
+@_says("grid")
 def grid(function: Function[..., Any, R], points: Any, values: Mapping[str, Sequence[Any]]) -> Sweep[R]:
     """Describe every combination of the values."""
     return _sweep(function, FromCells(Grid(_listed("grid", grid_from_file, points, values))))
 
 
+@_says("zip")
 def zipped(function: Function[..., Any, R], points: Any, values: Mapping[str, Any]) -> Sweep[R]:
     """Describe the first values of all, the second ones, and so on."""
     return _sweep(function, FromCells(Zip(_listed("zip", zip_from_file, points, values))))
 
 
+@_says("random")
 def drawn(
     function: Function[..., Any, R],
     points: Mapping[str, Any] | None,
@@ -310,6 +332,7 @@ def drawn(
     return _sweep(function, FromCells(Random(spaces, n=n, seed=seed, method=method)))
 
 
+@_says("search")
 def searched(
     function: Function[..., Any, R],
     points: Mapping[str, Any] | None,
@@ -328,6 +351,7 @@ def searched(
     return _sweep(function, FromSearch(as_spaces(spaces), n, arguments))
 
 
+@_says("sweep")
 def given(function: Function[..., Any, R], points: Any) -> Sweep[R]:
     """Describe the children that an iterable yields, or that an object with ``ask`` and ``tell`` chooses."""
     from mlfn.sweep.given import AskTell, Given
@@ -340,21 +364,22 @@ def given(function: Function[..., Any, R], points: Any) -> Sweep[R]:
     return _sweep(function, FromUser(lambda: Given(points), Given(points).size))
 
 
+@_says("map")
 def mapped(function: Function[..., Any, R], lists: Sequence[Any], values: Mapping[str, Any]) -> Sweep[R]:
     """Describe one child for each item of the lists, which go to the first parameters in turn."""
     signature = function._signed()
     names = [name for name, parameter in signature.parameters.items() if parameter.kind is not parameter.VAR_KEYWORD]
     if len(lists) > len(names):
         raise ParameterError(
-            f"{function._name}.map() got {len(lists)} lists, and the function takes {len(names)} parameters "
+            f"{len(lists)} lists are given, and the function takes {len(names)} parameters "
             f"({', '.join(names) or 'none'})."
         )
     by_name = dict(zip(names, lists, strict=False))
     for name in by_name.keys() & values.keys():
-        raise ParameterError(f"{function._name}.map() got {name!r} twice: by position and by name.")
+        raise ParameterError(f"{name!r} is given twice: by position and by name.")
     every = {name: _items(name, items) for name, items in {**by_name, **values}.items()}
     if not every:
-        raise ParameterError(f"{function._name}.map() got nothing to go through: give a list, as in map(batches).")
+        raise ParameterError("there is nothing to go through: give a list, as in map(batches).")
     sweep = _sweep(function, FromCells(Zip(every)))
     return Sweep(function, sweep._chooser, SweepOptions(), mapped=True)
 
@@ -375,9 +400,9 @@ def _sweep(function: Function[..., Any, R], chooser: Chooser) -> Sweep[R]:
     for key in chooser.keys:
         name = key.partition(".")[0]
         if name not in signature.parameters and signature.shape.varkw is None:
-            raise ParameterError(f"{function._name}() has no parameter {name!r}: {nearest(name, signature.parameters)}")
+            raise ParameterError(f"there is no parameter {name!r}: {nearest(name, signature.parameters)}")
         if name in (signature.shape.varargs, signature.shape.varkw):
-            raise ParameterError(f"{function._name}(): {name!r} takes any number of arguments and cannot be swept.")
+            raise ParameterError(f"{name!r} takes any number of arguments and cannot be swept.")
     return Sweep(function, chooser, SweepOptions())
 
 

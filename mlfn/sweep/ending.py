@@ -120,7 +120,7 @@ def _artifacts(client: Client, record: RunRecord, table: Table, body: SweepBody,
     with tempfile.TemporaryDirectory(prefix="mlfn-") as folder:
         files = [(TABLE, Path(folder, f"{TABLE}.csv"), table.to_csv())]
         picture = parallel_coordinates(
-            table, body.select[0] if body.select else None, leader.iteration if leader is not None else None
+            table, body.select, leader.iteration if leader is not None else None, title=record.name
         )
         if picture is not None:
             files.append((PICTURE, Path(folder, f"{PICTURE}.html"), picture))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from mlfn.spec.record import RunState
 from mlfn.store.families import ChildRow
@@ -12,6 +13,7 @@ from mlfn.sweep.body import SweepBody
 from mlfn.sweep.child import Child
 from mlfn.sweep.condition import Condition
 from mlfn.sweep.grammar import Selector, parse_constraint, parse_selector
+from mlfn.sweep.strategy import Told
 
 Scores = Mapping[str, Mapping[str, float]]
 
@@ -82,6 +84,12 @@ def standing_of(store: SqlStore, body: SweepBody) -> Standing:
         series=body.judged,
         numbers=body.stop_when is not None,
     )
+
+
+def told(child: Child, point: Mapping[str, Any]) -> Told:
+    """Return what a strategy is told of a child."""
+    state = child.state if child.state.is_terminal else RunState.RUNNING
+    return Told(child.iteration, point, state, child.numbers, child.series, child.constraints)
 
 
 def _selected(selector: Selector, scores: Mapping[str, float], extremes: tuple[float, float] | None) -> float | None:

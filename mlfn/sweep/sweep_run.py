@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from mlfn.dispatch import Ticket
 from mlfn.errors import NotFoundError, ParameterError, SweepError, SweepHeldError
 from mlfn.handle import Run
 from mlfn.spec.record import RunState
 from mlfn.store.families import ChildRow
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.child import Child
-from mlfn.sweep.conduct import conduct, holder, start_again
+from mlfn.sweep.condition import Condition
+from mlfn.sweep.conduct import conduct, holder, start_again, strategy_of
 from mlfn.sweep.encoding import PointCodec
-from mlfn.sweep.grammar import Selector, parse_selector
+from mlfn.sweep.grammar import Selector, parse_constraint, parse_selector
 from mlfn.sweep.selection import best, pareto
-from mlfn.sweep.standing import standing_of
+from mlfn.sweep.standing import standing_of, told
+from mlfn.sweep.strategy import Told
 from mlfn.sweep.table import Table, read_table
+from mlfn.ticket import Ticket
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +76,40 @@ class SweepRun(Run[R]):
         """Return a DataFrame with one row a child: iteration, state, parameters, numbers it reported, seconds, run."""
         return self._table().to_pandas()
 
+    def plot(
+        self,
+        kind: str = "parallel",
+        *,
+        params: Sequence[str] | None = None,
+        metric: str | None = None,
+        path: str | os.PathLike[str] | None = None,
+        static: bool = False,
+    ) -> Any:
+        """Return a figure of plotly; with `static`, or a `path` to a picture, one of matplotlib, for which no browser is needed.
+
+        Parameters
+        ----------
+        kind: ``"parallel"``, ``"history"``, ``"importance"``, ``"slice"``, ``"contour"``, ``"pareto"``, ``"timeline"``,
+            ``"edf"`` or ``"intermediate"``.
+        params: which of the swept parameters.
+        metric: which of several selected metrics; the first one by default.
+        path: a file to write: ``.png``, ``.svg``, ``.pdf`` or, with everything that it needs, ``.html``.
+        """
+        from mlfn.sweep.plots import plot
+
+        return plot(self, kind, params=params, metric=metric, path=path, static=static)
+
+    def compare(self, *others: int | Run[Any], everything: bool = False) -> pd.DataFrame:
+        """Return a DataFrame with a column for each of `others`, and a row for each parameter and result that differs.
+
+        ``compare(1, 5, 9)`` takes children of this sweep by number; runs of any origin may stand beside them. With other
+        sweeps, ``compare(before)``, this one is the first column, and each has its best child's values. `everything`
+        keeps what is the same.
+        """
+        from mlfn.sweep.comparing import compare
+
+        return compare(self, others, everything=everything)
+
     def result(self, timeout: float | None = None) -> R:
         """Return what the best child returned; without a selector, a list of what all returned, in order.
 
@@ -87,6 +124,22 @@ class SweepRun(Run[R]):
         if failure is not None and (self.state is not RunState.FAILED or not body.mapped):
             raise failure
         return cast("R", [child.result() for child in self.children])
+
+    def to_optuna(self, storage: str, *, name: str | None = None) -> str:
+        """Copy the sweep into a storage of Optuna's, for optuna-dashboard and its kin; return the study's name.
+
+        Parameters
+        ----------
+        storage: an URL, as in ``"sqlite:///sweep.db"``.
+        name: the study's name, by default ``NAME-ID``.
+        """
+        from mlfn.sweep.optuna import to_optuna
+
+        self._need_selectors("study")
+        directions = tuple(selector.direction for selector in self._selectors)
+        metrics = tuple(str(selector) for selector in self._selectors)
+        study = name or f"{self.name}-{self.id[:8]}"
+        return to_optuna(self._tolds(), self._spaces, directions, storage, name=study, metrics=metrics)
 
     def resume(self) -> SweepRun[R]:
         """Go on with a sweep whose process died: what has ended is not run again, what was in flight is taken over.
@@ -146,8 +199,23 @@ class SweepRun(Run[R]):
         return conduct(self._client, record)
 
     @property
+    def _spaces(self) -> Mapping[str, Any] | None:
+        """The spaces that were searched or drawn from; None for lists."""
+        return getattr(strategy_of(self._body, PointCodec(self._client.codec(), self.id)), "spaces", None)
+
+    def _tolds(self) -> list[Told]:
+        """What a strategy is told of the children so far."""
+        points = PointCodec(self._client.codec(), self.id)
+        children = zip(self._rows(), self._standing_children(), strict=True)
+        return [told(child, points.point(row.point)) for row, child in children]
+
+    @property
     def _selectors(self) -> tuple[Selector, ...]:
         return tuple(parse_selector(text) for text in self._body.select)
+
+    @property
+    def _subject_to(self) -> tuple[Condition, ...]:
+        return tuple(parse_constraint(text) for text in self._body.subject_to)
 
     def _table(self) -> Table:
         points = PointCodec(self._client.codec(), self.id)

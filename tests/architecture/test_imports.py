@@ -26,6 +26,7 @@ HOMES = {
     "kubernetes": "places/kubernetes/",
     "nuclio_sdk": "serving/",
     "optuna": "sweep/optuna/",
+    "plotly": "sweep/",
     "psycopg": "store/",
     "pyspark": "worker/spark.py",
     "starlette": "service/",

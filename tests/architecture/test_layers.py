@@ -22,6 +22,7 @@ LAYERS = (
     ("kinds", "registry"),
     ("places",),
     (
+        "backlog",
         "client",
         "dispatch",
         "failures",
@@ -38,7 +39,9 @@ LAYERS = (
         "signature",
         "submission",
         "sweep",
+        "ticket",
         "verdict",
+        "version",
         "waiting",
     ),
     ("declaration",),

@@ -46,6 +46,7 @@ def params(stage: Stage) -> list[str]:
     return [json.dumps({key: value["inline"] for key, value in json.loads(row[1]).items()}) for row in rows]
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("what", "count", "kills", "life"), [("random", 1000, 500, 0.25), ("search", 150, 30, 1.4)])
 def test_a_sweep_killed_at_random_is_carried_on(tmp_path, what, count, kills, life):
     seed = random.SystemRandom().randrange(10**6)

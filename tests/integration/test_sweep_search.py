@@ -45,7 +45,7 @@ class TestSearch:
     def test_it_finds_better_ones(self, local):
         sweep = peak.search(n=40, seed=3, x=mlfn.uniform(-1, 1)).with_options(select="max.score", parallel=2).submit()
 
-        assert sweep.result(60) > -0.01
+        assert sweep.result(150) > -0.01
         assert len(sweep.children) == 40
         assert abs(sweep.best.params["x"] - 0.3) < 0.1
 
@@ -93,7 +93,7 @@ class TestSearch:
         sweep.wait(60)
 
         for child in sweep.children:
-            assert ("momentum" in child.params) is (child.params["opt"] == "sgd")
+            assert ("momentum" in child.record.params) is (child.params["opt"] == "sgd")
         assert sweep.table()["momentum"].isna().any()
 
     def test_several_objectives_have_a_front_and_no_pruner(self, local):
@@ -109,6 +109,25 @@ class TestSearch:
         assert len(sweep.pareto) == 12  # each is better in one
         with pytest.raises(OptionError, match="pruner"):
             both.search(n=3, pruner="median", x=mlfn.uniform(0, 1)).with_options(select=["good", "min.cost"]).submit()
+
+
+class TestExport:
+    def test_a_sweep_becomes_a_study_in_a_storage_of_optunas(self, local, tmp_path):
+        import optuna
+
+        search = peak.search(n=6, seed=3, x=mlfn.uniform(-1, 1)).with_options(select="max.score").submit()
+        grid = peak.grid(x=[0.1, 0.3], k=[0, 1]).with_options(select="max.score").submit()
+        search.wait(60), grid.wait(60)
+        storage = f"sqlite:///{tmp_path / 'studies.db'}"
+
+        names = [search.to_optuna(storage), grid.to_optuna(storage, name="mine")]
+
+        studies = [optuna.load_study(study_name=name, storage=storage) for name in names]
+        assert names == [f"peak-{search.id[:8]}", "mine"]
+        assert [study.best_value for study in studies] == pytest.approx([search.result(), grid.result()])
+        assert [trial.params["x"] for trial in studies[0].trials] == [child.params["x"] for child in search.children]
+        for study in studies:
+            study._storage.remove_session()
 
 
 class TestPruning:

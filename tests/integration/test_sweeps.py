@@ -313,6 +313,25 @@ class TestWhatEndsIt:
         if parallel == 1:
             assert ended == values_as_states(values)[: values_as_states(values).index("failed") + 1 + 2 * (most == 2)]
 
+    def test_a_place_that_comes_free_is_taken_while_all_others_last(self, local, tmp_path):
+        """Four at a time, three of which wait for the sixth: each that ends lets the next one begin."""
+        written = tmp_path / "sixth"
+
+        @mlfn.function
+        def fit(x: int, until: str) -> int:
+            import pathlib
+            import time
+
+            if x == 6:
+                pathlib.Path(until).touch()
+            while x <= 3 and not pathlib.Path(until).exists():
+                time.sleep(0.005)
+            return x
+
+        sweep = fit.grid(x=[1, 2, 3, 4, 5, 6]).with_options(parallel=4).submit(until=str(written))
+
+        assert sweep.result(30) == [1, 2, 3, 4, 5, 6]
+
     def test_more_failures_than_allowed_keep_what_succeeded(self, local):
         sweep = told.grid(x=[1, "fail", 3]).with_options(max_failures=1, parallel=1, select="max.score").submit()
         sweep.wait(30)
@@ -441,3 +460,18 @@ class TestDescriptions:
 
 def values_as_states(values: list[Any]) -> list[str]:
     return ["failed" if value == "fail" else "succeeded" for value in values]
+
+
+class TestWhatBreaks:
+    def test_a_sweep_whose_results_cannot_be_put_together_fails_and_keeps_its_children(self, local, monkeypatch):
+        from mlfn.sweep import ending
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("no table today")
+
+        monkeypatch.setattr(ending, "make_table", broken)
+        sweep = train.grid(depth=[1, 2]).with_options(select="max.score").submit()
+
+        with pytest.raises(RuntimeError, match="no table today"):
+            sweep.result(30)
+        assert states(sweep) == ["succeeded", "succeeded"]

@@ -40,6 +40,7 @@ def study_of(
     *,
     name: str = "sweep",
     metrics: Sequence[str] = (),
+    first: int = 0,
 ) -> Study:
     """Return a study in memory whose trials are the children, by number, with the values that people know them by.
 
@@ -50,6 +51,7 @@ def study_of(
     Parameters
     ----------
     metrics: what the objectives are called in figures.
+    first: the number of the first child's trial; Optuna counts from 0.
     """
     require_optuna("This")
     ordered = sorted(tolds, key=lambda told: told.iteration)
@@ -57,12 +59,13 @@ def study_of(
         shown = _columns(ordered, spaces or {})
         trials = Trials(name, directions)
         for told in ordered:
-            trials.fill_up_to(told.iteration - 1)
+            number = told.iteration - 1 + first
+            trials.fill_up_to(number)
             trials.add()
             series = first_of_each(told.series)
             state, values = outcome(told, series, trials.objectives)
             trials.put(
-                told.iteration - 1,
+                number,
                 state,
                 {key: shown[key].label(value) for key, value in told.params.items()},
                 {key: shown[key].distribution for key in told.params},
@@ -90,7 +93,7 @@ def importances(
     picks one by its place; without it, being on the Pareto front is what parameters matter to.
     """
     if objective is not None:
-        tolds, directions = _of_one(tolds, objective), directions[objective : objective + 1]
+        tolds, directions = of_one(tolds, objective), directions[objective : objective + 1]
     study = study_of(tolds, spaces, directions)
     import optuna
 
@@ -102,7 +105,8 @@ def importances(
     return {key: float(share) for key, share in sorted(found.items(), key=lambda item: -item[1])}
 
 
-def _of_one(tolds: Iterable[Told], objective: int) -> list[Told]:
+def of_one(tolds: Iterable[Told], objective: int) -> list[Told]:
+    """Return the same children with one of their values."""
     return [replace(told, values=told.values and told.values[objective : objective + 1]) for told in tolds]
 
 
