@@ -367,20 +367,7 @@ def test_ctrl_c_cancels_a_sweep_and_its_children(shell, tmp_path):
 
 
 def test_a_second_ctrl_c_leaves_a_sweep_behind_for_whoever_asks(shell, tmp_path):
-    process = shell(
-        "sweep",
-        "-o",
-        "retry=",
-        "jobs.py::stubborn",
-        "--folder",
-        str(tmp_path),
-        "--grid",
-        "x=1,2",
-        "--parallel",
-        "1",
-        "--color",
-        "never",
-    )
+    process = shell("sweep", "jobs.py::stubborn", "--folder", str(tmp_path), "--grid", "x=1,2", "--parallel", "1")
     until(tmp_path / "begun-1")
     process.send_signal(signal.SIGINT)
     sweep = answer(shell("runs", "--json")).document[0]["id"]
@@ -407,8 +394,8 @@ def test_cancel_from_another_terminal_ends_the_children(shell, tmp_path):
 @pytest.mark.parametrize("command", [("wait",), ("sweep", "resume")])
 def test_a_sweep_whose_process_was_killed_is_carried_on(shell, tmp_path, command):
     process, sweep = begun(shell, tmp_path)
-    listed = answer(shell("runs")).out
-    assert re.search(rf"^{sweep[:8]}  running +1/3 ", listed, re.MULTILINE)
+    while not re.search(rf"^{sweep[:8]}  running +1/3 ", answer(shell("runs")).out, re.MULTILINE):
+        assert process.poll() is None
     process.kill()
     process.wait()
     assert "its client is gone" in answer(shell("show", sweep)).out
