@@ -90,6 +90,9 @@ def _code(answer: Any) -> int:
 
 
 def _explain(error: click.ClickException) -> None:
+    if type(error).__name__ == "NoArgsIsHelpError":  # of click 8.2: the message is the whole help
+        click.echo(error.format_message(), err=True)
+        return
     ctx = getattr(error, "ctx", None)
     if ctx is not None:
         click.echo(ctx.get_usage(), err=True)

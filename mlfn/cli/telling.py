@@ -122,7 +122,9 @@ def _named(described: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _type(described: Mapping[str, Any]) -> str:
-    return str(described["type"] or described["packer"]).removeprefix("builtins.")
+    from mlfn.snapshot import type_shown  # what loads more than most commands need
+
+    return type_shown(str(described["type"] or described["packer"]))
 
 
 def _progress(progress: Mapping[str, Any]) -> str:

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mlfn.client import Client
 from mlfn.errors import OptionError, SweepError
@@ -17,7 +16,6 @@ from mlfn.store.families import ChildRow
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.child import Child
 from mlfn.sweep.encoding import PointCodec
-from mlfn.sweep.picture import parallel_coordinates
 from mlfn.sweep.scoreboard import Scoreboard, Stop
 from mlfn.sweep.selection import best
 from mlfn.sweep.standing import Standing
@@ -47,7 +45,7 @@ class Ending:
         outputs = [*_best_outputs(client, leader), *_artifacts(client, record, table, body, leader)]
         outcome = self._outcome(client, record, rows, leader, wrong)
         outcome = replace(outcome, outputs=tuple(outputs))
-        progress: dict[str, Any] = {"done": board.finished, "total": body.size, "text": board.text()}
+        progress = board.progress(body.size)
         if self.stop is not None:
             progress["stopped"] = self.stop.text
         client.store.apply(
@@ -113,6 +111,8 @@ def _best_outputs(client: Client, leader: Child | None) -> list[Output]:
 
 
 def _artifacts(client: Client, record: RunRecord, table: Table, body: SweepBody, leader: Child | None) -> list[Output]:
+    from mlfn.sweep.picture import parallel_coordinates  # not before the children have been started
+
     codec = client.codec()
     if not len(table):
         return []
