@@ -22,11 +22,11 @@ def describe(rows: pd.DataFrame, column: str = "petal length (cm)") -> tuple[int
 
 
 def main() -> None:
-    features, kinds = load_iris(return_X_y=True, as_frame=True)
-    iris = pd.DataFrame(features).assign(kind=kinds)
+    features, target = load_iris(return_X_y=True, as_frame=True)
+    flowers = pd.DataFrame(features).assign(target=target)
     with tempfile.TemporaryDirectory() as folder:
-        for number, name in enumerate(("setosa", "versicolor", "virginica")):
-            iris[iris["kind"] == number].to_csv(Path(folder, f"{name}.csv"), index=False)
+        for number, name in enumerate(["setosa", "versicolor", "virginica"]):
+            flowers[flowers["target"] == number].to_csv(Path(folder, f"{name}.csv"), index=False)
         files = sorted(str(path) for path in Path(folder).glob("*.csv"))
 
         lengths = describe.map(files).with_options(memo=True, parallel=2)
@@ -38,7 +38,7 @@ def main() -> None:
         print(f"a second time, taken over: {sum(child.reused is not None for child in again.children)} of {len(again)}")
         assert [child.reused is not None for child in again.children] == [True] * 3
 
-        iris.to_csv(files[1], index=False)  # another content under the same name is worked out anew
+        flowers.to_csv(files[1], index=False)  # another content under the same name is worked out anew
         changed = lengths.submit()
         assert changed.result(timeout=300)[1] != results[1]
         assert [child.reused is not None for child in changed.children] == [True, False, True]
