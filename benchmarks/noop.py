@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import mlfn
 
 
@@ -9,6 +11,19 @@ import mlfn
 def noop(i: int) -> int:
     """Give the number back."""
     return i
+
+
+@mlfn.function
+def pause(i: int, seconds: float) -> int:
+    """Give the number back later."""
+    time.sleep(seconds)
+    return i
+
+
+@mlfn.function
+def nine(a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: int, i: int) -> int:
+    """Take many parameters."""
+    return a + b + c + d + e + f + g + h + i
 
 
 @mlfn.function

@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import sweeps
 from search import searching
 from timing import emit, median_ms, per_second, process_ms
 
@@ -153,7 +154,7 @@ def _children() -> list[int]:
     return sorted(mine | {int(pid) for pid in listed})
 
 
-ROWS = (imports, plain_call, inline, cold, warm, many, listing, one_gigabyte, searching)
+ROWS = (imports, plain_call, inline, cold, warm, many, listing, one_gigabyte, searching, *sweeps.ROWS)
 
 
 def main() -> None:

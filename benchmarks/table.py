@@ -12,7 +12,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PEERS = {
-    "ray": ["ray==2.60.*"],
+    "ray": ["ray[tune]==2.60.*"],
     "dask": ["dask==2026.8.*", "distributed==2026.8.*"],
     "optuna": ["optuna==5.0.*"],
     "mlflow": ["mlflow"],
@@ -33,6 +33,22 @@ ROWS = (
     ("listing_memory_mb", "memory that these listings take", "MB", 50, True),
     ("flood_client_mb", "1 GB of stdout: client's growth", "MB", 64, True),
     ("flood_worker_mb", "1 GB of stdout: worker's growth", "MB", 64, True),
+    ("grid_per_second", "a grid of 1,000 no-ops, its best told, through worker processes", "/s", 2000, False),
+    ("grid_per_second_sqlite", "the same; Optuna on SQLite instead of its journal", "/s", 2000, False),
+    ("grid_client_cpu_ms", "its processor time in the client, all threads, a child", "ms", 0.5, True),
+    ("driver_cpu_grid_ms", "the driver's thread alone, a child of a grid", "ms", 0.5, True),
+    ("driver_cpu_random_ms", "the driver's thread alone, a child of a random search", "ms", 0.5, True),
+    ("schedule_even_percent", "10,000 children of 1 s on 16 slots, clock that jumps: over 625 s", "%", 3, True),
+    ("schedule_varied_percent", "the same, 1 s on average, `parallel=16`: over the least possible", "%", 3, True),
+    ("describe_ms", "describing a grid of 10^9 cells", "ms", 1, True),
+    ("describe_kb", "memory that it takes", "kB", 64, True),
+    ("driver_peak_mb", "10,000 children: the client's memory at its peak", "MB", 150, True),
+    ("driver_growth_mb", "of which the sweep", "MB", 150, True),
+    ("live_table_percent", "the live table: how much longer a sweep takes with it", "%", 2, True),
+    ("resume_ms", "10,000 children, killed at 9,000: submit -> first new child starts", "ms", 3000, True),
+    ("resume_process_ms", "the same from the start of the script, imports included", "ms", 3000, True),
+    ("eight_warm_ms", "8 children of 0.3 s, `parallel=4`, warm", "ms", 750, True),
+    ("eight_cold_ms", "the same, from no worker at all", "ms", 750, True),
     ("search_ratio_10", "TPE: ask + tell / Optuna's own in memory, CPU, 10 trials", "x", 1.1, True),
     ("search_ratio_300", "the same after 300 trials", "x", 1.1, True),
     ("search_ratio_1000", "the same after 1,000 trials", "x", 1.1, True),
@@ -57,7 +73,7 @@ def _rows(command: list[str]) -> dict[str, float]:
         "PYTHONWARNINGS": "ignore",
     }
     environ.pop("PYTHONDONTWRITEBYTECODE", None)  # every import would compile its source again
-    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=900, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=1800, check=False)
     if done.returncode:
         print(f"{command[-1]} failed:\n{done.stderr[-2000:]}", file=sys.stderr)
     rows: dict[str, float] = {}
@@ -68,12 +84,16 @@ def _rows(command: list[str]) -> dict[str, float]:
 
 
 def _environment(folder: Path, peer: str) -> Path:
-    python = folder / "bin" / "python"
+    """Return the interpreter of a peer's environment, made where there is none or where something else is in it."""
+    python, made_of = folder / "bin" / "python", folder / "made-of.txt"
+    wanted = "\n".join(PEERS[peer])
     if not python.exists():
         subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+    if not made_of.exists() or made_of.read_text() != wanted:
         subprocess.run(
             ["uv", "pip", "install", "--quiet", "--compile-bytecode", "--python", str(python), *PEERS[peer]], check=True
         )
+        made_of.write_text(wanted)
     return python
 
 

@@ -9,6 +9,8 @@ from mlfn.codec import Codec
 from mlfn.errors import MlfnError
 from mlfn.spec.record import RemoteFailure
 
+_NOT_RETURNED = ": it called sys.exit(), and a run has succeeded only when its function returns"
+
 
 class RemoteTracebackError(Exception):
     """The traceback of the run, as text, under the exception that it ended with."""
@@ -25,7 +27,7 @@ def rebuild(failure: RemoteFailure, codec: Codec, *, where: str) -> BaseExceptio
             f"exit code {failure.exit_code}" if failure.exit_code is not None else f"{failure.type}: {failure.message}"
         )
         ended = errors.WorkerDiedError if isinstance(error, SystemExit) else errors.RemoteError
-        error = ended(f"{where} ended with {what}.")
+        error = ended(f"{where} ended with {what}{_NOT_RETURNED if failure.exit_code == 0 else ''}.")
     if failure.traceback:
         error.__cause__ = RemoteTracebackError(failure.traceback)
     return error

@@ -262,7 +262,14 @@ def _option(name: str, value: object) -> str:
 
 
 def _words(value: object) -> str:
-    return value if isinstance(value, str) else _short_repr(value)
+    """Return an option as people write it: its text, or a list of them."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (list, tuple)) and value and all(isinstance(item, (str, int, float)) for item in value):
+        return _cut(", ".join(map(str, value)))
+    if isinstance(value, Mapping) and value and all(isinstance(item, str) for pair in value.items() for item in pair):
+        return _cut(", ".join(f"{key}={text}" for key, text in value.items()))
+    return _short_repr(value)
 
 
 def _short_repr(value: object) -> str:
@@ -270,6 +277,10 @@ def _short_repr(value: object) -> str:
         text = _SHORT.repr(value)
     except Exception:  # noqa: BLE001 - a repr of somebody else's
         text = f"<{type(value).__name__}>"
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= 120 else f"{text[:119]}…"
 
 

@@ -142,6 +142,20 @@ class Outputs(Mapping[str, Any]):
         return f"<outputs of run {self._run.id[:8]}: {', '.join(output.key for output in self._run._outputs()) or 'none yet'}>"
 
 
+class Artifacts(dict[str, OutputReference]):
+    """References to those of a run's outputs that are files, by name."""
+
+    def __init__(self, run: Run[Any], found: Mapping[str, OutputReference]) -> None:
+        super().__init__(found)
+        self._run = run
+
+    def __missing__(self, key: str) -> OutputReference:
+        hint = nearest(str(key), self)
+        if any(output.key == key for output in self._run._outputs()):
+            hint = f"it is a value in the store; use run.outputs[{key!r}]."
+        raise NotFoundError(f"{self._run.name} ({self._run.id[:8]}) has no file called {key!r}: {hint}")
+
+
 class Metrics(Mapping[str, float]):
     """The metrics of a run: the last value of each, and their series."""
 

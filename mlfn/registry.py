@@ -21,13 +21,13 @@ _STRATEGIES = {
 }
 
 # What a place can start while the rest is still being loaded.
-_HEAD_STARTS = {"local": "mlfn.worker.launch:launch_spare"}
+_HEAD_STARTS = {"local": "mlfn.worker.launch:launch_spares"}
 
 
-def head_start(place: str) -> None:
-    """Begin what a first run at this place will wait for."""
+def head_start(place: str, workers: int) -> None:
+    """Begin what first runs at this place will wait for, `workers` of them at a time."""
     if place in _HEAD_STARTS:
-        _load(_HEAD_STARTS, place, "place")()
+        _load(_HEAD_STARTS, place, "place")(workers)
 
 
 def kind_options(kind: Any) -> tuple[str, Any]:

@@ -15,7 +15,7 @@ from mlfn.execution import CallShape, call_arguments
 from mlfn.fitting import checker
 from mlfn.hints import annotated, context_parameter, raw_annotations
 from mlfn.inputs import DataItem
-from mlfn.packers.inputs import annotation_name, wants_input
+from mlfn.packers.inputs import annotation_name, readable_suffixes, wants_input
 from mlfn.user_context import Context
 
 _MISSING = inspect.Parameter.empty
@@ -203,10 +203,18 @@ def existing_input(item: DataItem, kind: str | None, where: str) -> DataItem:
     if os.path.exists(path):
         return DataItem(path, kind or item.type)
     folder = os.path.dirname(path)
-    near = (
-        nearest(os.path.basename(path), os.listdir(folder)[:50]) if os.path.isdir(folder) else f"{folder} is no folder."
-    )
+    near = _near(path, folder, kind) if os.path.isdir(folder) else f"{folder} is no folder."
     raise InputNotFoundError(f"{where} names an input that is not there: {path}. {near}")
+
+
+def _near(path: str, folder: str, kind: str | None) -> str:
+    """Return a sentence with the files beside `path` that could be meant: those that can be read as what is wanted."""
+    suffixes = readable_suffixes(kind)
+    names = [name for name in os.listdir(folder) if not suffixes or os.path.splitext(name)[1].lower() in suffixes]
+    if not names:
+        return f"Of {', '.join(suffixes) or 'any kind'} there is no file in {folder}."
+    hint = nearest(os.path.basename(path), sorted(names)[:50])
+    return hint[0].upper() + hint[1:]
 
 
 def _short(value: Any) -> str:

@@ -45,6 +45,7 @@ def submit(
 
 def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Submission:
     """Submit a stored run's function version again, some parameters changed."""
+    refuse_part(record, "submitted again")
     body = client.store.plan(record.plan)
     params = _checked(client, record, body, params)
     tell_limits(body)
@@ -53,6 +54,15 @@ def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Su
     client.register()
     submitted = _submitted(client, record.plan, body, params, labels=record.labels, same=record.params)
     return _start(client, submitted, body, lambda: stored_function(client, body))
+
+
+def refuse_part(record: RunRecord, what: str) -> None:
+    """Refuse what cannot be done to a child that a handler opened: it is no run of its own."""
+    if record.part_of is not None:
+        raise ParameterError(
+            f"{record.name} ({record.id[:8]}) is child {record.iteration} of {(record.parent or '')[:8]}, opened by a "
+            f"handler, and cannot be {what} alone: it is a part of run {record.part_of[:8]}, which can."
+        )
 
 
 def _wait_for_parents(body: Mapping[str, Any], params: Mapping[str, Any]) -> None:
@@ -74,13 +84,14 @@ def _checked(client: Client, record: RunRecord, body: Mapping[str, Any], params:
     if extra:
         before = client.codec().decode(record.params[varkw]) if varkw in record.params else {}
         given[varkw] = {**before, **given.get(varkw, {}), **extra}
-    signature = _stored_signature(client, body) if given else None
+    signature = stored_signature(client, body) if given else None
     if signature is not None:
         return signature.check(given)
     return {name: _as_input(record.name, name, value, body["inputs"].get(name)) for name, value in given.items()}
 
 
-def _stored_signature(client: Client, body: Mapping[str, Any]) -> Signature | None:
+def stored_signature(client: Client, body: Mapping[str, Any]) -> Signature | None:
+    """Return the signature of a stored plan's function; None where that cannot be loaded here."""
     try:
         return Signature(stored_function(client, body), body["name"])
     except Exception:  # noqa: BLE001 - what it needs may not be here; the run itself may be able to load it
@@ -90,9 +101,9 @@ def _stored_signature(client: Client, body: Mapping[str, Any]) -> Signature | No
 def stored_defaults(client: Client, record: RunRecord) -> dict[str, Any]:
     """Return what stood for the parameters that a run was not given, as far as it can be known here."""
     body = client.store.plan(record.plan)
-    kept = left_out(body, record.params)
+    kept = left_out(body, record)
     known = {name: client.codec().decode(value) for name, value in kept.items() if is_whole(value)}
-    if len(known) < len(kept) and (signature := _stored_signature(client, body)) is not None:
+    if len(known) < len(kept) and (signature := stored_signature(client, body)) is not None:
         known = {**signature.defaults(), **known}
     return {name: known[name] for name in kept if name in known}
 

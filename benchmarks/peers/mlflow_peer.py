@@ -21,3 +21,21 @@ def one() -> None:
 
 emit(tracked_noop_ms=median_ms(one, times=50))
 emit(runs_per_second=per_second(lambda: [one() for _ in range(200)], count=200, times=1))
+
+
+def grid() -> None:
+    """Log children below a parent, and find the best of them."""
+    with mlflow.start_run() as parent:
+        for i in range(200):
+            with mlflow.start_run(nested=True):
+                mlflow.log_param("i", i)
+                mlflow.log_metric("value", float(i))
+    best = mlflow.search_runs(
+        filter_string=f"tags.`mlflow.parentRunId` = '{parent.info.run_id}'",
+        order_by=["metrics.value DESC"],
+        max_results=1,
+    )
+    assert best["metrics.value"][0] == 199
+
+
+emit(grid_per_second=per_second(grid, count=200, times=1))

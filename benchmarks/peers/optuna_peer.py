@@ -17,3 +17,16 @@ journal = optuna.create_study(
     sampler=optuna.samplers.RandomSampler(),
 )
 emit(runs_per_second=per_second(lambda: journal.optimize(lambda trial: 0.0, n_trials=1000), count=1000, times=1))
+
+
+def a_thousand(storage: optuna.storages.BaseStorage) -> float:
+    """Draw a thousand, and find the best of them: its own grid sampler takes 0.1 s a trial at this size."""
+    study = optuna.create_study(storage=storage, sampler=optuna.samplers.RandomSampler(), direction="maximize")
+    study.optimize(lambda trial: trial.suggest_float("x", 0, 1000), n_trials=1000)
+    return study.best_value
+
+
+file = optuna.storages.journal.JournalFileBackend(str(folder / "grid"))
+emit(grid_per_second=per_second(lambda: a_thousand(optuna.storages.JournalStorage(file)), count=1000, times=1))
+rdb = optuna.storages.RDBStorage(f"sqlite:///{folder}/grid.db")
+emit(grid_per_second_sqlite=per_second(lambda: a_thousand(rdb), count=1000, times=1))

@@ -19,6 +19,7 @@ from mlfn.settings import SETTINGS
 
 COMMANDS = {
     "run": ("mlfn.cli.submitting:run", "Submit a run of a function in a file or module, and wait for it."),
+    "sweep": ("mlfn.cli.sweeping:sweep", "Submit many runs of a function, and say which is the best."),
     "plan": ("mlfn.cli.submitting:plan", "Show what a run would be made of; create nothing."),
     "runs": ("mlfn.cli.listing:runs", "List runs."),
     "show": ("mlfn.cli.listing:show", "Show one run: parameters, results, attempts, error."),
@@ -89,6 +90,9 @@ def _code(answer: Any) -> int:
 
 
 def _explain(error: click.ClickException) -> None:
+    if type(error).__name__ == "NoArgsIsHelpError":  # of click 8.2: the message is the whole help
+        click.echo(error.format_message(), err=True)
+        return
     ctx = getattr(error, "ctx", None)
     if ctx is not None:
         click.echo(ctx.get_usage(), err=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -13,6 +13,7 @@ from mlfn.cli.telling import size
 
 if TYPE_CHECKING:
     from mlfn.client import Client
+    from mlfn.library.cleanup import Garbage
     from mlfn.store.sql import SqlStore
 
 
@@ -39,9 +40,17 @@ def _gc(chosen: Chosen, *, dry_run: bool, older_than: str | None, environments: 
     for item in gone:
         say(f"{item.kind:<11} {item.name}" + (f"  {size(item.size)}" if item.kind != "run" else ""))
     verb = "would remove" if dry_run else "removed"
-    complain(f"{verb} {len(gone)} of {client.folder}, {size(total)}.")
+    complain(f"{verb} {_counted(gone)} from {client.folder}, {size(total)}.")
     if len(gone) < len(found):
         complain(f"{len(found) - len(gone)} could not be removed, or came into use meanwhile.")
+
+
+def _counted(gone: Sequence[Garbage]) -> str:
+    runs = sum(item.kind == "run" for item in gone)
+    files = len(gone) - runs
+    words = [f"{runs} run{'s' * (runs != 1)}"] if runs else []
+    words += [f"{files} file{'s' * (files != 1)} or folder{'s' * (files != 1)}"] if files else []
+    return " and ".join(words) or "nothing"
 
 
 def _seconds(text: str | None) -> float | None:

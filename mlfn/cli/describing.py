@@ -33,10 +33,13 @@ def describe(client: Client, record: RunRecord) -> dict[str, Any]:
         "seconds": None if record.duration is None else round(record.duration, 6),
         "labels": dict(record.labels),
         "parent": record.parent,
+        "iteration": record.iteration or None,
+        "sweep": record.sweep,
+        "reused": record.reused,
         "progress": record.progress,
         "abandoned": client.is_abandoned(record),
         "error": _error(record),
-        "params": {name: _param(client, value) for name, value in record.params.items()},
+        "params": {name: describe_param(client, value) for name, value in record.params.items()},
     }
 
 
@@ -120,11 +123,12 @@ def _sound(value: Any) -> Any:
 
 def _defaults(client: Client, record: RunRecord) -> dict[str, Any]:
     """Return the parameters that the run was not given, with what stood for them."""
-    defaults = left_out(client.store.plan(record.plan), record.params)
-    return {name: _param(client, value) for name, value in defaults.items()}
+    defaults = left_out(client.store.plan(record.plan), record)
+    return {name: describe_param(client, value) for name, value in defaults.items()}
 
 
-def _param(client: Client, value: Mapping[str, Any]) -> dict[str, Any]:
+def describe_param(client: Client, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a parameter: its value where that is plain, else what it is and where it lies."""
     if "output" in value:
         return {"output": dict(value["output"])}
     if "input" in value:

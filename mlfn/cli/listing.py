@@ -11,12 +11,13 @@ import click
 
 from mlfn.cli.commands import Chosen, MlfnCommand
 from mlfn.cli.describing import describe, describe_whole, plain
-from mlfn.cli.printing import complain, write_json, write_table
+from mlfn.cli.printing import complain, say, write_json, write_table
 from mlfn.cli.telling import local, span, tell_whole
 from mlfn.errors import NotFoundError, ParameterError
 
 _MOST_NAMED = 5
-_COLUMNS = ("ID", "STATE", "NAME", "PROJECT", "CREATED", "TOOK")
+_COLUMNS = ("NAME", "PROJECT", "CREATED", "TOOK")
+_ROWS = 10  # of a sweep's table
 
 
 def _runs(
@@ -28,13 +29,22 @@ def _runs(
     order: str,
     limit: int,
     since: str | None,
+    parent: str | None,
 ) -> None:
     from mlfn import listing
+    from mlfn.cli.families import progress_of
     from mlfn.client import current_client
     from mlfn.snapshot import from_record, in_a_line
 
     listed = listing.runs(
-        project=project, name=name, state=state or None, label=_labels(label), since=since, order=order, limit=limit
+        project=project,
+        name=name,
+        state=state or None,
+        label=_labels(label),
+        since=since,
+        order=order,
+        limit=limit,
+        parent=listing.run(parent) if parent else None,
     )
     client = current_client()
     records = [run.record for run in listed]
@@ -47,12 +57,16 @@ def _runs(
         write_json(described)
         return
     if not described:
-        complain("no runs here." if not (project or name or state or label or since) else "no run matches.")
+        asked = project or name or state or label or since or parent
+        complain("no run matches." if asked else "no runs here.")
         return
+    sweeps = any(run["sweep"] for run in described)
     rows = [
         [
             run["id"][:8],
+            *([str(run["iteration"] or "")] if parent else []),
             run["state"],
+            *([progress_of(run)] if sweeps else []),
             run["name"],
             run["project"],
             local(run["created"]),
@@ -62,7 +76,8 @@ def _runs(
         ]
         for number, run in enumerate(described)
     ]
-    write_table([*_COLUMNS, *([metric] if metric else []), "PARAMETERS"], rows, state=1)
+    columns = ["ID", *(["CHILD"] if parent else []), "STATE", *(["SWEEP"] if sweeps else []), *_COLUMNS]
+    write_table([*columns, *([metric] if metric else []), "PARAMETERS"], rows, state=columns.index("STATE"))
     _tell_abandoned([run["id"] for run in described if run["abandoned"]])
     if len(described) == limit:
         complain(f"the first {limit} alone; give a higher --limit for more.")
@@ -80,16 +95,26 @@ def _tell_abandoned(runs: Sequence[str]) -> None:
         complain(f"the clients of {len(runs)} runs are gone; `mlfn wait {ids}` carries them on.")
 
 
-def _show(chosen: Chosen, run: str) -> None:
+def _show(chosen: Chosen, *, run: str, tree: bool) -> None:
     from mlfn import listing
+    from mlfn.cli.families import describe_family, has_grandchildren, tell_family, tell_tree
     from mlfn.client import current_client
 
     record = listing.run(run).record
-    described = describe_whole(current_client(), record)
+    client = current_client()
+    described = describe_whole(client, record)
+    family = describe_family(client, record) if record.sweep else None
     if chosen.json:
-        write_json(described)
-    else:
-        tell_whole(described)
+        write_json(described if family is None else {**described, "family": family})
+        return
+    if family is not None:  # what is swept has no default
+        described["defaults"] = {k: v for k, v in described["defaults"].items() if k not in family["keys"]}
+    tell_whole(described)
+    if family is not None:
+        say()
+        tell_family(family, most=_ROWS)
+    if tree or family is None or has_grandchildren(client, record):
+        tell_tree(client, record, whole=tree)
 
 
 def _logs(chosen: Chosen, *, run: str, follow: bool, attempt: int | None) -> None:
@@ -162,6 +187,7 @@ runs = MlfnCommand(
         click.Option(["--name"], help="Only of this function.", metavar="NAME"),
         click.Option(["--state"], multiple=True, metavar="STATE", help="Only in this state; may be repeated."),
         click.Option(["--since"], metavar="TIME", help="Only submitted since: 2h, 7d, or 2026-03-01."),
+        click.Option(["--parent"], metavar="ID", help="The children of this sweep, or of the run that submitted them."),
         click.Option(["--label"], multiple=True, metavar="KEY=VALUE", help="Only with this label; may be repeated."),
         click.Option(
             ["--order"], default="newest", metavar="ORDER", help="newest, oldest, or max.NAME or min.NAME of a metric."
@@ -173,7 +199,10 @@ runs = MlfnCommand(
 )
 show = MlfnCommand(
     "show",
-    params=[click.Argument(["run"], metavar="ID")],
+    params=[
+        click.Option(["--tree"], is_flag=True, help="All runs below it, as a tree; without it, the first of them."),
+        click.Argument(["run"], metavar="ID"),
+    ],
     callback=click.pass_obj(_show),
     help="Show one run, by its id or the first digits of it.",
     no_args_is_help=True,

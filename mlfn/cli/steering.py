@@ -53,6 +53,8 @@ def _rerun(chosen: Chosen, *, run: str, rest: Sequence[str], follow: bool) -> An
     from mlfn.cli.watching import see_through
 
     old = listing.run(run)
+    if old.record.sweep:
+        return old.rerun()  # which refuses it in words
     signature, doc = _signature_of(old)
 
     def earlier(name: str) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -21,32 +21,33 @@ Its parameters follow, by position or as options: see  mlfn {name} file.py::name
 """
 
 
-def _follow_option() -> click.Option:
+def follow_option() -> click.Option:
+    """Return `--follow`."""
     return click.Option(["--follow", "-f"], is_flag=True, default=None, help="Show what the run writes, as it comes.")
 
 
-def _options_option() -> click.Option:
+def options_option() -> click.Option:
+    """Return `-o`."""
     return click.Option(
         ["-o", "options"], multiple=True, metavar="NAME=VALUE", help="Change an option of @function, as -o cpu=2."
     )
 
 
-def _run(chosen: Chosen, *, target: str, rest: Sequence[str], follow: bool | None, options: Sequence[str]) -> Any:
-    def submit(function: AnyFunction, call: Call, *, follow: bool) -> int:
+def _run(chosen: Chosen, *, target: str, rest: Sequence[str], **before: Any) -> Any:
+    def submit(function: AnyFunction, call: Call, *, follow: bool | None) -> int:
         from mlfn.cli.watching import see_through
 
         # Inline, the handler writes to this very stdout, where the document is to be alone.
         with contextlib.redirect_stdout(sys.stderr) if chosen.json else contextlib.nullcontext():
             run = function.submit(*call.args, **call.kwargs)
         announced = f"run {run.id[:8]} of {run.name} on {run.record.place}"
-        return see_through(run, announced=announced, follow=follow, as_json=chosen.json)
+        return see_through(run, announced=announced, follow=bool(follow), as_json=chosen.json)
 
-    return _with_target(chosen, target, rest, submit, own=[_follow_option()], follow=follow, options=options)
+    return with_target(chosen, target, rest, submit, own=[follow_option()], before=before)
 
 
-def _plan(chosen: Chosen, *, target: str, rest: Sequence[str], options: Sequence[str]) -> Any:
-    def show(function: AnyFunction, call: Call, *, follow: bool) -> None:
-        del follow
+def _plan(chosen: Chosen, *, target: str, rest: Sequence[str], **before: Any) -> Any:
+    def show(function: AnyFunction, call: Call) -> None:
         if chosen.json:
             from mlfn.cli.describing import plain
 
@@ -54,36 +55,40 @@ def _plan(chosen: Chosen, *, target: str, rest: Sequence[str], options: Sequence
         else:
             say(function.plan(*call.args, **call.kwargs).rstrip())
 
-    return _with_target(chosen, target, rest, show, own=[], follow=None, options=options)
+    return with_target(chosen, target, rest, show, own=[], before=before)
 
 
-def _with_target(
+def with_target(
     chosen: Chosen,
     target: str,
     rest: Sequence[str],
     act: Callable[..., Any],
     *,
     own: Sequence[click.Option],
-    follow: bool | None,
-    options: Sequence[str],
+    before: Mapping[str, Any],
+    command_type: type[HandlerCommand] = HandlerCommand,
 ) -> Any:
-    """Load the target, read the rest of the line by its signature, and act on the call."""
+    """Load the target, read the rest of the line by its signature, and act on the call.
+
+    `act` gets the function, the call, and the values of mlfn's own options, on whichever side of the target they stand.
+    """
     from mlfn.signature import Signature
 
     function = find_function(target)
 
-    def called(call: Call, **values: Any) -> Any:
-        changed = with_options(function, [*options, *(values["options"] or ())])
+    def called(call: Call, **after: Any) -> Any:
+        values = {name: _nearer(value, before.get(name)) for name, value in after.items()}
+        changed = with_options(function, values.pop("options") or ())
         if "on" in chosen.flags:
             # Said here and now, so nearer than what the file says of its place.
             changed = changed.on(chosen.flags["on"])
-        return act(changed, call, follow=bool(values.get("follow") or follow))
+        return act(changed, call, **values)
 
     raw = function.__mlfn_function__
-    command = HandlerCommand(
+    command = command_type(
         Signature(raw, str(getattr(function, "__name__", "function"))),
         doc=inspect.getdoc(raw) or "" if inspect.isroutine(raw) else "",
-        own=[*own, _options_option()],
+        own=[*own, options_option()],
         act=called,
     )
     path = f"{click.get_current_context().command_path} {target}"
@@ -91,12 +96,20 @@ def _with_target(
         return command.invoke(inner)
 
 
-def _command(name: str, callback: Callable[..., Any], summary: str, *own: click.Option) -> MlfnCommand:
+def _nearer(after: Any, before: Any) -> Any:
+    """Return what is said of an option: after the target rather than before it; of one that may be repeated, all."""
+    if isinstance(after, tuple) or isinstance(before, tuple):
+        return (*(before or ()), *(after or ()))
+    return before if after is None else after
+
+
+def target_command(name: str, callback: Callable[..., Any], summary: str, *own: click.Option) -> MlfnCommand:
+    """Return a command that takes a target, and its parameters after it."""
     return MlfnCommand(
         name,
         params=[
             *own,
-            _options_option(),
+            options_option(),
             click.Argument(["target"]),
             click.Argument(["rest"], nargs=-1, type=click.UNPROCESSED, metavar="[ARGS]..."),
         ],
@@ -108,10 +121,10 @@ def _command(name: str, callback: Callable[..., Any], summary: str, *own: click.
     )
 
 
-run = _command(
+run = target_command(
     "run",
     _run,
     "Submit a run, wait for it, and print its results and where they lie. Ctrl-C cancels it.",
-    _follow_option(),
+    follow_option(),
 )
-plan = _command("plan", _plan, "Show, as YAML, what a run would be made of; nothing is created.")
+plan = target_command("plan", _plan, "Show, as YAML, what a run would be made of; nothing is created.")

@@ -33,7 +33,12 @@ def tell_whole(run: Mapping[str, Any]) -> None:
         ("created", local(run["created"])),
     ]
     facts += [(name, local(run[name])) for name in ("started", "ended") if run[name]]
-    facts += [(name, run[name]) for name in ("parent", "artifacts", "log") if run[name]]
+    if run["parent"]:
+        number = f", of which it is child {run['iteration']}" if run["iteration"] else ""
+        facts.append(("parent", f"{run['parent']}{number}"))
+    if run["reused"]:
+        facts.append(("reused", f"{run['reused']}, whose results it took over"))
+    facts += [(name, run[name]) for name in ("artifacts", "log") if run[name]]
     if run["labels"]:
         facts.append(("labels", ", ".join(f"{key}={value}" for key, value in run["labels"].items())))
     if run["abandoned"]:
@@ -117,7 +122,9 @@ def _named(described: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _type(described: Mapping[str, Any]) -> str:
-    return str(described["type"] or described["packer"]).removeprefix("builtins.")
+    from mlfn.snapshot import type_shown  # what loads more than most commands need
+
+    return type_shown(str(described["type"] or described["packer"]))
 
 
 def _progress(progress: Mapping[str, Any]) -> str:

@@ -10,12 +10,14 @@ from typing import Any
 
 from mlfn.cli import exits
 from mlfn.cli.describing import describe_whole
-from mlfn.cli.printing import complain, write_json
+from mlfn.cli.families import describe_family, tell_family
+from mlfn.cli.printing import complain, say, write_json
 from mlfn.cli.telling import tell_end
 from mlfn.client import current_client
 from mlfn.handle import Run
 
 _LEAVING_SECONDS = 3.0
+_ROWS = 40  # of a sweep's table
 _KEYBOARD = "builtins.KeyboardInterrupt"
 
 
@@ -30,9 +32,13 @@ def see_through(run: Run[Any], *, announced: str, follow: bool, as_json: bool) -
         _cancel(run)
     record = run.record
     described = describe_whole(current_client(), record)
+    family = describe_family(current_client(), record) if record.sweep else None
     if as_json:
-        write_json(described)
+        write_json(described if family is None else {**described, "family": family})
     else:
+        if family is not None:
+            tell_family(family, most=_ROWS)
+            say()
         tell_end(described)
     if interrupted or (record.failure is not None and record.failure.type == _KEYBOARD):
         return exits.INTERRUPTED

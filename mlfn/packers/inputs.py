@@ -55,6 +55,11 @@ def wants_input(annotation: Any) -> bool:
     return annotation_name(annotation) in _READ_FROM_STR
 
 
+def readable_suffixes(annotation_name: str | None) -> tuple[str, ...]:
+    """Return the suffixes of files that `read_input` reads as this; empty where it takes any."""
+    return tuple(_BY_SUFFIX.get(annotation_name, ()))
+
+
 def read_input(path: Path, annotation_name: str | None) -> Any:
     """Read a file as the annotated type; without one, as its suffix says. A Path is returned unread.
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mlfn.errors import MissingExtraError, OutputError, PayloadError, nearest
+from mlfn.errors import MissingExtraError, OutputError, PayloadError, UnpicklableError, nearest
 from mlfn.packers.arrays import NumpyPacker
 from mlfn.packers.base import Packed, Packer, Pickler, Stored, UnfitError, Unpickler, type_name
 from mlfn.packers.builtin import JsonPacker
@@ -85,12 +85,14 @@ def _accepting(value: Any) -> Iterator[Packer]:
 
 def _cannot_pack(value: Any, name: str, error: Exception) -> str:
     return (
-        f"Output {name!r} ({type_name(value)}) cannot be packed: {_why(error)}. "
+        f"Output {name!r} ({type_name(value)}) cannot be packed: {_why(error).removeprefix(f'{name}: ')}. "
         "Return plain values, arrays, frames, a pathlib.Path to a file, or something that pickle can take."
     )
 
 
 def _why(error: Exception) -> str:
+    if isinstance(error, UnpicklableError):  # its advice is for what is sent to a worker
+        return str(error).replace(" cannot travel to a worker:", ":").rpartition(" Make it")[0].rstrip(". ")
     if isinstance(error, RecursionError):
         return "it is nested too deep"
     return f"{type(error).__name__}: {error}".rstrip(". ")

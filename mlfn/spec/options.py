@@ -133,10 +133,17 @@ def _strings(option: str) -> Callable[[Any], dict[str, str]]:
 
 
 def _secrets(value: Any) -> tuple[Secret, ...]:
-    items = [value] if isinstance(value, (str, Secret)) else value
+    items = [value] if isinstance(value, Secret) else value
+    if isinstance(items, str):
+        raise OptionError(f"secrets={_cut(items)}: a list is allowed, as in secrets=[{_cut(items)}].")
     if not isinstance(items, Sequence) or not all(isinstance(item, (str, Secret)) for item in items):
         raise OptionError(f"secrets={value!r}: a list of names or mlfn.Secret(...) is allowed.")
     return tuple(item if isinstance(item, Secret) else Secret(item) for item in items)
+
+
+def _cut(text: str) -> str:
+    # As with names of secrets: somebody may have put the value here.
+    return repr(text if len(text) <= 12 else f"{text[:8]}...")
 
 
 def _retry(value: Any) -> Retry:

@@ -117,9 +117,17 @@ def parse_bytes(value: int | str, *, option: str = "mem") -> int:
     size = int(float(match[1]) * _SIZES[match[2]]) if match else 0
     if size <= 0:
         raise OptionError(
-            f"{option}={value!r} is no size: a number of bytes or a text such as '512Mi', '4Gi', '2G' is allowed."
+            f"{option}={value!r} is no size: {_meant_size(value)}a number of bytes or a text such as '512Mi', '4Gi', '2G' is allowed."
         )
     return size
+
+
+def _meant_size(value: object) -> str:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmgt]i?)b?", value.strip().lower()) if isinstance(value, str) else None
+    if match is None:
+        return ""
+    unit = next(unit for unit in _SIZES if unit.lower() == match[2])
+    return f"did you mean '{match[1]}{unit}'? As a rule "
 
 
 def parse_cpu(value: float | str) -> float:

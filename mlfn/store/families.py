@@ -119,6 +119,11 @@ class FamilyReading(Reading):
         )
         return [value for (value,) in rows]
 
+    def last_child(self, parent: str) -> int:
+        """Return the highest number among a run's children; 0 if it has none."""
+        rows = self.session.read("SELECT COALESCE(max(iteration), 0) FROM runs WHERE parent = ?", (parent,))
+        return int(rows[0][0])
+
     def child_counts(self, parent: str) -> dict[RunState, int]:
         """Return how many children are in each state."""
         rows = self.session.read(

@@ -3,42 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from mlfn.client import Client
 from mlfn.identity import identify, new_id, now
-from mlfn.registry import place_class, strategy_class
+from mlfn.registry import strategy_class
 from mlfn.spec.record import Outcome, RunRecord, RunState
 from mlfn.store.changes import Adopted, Claimed, Submitted, SweepClosed, SweepSubmitted, Withdrawn
 from mlfn.submission import stored_function
 from mlfn.sweep.body import SweepBody
-from mlfn.sweep.driver import Driver
+from mlfn.sweep.checking import StoredCheck
+from mlfn.sweep.driver import Charge, Driver
 from mlfn.sweep.encoding import PointCodec
 from mlfn.sweep.strategy import Strategy
 from mlfn.ticket import Ticket
 
 
 def begin(
-    client: Client,
-    submitted: Submitted,
-    name: str | None,
-    body: SweepBody,
-    plan: Mapping[str, Any],
-    strategy: Strategy,
-    points: PointCodec,
-    load: Callable[[], Callable[..., Any]],
+    client: Client, submitted: Submitted, name: str | None, charge: Charge
 ) -> tuple[RunRecord, Ticket | None] | None:
     """Store a new sweep and drive it; None where another one that is not over has its name."""
     client.register()
     claim = Claimed(submitted.run, client.id, None, None, now())
-    added, attempt = client.store.apply([SweepSubmitted(submitted, name, body.to_json()), claim])
+    added, attempt = client.store.apply([SweepSubmitted(submitted, name, charge.body.to_json()), claim])
     if not added:
         return None
     record = client.store.get_run(submitted.run)
     assert attempt == record.attempt
-    return record, _drive(client, record, plan, body, strategy, points, load)
+    return record, Driver(client, record, charge).start()
 
 
 def conduct(
@@ -48,8 +42,9 @@ def conduct(
     if record.state is not RunState.PENDING or (record.owner != client.id and client.owner_lives(record.owner)):
         return None
     body = SweepBody.from_json(client.store.sweep_body(record.id))
-    points = points or PointCodec(client.codec(), record.id)
-    strategy = strategy or strategy_class(body.strategy["name"]).from_json(body.strategy["data"], points.decode)
+    plan = client.store.plan(record.plan)
+    points = points or _points(client, record.id, plan, body)
+    chooser = strategy or strategy_of(body, points)
     client.register()
     if record.owner != client.id:
         [adopted] = client.store.apply([Adopted(record.id, client.id, record.owner or "", now())])
@@ -61,17 +56,22 @@ def conduct(
         if record.cancel_requested and record.state is RunState.PENDING and record.owner == client.id:
             _call_off(client, record)
         return None
-    plan = client.store.plan(record.plan)
-    return _drive(client, record, plan, body, strategy, points, lambda: stored_function(client, plan))
+    charge = Charge(plan, body, chooser, points, lambda: stored_function(client, plan))
+    return Driver(client, record, charge).start()
+
+
+def strategy_of(body: SweepBody, points: PointCodec) -> Strategy:
+    """Return the strategy of a stored sweep, nothing told yet."""
+    strategy: Strategy = strategy_class(body.strategy["name"]).from_json(body.strategy["data"], points.decode)
+    return strategy
 
 
 def start_again(client: Client, record: RunRecord) -> tuple[RunRecord, Ticket | None]:
     """Submit a sweep that is over once more; children that succeeded are not run again."""
     stored = client.store.sweep_body(record.id)
     body = replace(SweepBody.from_json(stored), after=record.id)
-    points = PointCodec(client.codec(), record.id)
-    strategy = strategy_class(body.strategy["name"]).from_json(body.strategy["data"], points.decode)
     plan = client.store.plan(record.plan)
+    points = _points(client, record.id, plan, body)
     submitted = Submitted(
         run=new_id(),
         name=record.name,
@@ -84,7 +84,8 @@ def start_again(client: Client, record: RunRecord) -> tuple[RunRecord, Ticket | 
         time=now(),
         labels=record.labels,
     )
-    made = begin(client, submitted, None, body, plan, strategy, points, lambda: stored_function(client, plan))
+    charge = Charge(plan, body, strategy_of(body, points), points, lambda: stored_function(client, plan))
+    made = begin(client, submitted, None, charge)
     assert made is not None  # it has no name that another could have
     return made
 
@@ -98,20 +99,11 @@ def holder(client: Client, record: RunRecord) -> str | None:
     return None
 
 
-def _drive(
-    client: Client,
-    record: RunRecord,
-    plan: Mapping[str, Any],
-    body: SweepBody,
-    strategy: Strategy,
-    points: PointCodec,
-    load: Callable[[], Callable[..., Any]],
-) -> Ticket | None:
-    inline = place_class(plan["place"]["name"]).runs_in_caller
-    driver = Driver(client, record, plan, body, strategy, points, load=load if inline else None)
-    client.drives(record.id, driver)
-    driver.start()
-    return None if inline else driver.done
+def _points(client: Client, run: str, plan: Mapping[str, Any], body: SweepBody) -> PointCodec:
+    """Return a codec that checks by the code as it was stored."""
+    points = PointCodec(client.codec(), run)
+    points.check = StoredCheck(client, plan, body, points.decode)
+    return points
 
 
 def _call_off(client: Client, record: RunRecord) -> None:

@@ -20,8 +20,9 @@ from mlfn.codec import Codec
 from mlfn.errors import StorageError
 from mlfn.execution import describe_failure
 from mlfn.identity import identify, new_id, now
-from mlfn.spec.record import Outcome, RunRecord, RunState
-from mlfn.store.changes import CancelRequested, Progressed, Reused, Submitted
+from mlfn.registry import place_class
+from mlfn.spec.record import Outcome, Reason, RunRecord, RunState
+from mlfn.store.changes import CancelRequested, Finished, Progressed, Reused, Submitted, SweepClosed
 from mlfn.store.families import ChildRow
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.crew import Crew, DispatchedCrew, InlineCrew, Listeners
@@ -52,26 +53,27 @@ class _ReplacedError(Exception):
     """Another driver has this sweep now."""
 
 
+@dataclass(frozen=True)
+class Charge:
+    """What a driver is given of its sweep: the plan of its children, its description, and who chooses."""
+
+    plan: Mapping[str, Any]
+    body: SweepBody
+    strategy: Strategy
+    points: PointCodec
+    load: Callable[[], Callable[..., Any]]
+
+
 class Driver:
     """Sees one sweep through, in a thread of its own or, inline, in the caller's."""
 
-    def __init__(
-        self,
-        client: Client,
-        record: RunRecord,
-        plan: Mapping[str, Any],
-        body: SweepBody,
-        strategy: Strategy,
-        points: PointCodec,
-        *,
-        load: Callable[[], Callable[..., Any]] | None = None,
-    ) -> None:
+    def __init__(self, client: Client, record: RunRecord, charge: Charge) -> None:
         self._client = client
         self._record = record
-        self._plan = plan
-        self._body = body
-        self._strategy = strategy
-        self._points = points
+        self._plan = charge.plan
+        self._body = body = charge.body
+        self._strategy = charge.strategy
+        self._points = charge.points
         self._codec: Codec = client.codec()
         self._news: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._flying: dict[str, _Flying] = {}
@@ -96,15 +98,10 @@ class Driver:
         limits = Limits(stop_when, body.max_failures, body.max_failure_rate, body.timeout)
         self.board = Scoreboard(selectors, limits)
         self._thread: threading.Thread | None = None
-        self._crew = self._make_crew(load)
+        self._crew = self._make_crew(charge.load)
         self._width = self._make_width()
 
     # What the client asks of whoever sees runs through.
-
-    @property
-    def done(self) -> Ticket:
-        """The sweep's own ticket."""
-        return self._ticket
 
     def ticket(self, run: str) -> Ticket | None:
         """Return the sweep's ticket, while it is not over."""
@@ -137,33 +134,54 @@ class Driver:
         if self._thread is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout=10)
 
-    def start(self) -> None:
-        """Drive in a thread; inline, until the sweep is over."""
+    def start(self) -> Ticket | None:
+        """Drive in a thread, and return the sweep's ticket; inline, until the sweep is over."""
+        self._client.drives(self._record.id, self)
         if isinstance(self._crew, InlineCrew):
             self._drive()
-            return
+            return None
         self._thread = threading.Thread(target=self._drive, name=f"mlfn-sweep-{self._record.id[:8]}", daemon=True)
         self._thread.start()
+        return self._ticket
 
     # From here on everything happens in the driver's own thread.
 
     def _drive(self) -> None:
+        try:
+            self._see_through()
+        except (_LeaveError, _ReplacedError):
+            pass  # another driver has it, or will
+        finally:
+            self._settle(self._client.store.get_run(self._record.id).state)
+
+    def _see_through(self) -> None:
+        """Drive until the sweep is over, and record how it ended; ctrl-C within an inline child goes on to the caller."""
         interrupted: KeyboardInterrupt | None = None
         try:
             ending = self._driven()
         except (_LeaveError, _ReplacedError):
-            self._settle(self._client.store.get_run(self._record.id).state)
-            return
-        except KeyboardInterrupt as error:  # inline: the child was cancelled, and so is the rest
+            raise
+        except KeyboardInterrupt as error:  # the child was cancelled, and so is the rest
             interrupted, ending = error, Ending(Stop("cancelled", "it was cancelled"), RunState.CANCELLED)
-        except BaseException as error:
-            logger.debug("a sweep ends with an error", exc_info=True)
+        except BaseException as error:  # noqa: BLE001 - a strategy is the user's own code
+            ending = self._broken(error)
             self._wind_down()
-            ending = Ending(None, RunState.FAILED, describe_failure(error, self._codec))
-        self._patiently(lambda: ending.record(self._client, self._record, self._body, self._standing, self.board))
-        self._settle(self._client.store.get_run(self._record.id).state)
+        try:
+            self._record_end(ending)
+        except Exception as error:  # what the children came to cannot be put together: that is how it ends
+            logger.exception("the end of sweep %s cannot be recorded as it should", self._record.id)
+            failure = Outcome(RunState.FAILED, Reason.ERROR, describe_failure(error, self._codec))
+            end = Finished(self._record.id, self._record.attempt, failure, now())
+            self._patiently(lambda: self._client.store.apply([end, SweepClosed(self._record.id)]))
         if interrupted is not None:
             raise interrupted
+
+    def _broken(self, error: BaseException) -> Ending:
+        """Return the end of a sweep by what its strategy raised, which is the user's own code, or what else broke."""
+        return Ending(None, RunState.FAILED, describe_failure(error, self._codec))
+
+    def _record_end(self, ending: Ending) -> None:
+        self._patiently(lambda: ending.record(self._client, self._record, self._body, self._standing, self.board))
 
     def _driven(self) -> Ending:
         self._take_over()
@@ -211,7 +229,8 @@ class Driver:
         if self._body.deterministic and self._strategy.adaptive and self._flying:
             return
         room = self._width - len(self._flying)
-        if not self._strategy.adaptive and room < min(self._width, _BATCH) // 2:
+        busy = len(self._flying) >= 2 * self._crew.width  # others wait already for the workers that come free
+        if busy and not self._strategy.adaptive and room < min(self._width, _BATCH) // 2:
             return  # soon there is room for a batch
         while room > 0 and not self._exhausted:
             batch = self._asked(1 if self._strategy.adaptive or self._width == 1 else min(room, _BATCH))
@@ -238,8 +257,10 @@ class Driver:
         run, record, body = new_id(), self._record, self._body
         params = self._points.checked(body, point)
         stored = self._points.encode(run, point)
-        encoded = {**body.fixed, **self._points.encode(run, {k: v for k, v in params.items() if k not in stored})}
-        encoded.update({key: value for key, value in stored.items() if key in params})
+        # What checking made something else of, as of a text that names a file, is submitted as that.
+        made = {key: value for key, value in params.items() if key not in stored or value is not point[key]}
+        encoded = {**body.fixed, **{key: stored[key] for key in params if key in stored and key not in made}}
+        encoded.update(self._points.encode(run, made))
         return Submitted(
             run=run,
             name=record.name,
@@ -418,8 +439,8 @@ class Driver:
                 logger.warning("what a sweep needs cannot be written; trying again in a second: %s", error)
                 time.sleep(1.0)
 
-    def _make_crew(self, load: Callable[[], Callable[..., Any]] | None) -> Crew:
-        if load is not None:
+    def _make_crew(self, load: Callable[[], Callable[..., Any]]) -> Crew:
+        if place_class(self._plan["place"]["name"]).runs_in_caller:
             return InlineCrew(
                 self._client, self._plan, load, Listeners(self._on_ended, self._verdict, self._body.judged)
             )

@@ -16,7 +16,6 @@ from mlfn.store.families import ChildRow
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.child import Child
 from mlfn.sweep.encoding import PointCodec
-from mlfn.sweep.picture import parallel_coordinates
 from mlfn.sweep.scoreboard import Scoreboard, Stop
 from mlfn.sweep.selection import best
 from mlfn.sweep.standing import Standing
@@ -112,6 +111,8 @@ def _best_outputs(client: Client, leader: Child | None) -> list[Output]:
 
 
 def _artifacts(client: Client, record: RunRecord, table: Table, body: SweepBody, leader: Child | None) -> list[Output]:
+    from mlfn.sweep.picture import parallel_coordinates  # not before the children have been started
+
     codec = client.codec()
     if not len(table):
         return []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlfn import user_context
@@ -17,8 +18,8 @@ from mlfn.store.changes import Submitted
 from mlfn.submission import keep, refuse_missing_secrets, tell_large, tell_limits
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.conduct import begin, conduct, holder
+from mlfn.sweep.driver import Charge
 from mlfn.sweep.encoding import PointCodec
-from mlfn.sweep.strategy import Strategy
 from mlfn.sweep.sweep_run import SweepRun
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ def submit_sweep(sweep: Sweep[Any], args: tuple[Any, ...], kwargs: Mapping[str, 
         labels=plan.spec.get("labels", {}),
         parent=user_context.current_run(),
     )
-    new = _New(client, submitted, options.name, body, plan, strategy, points, lambda: function._function)
+    new = _New(client, submitted, options.name, Charge(plan.body, body, strategy, points, lambda: function._function))
     return new.begin() if options.name is None else new.go_on(options.name)
 
 
@@ -151,34 +152,16 @@ class _Shared:
 class _New:
     """A sweep that is about to be stored."""
 
-    def __init__(
-        self,
-        client: Client,
-        submitted: Submitted,
-        name: str | None,
-        body: SweepBody,
-        plan: Plan,
-        strategy: Strategy,
-        points: PointCodec,
-        load: Callable[[], Callable[..., Any]],
-    ) -> None:
+    def __init__(self, client: Client, submitted: Submitted, name: str | None, charge: Charge) -> None:
         self._client = client
         self._submitted = submitted
         self._name = name
-        self._body = body
-        self._plan = plan
-        self._strategy = strategy
-        self._points = points
-        self._load = load
+        self._charge = charge
 
     def begin(self, after: str | None = None) -> SweepRun[Any]:
         """Store it and drive it."""
-        from dataclasses import replace
-
-        body = replace(self._body, after=after)
-        made = begin(
-            self._client, self._submitted, self._name, body, self._plan.body, self._strategy, self._points, self._load
-        )
+        charge = replace(self._charge, body=replace(self._charge.body, after=after))
+        made = begin(self._client, self._submitted, self._name, charge)
         if made is None:
             return self.go_on(str(self._name))  # another process was quicker
         return SweepRun(*made, client=self._client)
@@ -196,7 +179,9 @@ class _New:
             return self.begin(after=found)
         if record.state.is_terminal or client.ticket(found) is not None:
             return SweepRun(record, client.ticket(found), client=client)
-        ticket = conduct(client, record, self._strategy, PointCodec(client.codec(), found, self._points.check))
+        ticket = conduct(
+            client, record, self._charge.strategy, PointCodec(client.codec(), found, self._charge.points.check)
+        )
         record = client.store.get_run(found)
         if ticket is None and not record.state.is_terminal:
             held = holder(client, record)
@@ -212,9 +197,9 @@ class _New:
             what
             for what, ours, theirs in (
                 (f"another version of {record.name}", self._submitted.function, record.function),
-                ("other parameters for all children", _bare(self._body.fixed), _bare(body.fixed)),
-                ("other children", _bare(self._body.strategy), _bare(body.strategy)),
-                ("another select=", self._body.select, body.select),
+                ("other parameters for all children", _bare(self._charge.body.fixed), _bare(body.fixed)),
+                ("other children", _bare(self._charge.body.strategy), _bare(body.strategy)),
+                ("another select=", self._charge.body.select, body.select),
             )
             if ours != theirs
         ]

@@ -6,15 +6,14 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from mlfn.errors import NotFoundError, SweepError, SweepHeldError
+from mlfn.errors import NotFoundError, ParameterError, SweepError, SweepHeldError
 from mlfn.handle import Run
-from mlfn.registry import strategy_class
 from mlfn.spec.record import RunState
 from mlfn.store.families import ChildRow
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.child import Child
 from mlfn.sweep.condition import Condition
-from mlfn.sweep.conduct import conduct, holder, start_again
+from mlfn.sweep.conduct import conduct, holder, start_again, strategy_of
 from mlfn.sweep.encoding import PointCodec
 from mlfn.sweep.grammar import Selector, parse_constraint, parse_selector
 from mlfn.sweep.selection import best, pareto
@@ -61,11 +60,6 @@ class SweepRun(Run[R]):
         """The children that no other is better than in every selector, in the order of their numbers."""
         self._need_selectors("pareto")
         return [self._child(child.run) for child in pareto(self._standing_children(), self._selectors)]
-
-    @property
-    def children(self) -> Children[R]:
-        """Its children so far, by number: ``sweep.children[1]`` is the first."""
-        return Children(self, self._rows())
 
     @property
     def stop_reason(self) -> str | None:
@@ -161,6 +155,13 @@ class SweepRun(Run[R]):
                 )
         return self
 
+    def rerun(self, **params: Any) -> Run[R]:
+        """Refuse: a sweep is resumed, or described and submitted again; a child can be rerun."""
+        raise ParameterError(
+            f"{self.name} ({self.id[:8]}) is a sweep, which rerun() would not know how to repeat: resume() goes on with it "
+            "(`mlfn sweep resume ID`), submit() of its description begins it anew, and each of its children can be rerun."
+        )
+
     def __iter__(self) -> Iterator[Any]:
         """Yield its children as they end; of a map, what they returned, in order."""
         return self._in_order() if self._body.mapped else self._as_they_end()
@@ -195,10 +196,7 @@ class SweepRun(Run[R]):
     @property
     def _spaces(self) -> Mapping[str, Any] | None:
         """The spaces that were searched or drawn from; None for lists."""
-        strategy = self._body.strategy
-        points = PointCodec(self._client.codec(), self.id)
-        made = strategy_class(strategy["name"]).from_json(strategy["data"], points.decode)
-        return getattr(made, "spaces", None)
+        return getattr(strategy_of(self._body, PointCodec(self._client.codec(), self.id)), "spaces", None)
 
     def _tolds(self) -> list[Told]:
         """What a strategy is told of the children so far."""
@@ -225,9 +223,6 @@ class SweepRun(Run[R]):
         rows = self._rows()
         scores = self._client.store.family_scores(self.id)
         return standing_of(self._client.store, self._body).children(rows, scores)
-
-    def _child(self, run: str) -> Run[R]:
-        return Run(self._client.store.get_run(run), client=self._client)
 
     def _need_selectors(self, what: str) -> None:
         if not self._body.select:
@@ -262,38 +257,3 @@ class SweepRun(Run[R]):
                     raise failure
                 return
             self.wait(_LOOK)
-
-
-class Children(Sequence[Run[R]]):
-    """A sweep's children, counted from 1 as their iterations are; iterated, the first one first."""
-
-    def __init__(self, sweep: SweepRun[R], rows: Sequence[ChildRow]) -> None:
-        self._sweep = sweep
-        self._rows = list(rows)
-
-    def __getitem__(self, iteration: Any) -> Any:
-        if isinstance(iteration, slice):
-            return [self._sweep._child(row.run) for row in self._rows if row.iteration in _range(iteration, self._rows)]
-        for row in self._rows:
-            if row.iteration == iteration:
-                return self._sweep._child(row.run)
-        last = self._rows[-1].iteration if self._rows else 0
-        raise NotFoundError(f"{self._sweep.name} has no child {iteration!r}: numbers go from 1 to {last} so far.")
-
-    def __iter__(self) -> Iterator[Run[R]]:
-        for row in self._rows:
-            yield self._sweep._child(row.run)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __repr__(self) -> str:
-        counts: Mapping[str, int] = {}
-        for row in self._rows:
-            counts = {**counts, row.state.value: counts.get(row.state.value, 0) + 1}
-        return f"<{len(self)} children: {', '.join(f'{n} {state}' for state, n in counts.items()) or 'none yet'}>"
-
-
-def _range(wanted: slice, rows: Sequence[ChildRow]) -> range:
-    last = rows[-1].iteration if rows else 0
-    return range(wanted.start or 1, last + 1 if wanted.stop is None else wanted.stop, wanted.step or 1)

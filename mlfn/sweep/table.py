@@ -70,7 +70,7 @@ def make_table(
         "state": [row.state.value for row in rows],
     }
     for key in params:
-        columns[key] = [decode(row.point[key]) if key in row.point else None for row in rows]
+        columns[key] = [_decoded(decode, row.point[key]) if key in row.point else None for row in rows]
     results: list[str] = []
     for name in names:
         results.append(f"result.{name}" if name in taken else name)
@@ -87,6 +87,14 @@ def read_table(
 ) -> Table:
     """Return a sweep's table as it is now."""
     return make_table(store.children(run), store.family_scores(run), decode, keys)
+
+
+def _decoded(decode: Callable[[Mapping[str, Any]], Any], value: Mapping[str, Any]) -> Any:
+    """Return a value; where its class is not here, what it was."""
+    try:
+        return decode(value)
+    except Exception:  # noqa: BLE001 - unpickling can raise anything
+        return f"<{value.get('type', 'value')}>"
 
 
 def _seconds(row: ChildRow) -> float | None:

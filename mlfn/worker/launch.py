@@ -35,12 +35,16 @@ class Launched:
 
 
 def launch(python: str) -> Launched:
-    """Start a worker process, or return the spare one if it fits."""
+    """Start a worker process, or return a spare one that fits."""
     while _spares:
         spare = _spares.pop()
         if (spare.python, spare.environ) == (python, environ_mark()) and spare.popen.poll() is None:
             return spare
         discard(spare)
+    return _launched(python)
+
+
+def _launched(python: str) -> Launched:
     control, theirs = socket.socketpair()
     giving, taking = socket.socketpair(socket.AF_UNIX, PACKETS)
     for end in (giving, taking):
@@ -60,9 +64,10 @@ def launch(python: str) -> Launched:
     return Launched(python, environ_mark(), popen, control, giving, taking)
 
 
-def launch_spare() -> None:
-    """Start the worker of a first run while the caller still loads the rest; `launch` finds it."""
-    _spares.append(launch(sys.executable))
+def launch_spares(count: int) -> None:
+    """Start the workers of first runs while the caller still loads the rest; `launch` finds them."""
+    while len(_spares) < count:
+        _spares.append(_launched(sys.executable))
 
 
 def discard_spares() -> None:

@@ -152,7 +152,7 @@ CASES = [
         ("any_(x=...)", "lock"),
     ),
     Case(
-        "input", missing_input, errors.InputNotFoundError, ("total(frame=...)", "iris.cvs", "did you mean 'iris.csv'")
+        "input", missing_input, errors.InputNotFoundError, ("total(frame=...)", "iris.cvs", "Did you mean 'iris.csv'")
     ),
     Case(
         "scheme of an input",

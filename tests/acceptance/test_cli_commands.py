@@ -344,7 +344,7 @@ def test_gc_lists_on_a_dry_run_what_it_then_removes(mlfn):
     assert dry["removed"] == wet["removed"]
     assert [item["name"] for item in wet["removed"]] == [f"artifacts/{'0' * 32}"]
     assert not orphan.exists()
-    assert "removed 0" in again.err
+    assert "removed nothing from" in again.err
 
 
 def test_gc_removes_old_runs_on_request(mlfn):
@@ -353,7 +353,9 @@ def test_gc_removes_old_runs_on_request(mlfn):
         engine.execute("UPDATE runs SET ended = ended - 864000")
 
     assert mlfn("gc", "--older-than", "30d").out == ""
-    assert mlfn("gc", "--older-than", "5d").out.splitlines()[0].startswith("run ")
+    removed = mlfn("gc", "--older-than", "5d")
+    assert removed.out.splitlines()[0].startswith("run ")
+    assert "removed 1 run and 1 file or folder from" in removed.err
     assert ids(mlfn) == []
 
 
@@ -378,7 +380,7 @@ def test_gc_removes_environments_on_request_and_doctor_knows_their_size(mlfn):
     os.utime(target / "complete", (time.time() - 3600,) * 2)
 
     assert "1 of requirements=, 5.0 kB" in mlfn("doctor").out
-    assert "removed 0" in mlfn("gc").err
+    assert "removed nothing from" in mlfn("gc").err
     assert mlfn("gc", "--environments").out == f"environment environments/{'a' * 24}  5.0 kB\n"
     assert not target.exists()
 
@@ -389,7 +391,7 @@ def test_gc_spares_what_the_folders_own_store_claims(mlfn, tmp_path):
     for path in [folder / "artifacts" / ids(mlfn)[0], *(folder / "artifacts").rglob("*")]:
         os.utime(path, (time.time() - 7200,) * 2)
 
-    assert "removed 0" in mlfn("gc", "--store", f"sqlite:///{tmp_path}/other.db", "--data", str(folder)).err
+    assert "removed nothing from" in mlfn("gc", "--store", f"sqlite:///{tmp_path}/other.db", "--data", str(folder)).err
 
 
 def test_doctor_says_what_is_not_in_order(mlfn, tmp_path):
@@ -442,6 +444,14 @@ def test_a_prompt_hides_the_value(mlfn, monkeypatch):
     assert answer.code == 0
     assert asked[0]["hide_input"]
     assert "typed-value" not in answer.out + answer.err
+
+
+def test_help_is_printed_once(mlfn):
+    for args in ((), ("show",), ("secret",)):
+        answer = mlfn(*args)
+
+        assert answer.code == 2
+        assert (answer.out + answer.err).count("Usage:") == 1 and "Try:" not in answer.err
 
 
 def test_the_version_is_printed(mlfn):

@@ -205,7 +205,7 @@ def test_a_function_shows_what_is_declared_of_it(book):
 
 
 def test_a_listing_is_a_table(book):
-    shown = book.run("mlrun.runs(limit=3)")
+    shown = book.run("mlrun.wait([with_helper.submit(i) for i in range(3)]); mlrun.runs(limit=3)")
 
     assert html(shown).count("<tr>") == 4
     assert "3 runs" in text(shown)
@@ -300,3 +300,24 @@ def test_what_a_kernel_leaves_at_its_shutdown_goes_on_or_waits_for_somebody(tmp_
         second.run("pathlib.Path('five').touch()")
         assert second.value("b.result(), a.result()") == "('done', 'done')"
         assert second.value("len(b.attempts), len(a.attempts)") == "(1, 1)"
+
+
+def test_the_notebook_of_sweeps_runs(tmp_path):
+    document = nbformat.read(ROOT / "examples" / "sweeps.ipynb", as_version=4)
+    assert all(not cell.get("outputs") for cell in document.cells)
+
+    with notebook(tmp_path, document) as opened:
+        for index, cell in enumerate(document.cells):
+            opened.client.execute_cell(cell, index)
+
+    before, card, told, table, best, states, _, listed = [
+        cell for cell in document.cells if cell.cell_type == "code" and not cell.source.startswith("import numpy")
+    ]
+    assert html(before).count("<tr") == 10
+    assert "succeeded" in html(card) and "best_iteration" in html(card)
+    assert "by child" in printed(told)
+    assert html(table).count("<tr") == 10
+    assert "accuracy" in html(best)
+    assert "succeeded" in text(states)
+    assert "2 runs" in text(listed)
+    assert "".join(printed(cell, "stderr") for cell in document.cells if cell.cell_type == "code") == ""

@@ -149,7 +149,7 @@ def test_ctrl_c_leaves_no_line_behind(script, tmp_path):
         process.wait(30)
 
     screen = left_on_screen(during + after)
-    assert screen[-1].strip() == "KeyboardInterrupt"
+    assert [line.strip() for line in screen[-2:]] == ["KeyboardInterrupt", "mlfn: cancelled 1 run"]
     assert not any("epochs" in line for line in screen if "for step" not in line)
 
 

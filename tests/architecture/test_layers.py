@@ -23,11 +23,13 @@ LAYERS = (
     ("places",),
     (
         "backlog",
+        "children",
         "client",
         "dispatch",
         "failures",
         "fitting",
         "handle",
+        "hearing",
         "inline",
         "leaving",
         "listing",

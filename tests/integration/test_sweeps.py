@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -95,6 +96,37 @@ class TestWhatChildrenGet:
 
         assert sweep.result(30) == [{"depth": 4, "kind": "tree"}, {"depth": 8, "kind": "tree"}]
         assert sweep.table()["model.depth"].tolist() == [4, 8]
+
+    def test_a_text_that_names_a_file_is_read_where_the_child_runs(self, local, tmp_path):
+        @mlfn.function
+        def seen(path: Path, gate: str = "") -> tuple[str, str]:
+            if gate and not Path(gate).exists():
+                raise ValueError("not yet")
+            return type(path).__name__, path.read_text()
+
+        for name in ("a", "b"):
+            (tmp_path / name).write_text(name)
+        files = [str(tmp_path / "a"), str(tmp_path / "b")]
+        sweep = seen.grid(path=files).with_options(max_failures=1, parallel=1).submit(gate=str(tmp_path / "gate"))
+
+        assert seen.map(files).submit().result(30) == [("PosixPath", "a"), ("PosixPath", "b")]
+        assert isinstance(sweep.exception(30), SweepError)
+        (tmp_path / "gate").touch()
+        # As by another process, which has the code as it was stored.
+        assert sweep.resume().result(30) == [("PosixPath", "a"), ("PosixPath", "b")]
+
+    def test_what_goes_to_keywords_of_any_name_goes_there_after_a_resume_too(self, local, tmp_path):
+        @mlfn.function
+        def seen(gate: str, **more: int) -> dict[str, int]:
+            if not Path(gate).exists():
+                raise ValueError("not yet")
+            return more
+
+        sweep = seen.grid(x=[1, 2]).with_options(max_failures=1, parallel=1).submit(str(tmp_path / "gate"), y=3)
+
+        assert isinstance(sweep.exception(30), SweepError)
+        (tmp_path / "gate").touch()
+        assert sweep.resume().result(30) == [{"x": 1, "y": 3}, {"x": 2, "y": 3}]
 
     def test_a_slice_keeps_the_numbers_of_the_whole(self, local):
         sweep = train.grid(depth=[1, 2, 3, 4, 5, 6])[1::2].submit()
@@ -281,6 +313,25 @@ class TestWhatEndsIt:
         if parallel == 1:
             assert ended == values_as_states(values)[: values_as_states(values).index("failed") + 1 + 2 * (most == 2)]
 
+    def test_a_place_that_comes_free_is_taken_while_all_others_last(self, local, tmp_path):
+        """Four at a time, three of which wait for the sixth: each that ends lets the next one begin."""
+        written = tmp_path / "sixth"
+
+        @mlfn.function
+        def fit(x: int, until: str) -> int:
+            import pathlib
+            import time
+
+            if x == 6:
+                pathlib.Path(until).touch()
+            while x <= 3 and not pathlib.Path(until).exists():
+                time.sleep(0.005)
+            return x
+
+        sweep = fit.grid(x=[1, 2, 3, 4, 5, 6]).with_options(parallel=4).submit(until=str(written))
+
+        assert sweep.result(30) == [1, 2, 3, 4, 5, 6]
+
     def test_more_failures_than_allowed_keep_what_succeeded(self, local):
         sweep = told.grid(x=[1, "fail", 3]).with_options(max_failures=1, parallel=1, select="max.score").submit()
         sweep.wait(30)
@@ -409,3 +460,18 @@ class TestDescriptions:
 
 def values_as_states(values: list[Any]) -> list[str]:
     return ["failed" if value == "fail" else "succeeded" for value in values]
+
+
+class TestWhatBreaks:
+    def test_a_sweep_whose_results_cannot_be_put_together_fails_and_keeps_its_children(self, local, monkeypatch):
+        from mlfn.sweep import ending
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("no table today")
+
+        monkeypatch.setattr(ending, "make_table", broken)
+        sweep = train.grid(depth=[1, 2]).with_options(select="max.score").submit()
+
+        with pytest.raises(RuntimeError, match="no table today"):
+            sweep.result(30)
+        assert states(sweep) == ["succeeded", "succeeded"]

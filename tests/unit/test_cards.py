@@ -250,6 +250,14 @@ def test_a_function_whose_defaults_cannot_be_shown_is_shown():
     assert len(shown) < 20_000
 
 
+def test_a_function_shows_its_options_as_people_write_them():
+    function = mlfn.function(name="f", requirements=["a==1", "b"], labels={"team": "risk"}, cpu=2)(lambda x: x)
+
+    card = read(notebook.function_html(function))
+
+    assert all(words in card for words in ("a==1, b</td>", "team=risk</td>", ">2</td>"))
+
+
 def test_a_repr_never_raises():
     assert "cannot be shown" in notebook.run_html(object())
     assert "cannot be shown" in notebook.runs_html([object()])

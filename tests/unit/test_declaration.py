@@ -326,6 +326,9 @@ def declared(**options: Any) -> Function[..., Any, Any]:
         ({"requirements": ["--index-url x"]}, "requirements holds"),
         ({"secrets": [3]}, r"secrets=\[3\]"),
         ({"secrets": {"a": "b"}}, "secrets="),
+        ({"secrets": "TOKEN"}, r"secrets=\['TOKEN'\]"),
+        ({"mem": "4GB"}, "did you mean '4G'"),
+        ({"mem": "512 mib"}, "did you mean '512Mi'"),
         ({"node": "gpu"}, r"node='gpu'.*mlfn.Node\("),
         ({"retry": -1}, r"Retry\(times=-1\)"),
         ({"name": "no good"}, "name='no good' is no legal name"),
@@ -478,9 +481,9 @@ def test_a_plan_shows_parameters_as_plain_yaml() -> None:
         *(None, True, 3, 0.5, "3", "text", {"a": [1, [2, 3]]}, "/tmp", "{1}"),
         *(f"<{type(frame).__module__}.DataFrame>", float("inf"), 2.0),
     ]
-    assert yaml.safe_load(read.plan(mlfn.data("a.csv"), first.outputs.x))["params"] == {
+    assert yaml.safe_load(read.plan(mlfn.data("a.csv"), getattr(first.outputs, "return")))["params"] == {
         "frame": {"input": str(Path("a.csv").absolute()), "as": "pandas.DataFrame"},
-        "other": {"output": "x", "run": first.id},
+        "other": {"output": "return", "run": first.id},
     }
 
 

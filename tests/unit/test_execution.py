@@ -320,7 +320,12 @@ def test_sys_exit_is_a_failure_with_its_code(place: str) -> None:
 
     for code, shown in ((3, 3), (0, 0), ("gone", 1), (None, 0)):
         run = leave.on(place).submit(code)
-        with pytest.raises(WorkerDiedError, match=f"exit code {shown}"):
+        words = (
+            r"exit code 0: it called sys.exit\(\), and a run has succeeded only when"
+            if shown == 0
+            else f"exit code {shown}."
+        )
+        with pytest.raises(WorkerDiedError, match=words):
             run.result(timeout=60)
         assert run.state == "failed"
 

@@ -85,6 +85,21 @@ def test_a_default_that_was_changed_since_is_known_as_it_was() -> None:
     assert mlfn.run(before.id).params == {"n": 30}
 
 
+def test_an_artifact_that_is_not_there_is_named_with_the_nearest() -> None:
+    @mlfn.function
+    def logs_one(ctx: mlfn.Context) -> int:
+        ctx.log_artifact("report", "text")
+        return 1
+
+    run = logs_one.on("inline").submit()
+
+    assert list(run.artifacts) == ["report"] and run.artifacts.get("x") is None
+    with pytest.raises(NotFoundError, match=r"logs_one \(.*\) has no file called 'raport': did you mean 'report'"):
+        run.artifacts["raport"]
+    with pytest.raises(KeyError, match=r"it is a value in the store; use run.outputs\['return'\]"):
+        run.artifacts["return"]
+
+
 # -- one run -----------------------------------------------------------------------------------------------------------
 
 

@@ -379,9 +379,15 @@ def test_a_path_is_a_path_and_need_not_be_there() -> None:
 def test_an_input_that_is_missing_names_what_lies_near_it(table: Path) -> None:
     def bare(x): ...
 
+    table.with_name("iris.py").touch()  # no table
     for function in (taking(pd.DataFrame), bare):
-        with pytest.raises(InputNotFoundError, match=r"iris\.cvs.*did you mean 'iris\.csv'"):
+        with pytest.raises(InputNotFoundError, match=r"iris\.cvs\. Did you mean 'iris\.csv'\? Allowed: iris\.csv\."):
             checked(function, mlfn.data(table.with_name("iris.cvs")))
+
+
+def test_a_folder_without_any_file_of_the_kind_says_so(table: Path) -> None:
+    with pytest.raises(InputNotFoundError, match=r"Of \.npy there is no file in "):
+        checked(taking(np.ndarray), str(table.with_name("x.npy")))
 
 
 def test_a_scheme_that_is_not_read_names_the_parameter() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import logging
+import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,6 +36,14 @@ def require_optuna(what: str) -> None:
         raise MissingExtraError(f"{what} needs Optuna {MAJOR}, and here is {found}: pip install 'mlfn[search]'")
 
 
+def _load() -> None:
+    if "optuna" not in sys.modules:
+        with warnings.catch_warnings():
+            # In a notebook, its progress bars, which are not used here, would ask for widgets.
+            warnings.filterwarnings("ignore", message="IProgress not found")
+            importlib.import_module("optuna")
+
+
 class _Inside(threading.local):
     depth = 0
 
@@ -55,8 +66,7 @@ def quiet() -> Iterator[None]:
     """Keep Optuna's handlers, which write to stderr, from what it logs in this block."""
     _inside.depth += 1
     try:
-        import optuna  # noqa: F401 - its handlers come with it
-
+        _load()
         for handler in logging.getLogger("optuna").handlers:
             handler.addFilter(_silence)  # a second time is none
         yield

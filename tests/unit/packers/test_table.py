@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from mlfn import payload
 from mlfn.errors import MissingExtraError, OutputError, SignatureError
 from mlfn.packers import base as base_module
 from mlfn.packers.base import INLINE_LIMIT, Packed
@@ -74,6 +75,19 @@ def test_a_signed_pickle_is_not_called_one_that_anybody_reads() -> None:
 def test_a_value_that_nothing_packs_is_named_with_its_output_and_the_reason() -> None:
     with pytest.raises(OutputError, match=r"'out' \(_thread\.lock\) cannot be packed: TypeError: cannot pickle"):
         packed(threading.Lock())
+
+
+def test_a_value_that_the_signed_pickle_refuses_is_told_of_once() -> None:
+    def refuse(value: Any) -> bytes:
+        return payload.pack(value, key=b"key", role="value", qualname="out")
+
+    with pytest.raises(OutputError) as caught:
+        pack((item for item in [1]), name="out", pickler=refuse)
+
+    assert str(caught.value).startswith(
+        "Output 'out' (builtins.generator) cannot be packed: pickle refuses this generator ("
+    )
+    assert "worker" not in str(caught.value) and str(caught.value).count("Return ") == 1
 
 
 def test_a_value_nested_too_deep_for_every_packer_says_so() -> None:

@@ -68,7 +68,7 @@ def test_the_way_an_option_is_written_is_not_in_the_hash() -> None:
     assert declared(cpu=2).hash == declared(cpu="2000m").hash
     assert declared(timeout=60).hash == declared(timeout="1m").hash
     assert declared(kind="job").hash == declared(kind=mlfn.Job()).hash == declared().hash
-    assert declared(secrets="s3").hash == declared(secrets=[mlfn.Secret("s3")]).hash
+    assert declared(secrets=mlfn.Secret("s3")).hash == declared(secrets=[mlfn.Secret("s3")]).hash
     assert declared(retry=3).hash == declared(retry=mlfn.Retry(3)).hash
     assert declared(env={"A": "1", "B": "2"}).hash == declared(env={"B": "2", "A": "1"}).hash
 
