@@ -201,7 +201,12 @@ class Client:
         self.carry_on(record)
 
     def refuse_unreachable(self, record: RunRecord) -> None:
-        """Refuse to cancel a run within the thread that called `submit`: nobody there listens."""
+        """Refuse to cancel a run within the thread that called `submit`: nobody there listens; or a part of a run."""
+        if record.part_of is not None and not record.state.is_terminal:
+            raise ParameterError(
+                f"{record.name} ({record.id[:8]}) is child {record.iteration} of {(record.parent or '')[:8]}, opened by a "
+                f"handler, and ends with it: cancel the whole run, {record.part_of[:8]}."
+            )
         here = place_class(record.place).runs_in_caller and not record.sweep  # a driver listens between two children
         if here and not record.state.is_terminal and self.owner_lives(record.owner):
             whose = "this process" if record.owner == self.id else "another process"

@@ -23,11 +23,12 @@ from mlfn import errors
 from mlfn.backlog import Backlog, Pace
 from mlfn.errors import StorageError, StoreError
 from mlfn.execution import Task, outcome_from_json
+from mlfn.hearing import change_of
 from mlfn.identity import ProcessIdentity, identify, now
 from mlfn.parents import resolve
 from mlfn.places.base import Gone, Place, Reported, Room, WorkerStarted
 from mlfn.recording import Entry, Recording
-from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
+from mlfn.spec.record import Outcome, Reason, RunRecord, RunState
 from mlfn.store.changes import (
     Adopted,
     CancelRequested,
@@ -36,10 +37,7 @@ from mlfn.store.changes import (
     Engaged,
     Finished,
     MetricLogged,
-    OutputLogged,
-    Progressed,
     Requeued,
-    Started,
     Submitted,
     TakenBack,
     Withdrawn,
@@ -303,23 +301,21 @@ class Dispatcher:
         return max(0.0, until)
 
     def _hear(self, worker: str, event: Mapping[str, Any]) -> None:
-        run, attempt, time_ = event["run"], event["attempt"], event["time"]
-        what = event["event"]
+        what, time_ = event["event"], event["time"]
         if what == "garbled":
             raise ValueError(event["line"])
-        ticket = self._held.get(worker, {}).get(run)
-        if what == "metric":
-            self._hear_metric(ticket, MetricLogged(run, attempt, event["name"], event["step"], event["value"], time_))
-        elif what == "output":
-            self._record(OutputLogged(run, attempt, Output(**event["output"])))
-        elif what == "progress":
-            self._record(Progressed(run, attempt, event["progress"]))
-        elif what == "started":
-            self._record(Started(run, attempt, time_))
-            if ticket is not None:
-                ticket.started = time_
-                self._set_deadline(ticket)
-        elif what == "finished" and ticket is not None and ticket.attempt == attempt:
+        change = change_of(event)
+        if change is not None:
+            self._record(change, said_by=worker)
+        ticket = self._held.get(worker, {}).get(event["run"])
+        if ticket is None:
+            return  # a child that a handler opened, or an attempt that is over
+        if what == "started":
+            ticket.started = time_
+            self._set_deadline(ticket)
+        elif isinstance(change, MetricLogged):
+            self._have_judged(ticket, change)
+        elif what == "finished" and ticket.attempt == event["attempt"]:
             self._hear_end(ticket, worker, ticket.doubt or _outcome(event, ticket.name), time_)
 
     def _hear_end(self, ticket: Ticket, worker: str, outcome: Outcome, time_: float) -> None:
@@ -338,9 +334,8 @@ class Dispatcher:
         is_overdue = limit is not None and ticket.started is not None and ended - ticket.started >= limit
         return self._overdue(ticket) if is_overdue else terminated(ticket.name)
 
-    def _hear_metric(self, ticket: Ticket | None, point: MetricLogged) -> None:
-        self._record(point)
-        if ticket is not None and ticket.attempt == point.attempt and ticket.judged == point.name:
+    def _have_judged(self, ticket: Ticket, point: MetricLogged) -> None:
+        if ticket.attempt == point.attempt and ticket.judged == point.name:
             self._recording.afterwards(partial(_judge, ticket, point))
 
     def _let_go(self, ticket: Ticket, worker: str) -> None:
@@ -476,7 +471,8 @@ class Dispatcher:
                 return
             attempt = record.attempt  # it was claimed, by a transaction whose answer was lost on the way
         ticket.attempt = attempt
-        task = Task(ticket.run, attempt, ticket.params, ticket.labels, log, ticket.iteration, ticket.judged)
+        children = self._store.last_child(ticket.run) if attempt > 1 else 0
+        task = Task(ticket.run, attempt, ticket.params, ticket.labels, log, ticket.iteration, ticket.judged, children)
         self._place.start(worker, task)
 
     def _pass_on(self, run: str, why: str | None) -> None:

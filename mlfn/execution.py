@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from mlfn.codec import Codec
 from mlfn.errors import MlfnError, OutOfMemoryError, OutputError, PayloadError, SkewError, StorageError
+from mlfn.identity import new_id
 from mlfn.secrets import Masker, Secret, read_secret
 from mlfn.spec.record import Outcome, Output, Reason, RemoteFailure, RunState
 from mlfn.spec.values import shown_bytes
@@ -84,6 +85,7 @@ class Task:
     log: str | None = None
     iteration: int = 0
     judged: str | None = None  # the metric whose points are answered
+    children: int = 0  # how many its handler has opened in earlier attempts
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
@@ -102,6 +104,37 @@ class RunReporter(Reporter):
         self._codec = codec
         self._channel = channel
         self._secrets = secrets
+        self._opened = task.children
+        self._opening = threading.Lock()
+        self.run_id = task.run
+
+    def open_child(self, params: Mapping[str, Any]) -> tuple[int, Reporter]:
+        run = new_id()
+        encoded = {name: self._codec.encode(run, name, value) for name, value in params.items()}
+        with self._opening:  # the store counts them in the order in which it hears of them
+            self._opened += 1
+            task = Task(run, 1, encoded, self._task.labels, iteration=self._opened)
+            child = RunReporter(task, self._codec, self._channel, self._secrets)
+            child.send("child", parent=self._task.run, parent_attempt=self._task.attempt, params=encoded)
+        return task.iteration, child
+
+    def end(self, error: BaseException | None) -> None:
+        if isinstance(error, Cancelled):
+            return  # whoever ends the attempt knows why it was told to end, and its children with it
+        # Not as "finished", with which an attempt ends: the run and its log go on.
+        outcome = Outcome(RunState.SUCCEEDED) if error is None else self._outcome(error)
+        self.send("child_end", **outcome_to_json(outcome))
+
+    def _outcome(self, error: BaseException) -> Outcome:
+        if isinstance(error, KeyboardInterrupt):
+            return Outcome(RunState.CANCELLED)
+        if isinstance(error, Pruned):
+            return Outcome(RunState.PRUNED)
+        failure = describe_failure(error, self._codec, secrets=self._secrets.values())
+        return Outcome(RunState.FAILED, _reason(error), failure)
+
+    def mark_best(self, child: Reporter) -> None:
+        self.send("best", child=child.run_id)
 
     def metric(self, name: str, step: int | None, value: float) -> str | None:
         self.send("metric", name=name, step=step, value=value)

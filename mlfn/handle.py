@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from mlfn import errors, waiting
+from mlfn.children import Children
 from mlfn.client import Client
 from mlfn.errors import MlfnError, ResultTimeoutError
 from mlfn.failures import rebuild
@@ -89,13 +90,18 @@ class Run(Generic[R]):
 
     @property
     def iteration(self) -> int:
-        """Its number among its sweep's children, from 1; 0 for a run of its own."""
+        """Its number among the children of its sweep or run, from 1; 0 for a run of its own."""
         return self._record.iteration
 
     @property
     def parent(self) -> str | None:
-        """The id of the run that it belongs to: its sweep, or the run whose handler submitted it."""
+        """The id of the run that it belongs to: its sweep, or the run whose handler opened or submitted it."""
         return self._record.parent
+
+    @property
+    def children(self) -> Children[R]:
+        """Its numbered children so far, those of a sweep or opened by ``ctx.child``: ``run.children[1]`` is the first."""
+        return Children(self.name, self._client.store.children(self.id), self._child)
 
     @property
     def reused(self) -> str | None:
@@ -323,6 +329,9 @@ class Run(Generic[R]):
             return None
         return self._client.carry_on(self._look())
 
+    def _child(self, run: str) -> Run[R]:
+        return Run(self._client.store.get_run(run), client=self._client)
+
     def _outputs(self) -> list[Output]:
         record = self.record
         return self._client.store.outputs(record.id, record.attempt)
@@ -336,7 +345,8 @@ class Run(Generic[R]):
         return self._client.codec().decode(value)
 
     def _unpacked(self, returns: Mapping[str, Any] | None, outputs: Iterable[Output]) -> Any:
-        returns = returns or {"keys": ["return"]}
+        if returns is None:  # a child that a handler opened returns nothing
+            return None
         stored = {output.key: output for output in outputs}
         values = [self._client.codec().value(stored[key]) for key in returns["keys"]]
         if "as" not in returns:

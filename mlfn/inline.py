@@ -13,16 +13,14 @@ from mlfn import settings as settings_module
 from mlfn.client import Client
 from mlfn.errors import NotFoundError, ParentFailedError
 from mlfn.execution import Calling, Judge, Task, execute, resolve_secrets
+from mlfn.hearing import change_of
 from mlfn.identity import now
 from mlfn.parents import resolve
-from mlfn.spec.record import Outcome, Output, Reason, RunRecord, RunState
+from mlfn.spec.record import Outcome, Reason, RunRecord, RunState
 from mlfn.store.changes import (
     Change,
     Claimed,
     Finished,
-    MetricLogged,
-    OutputLogged,
-    Progressed,
     Requeued,
     Started,
     Submitted,
@@ -43,15 +41,11 @@ class StoreChannel:
         self._lock = threading.Lock()  # a handler may report from several threads
 
     def send(self, event: Mapping[str, Any]) -> None:
-        run, attempt, moment = event["run"], event["attempt"], event["time"]
-        if event["event"] == "started":
-            self._first.append(Started(run, attempt, moment))  # goes with the next: one transaction less
-        elif event["event"] == "metric":
-            self._apply(MetricLogged(run, attempt, event["name"], event["step"], event["value"], moment))
-        elif event["event"] == "output":
-            self._apply(OutputLogged(run, attempt, Output(**event["output"])))
-        elif event["event"] == "progress":
-            self._apply(Progressed(run, attempt, event["progress"]))
+        change = change_of(event)
+        if isinstance(change, Started):
+            self._first.append(change)  # goes with the next: one transaction less
+        elif change is not None:
+            self._apply(change)
 
     def finish(self, change: Change) -> None:
         """Record the end of the attempt."""
@@ -158,7 +152,8 @@ class _Call:
         """Make attempts until one stands; None where the store refuses the next one."""
         retries = 0
         while attempt:
-            task = Task(self.run, attempt, self.params, self.labels, None, self.iteration, self.judged)
+            children = self.client.store.last_child(self.run) if attempt > 1 else 0
+            task = Task(self.run, attempt, self.params, self.labels, None, self.iteration, self.judged, children)
             outcome, wait = self._attempt(task, retries)
             if wait is None:
                 return outcome.state

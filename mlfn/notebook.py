@@ -26,10 +26,13 @@ if TYPE_CHECKING:
     from mlfn.declaration import Function
     from mlfn.handle import Run
     from mlfn.listing import Runs
+    from mlfn.sweep.description import Sweep
+    from mlfn.sweep_snapshot import SweepSnapshot
 
 logger = logging.getLogger(__name__)
 _PATIENT_AFTER = ((600.0, 4.0), (60.0, 1.0), (0.0, 0.4))  # age of the youngest card -> seconds between looks
 _SHARE = 8  # looking takes at most one part of so many of a core
+_SHARE_OF_SWEEPS = 60  # their driver is in this process, as a rule
 _GIVE_UP_AFTER = 60  # looks at a store that cannot be read
 
 
@@ -44,6 +47,7 @@ def register() -> bool:
     html.for_type_by_name("mlfn.handle", "Run", run_html)
     html.for_type_by_name("mlfn.listing", "Runs", runs_html)
     html.for_type_by_name("mlfn.declaration", "Function", function_html)
+    html.for_type_by_name("mlfn.sweep.description", "Sweep", description_html)
     if getattr(shell, "kernel", None) is not None:
         live = LiveCards(shell)
         shell.display_formatter.ipython_display_formatter.for_type_by_name("mlfn.handle", "Run", live.show)
@@ -51,8 +55,8 @@ def register() -> bool:
 
 
 def run_html(run: Run[Any]) -> str:
-    """Return a run's card as it is now."""
-    return _safely(lambda: cards.run_card(look(run)), run)
+    """Return a run's card as it is now, or a sweep's."""
+    return _safely(lambda: _card_of(_look(run)), run)
 
 
 def runs_html(runs: Runs) -> str:
@@ -71,11 +75,18 @@ def function_html(function: Function[..., Any, Any]) -> str:
     return _safely(lambda: _function_card(function), function)
 
 
+def description_html(sweep: Sweep[Any]) -> str:
+    """Return the first rows of what a sweep describes."""
+    from mlfn.sweep_cards import description_card
+
+    return _safely(lambda: description_card(sweep), sweep)
+
+
 @dataclass
 class _Card:
     run: Run[Any]
     display: str
-    shown: Snapshot
+    shown: Snapshot | SweepSnapshot
     html: str
     since: float
     in_document: bool  # whether the newest state was published while a cell ran
@@ -101,8 +112,8 @@ class LiveCards:
 
     def show(self, run: Run[Any]) -> None:
         """Show a run's card where the running cell is, and follow the run until it ends."""
-        snapshot = look(run)
-        html = _safely(lambda: cards.run_card(snapshot), run)
+        snapshot = _look(run)
+        html = _safely(lambda: _card_of(snapshot), run)
         with self._lock:
             card = self._cards.get(run.id)
             if card is None:
@@ -136,15 +147,16 @@ class LiveCards:
                 self._refresh(card)
             age = begun - max(card.since for card in followed)
             spent = time.monotonic() - begun
-            pause = max(next(span for limit, span in _PATIENT_AFTER if age >= limit), spent * _SHARE)
+            share = _SHARE_OF_SWEEPS if any(card.run._record.sweep for card in followed) else _SHARE
+            pause = max(next(span for limit, span in _PATIENT_AFTER if age >= limit), spent * share)
 
     def _refresh(self, card: _Card) -> None:
         with self._lock:
             if card.is_over:
                 return
-            card.shown = look(card.run)
+            card.shown = _look(card.run, card.shown)
             card.failures = card.failures + 1 if card.shown.notice else 0
-            html = _safely(lambda: cards.run_card(card.shown), card.run)
+            html = _safely(lambda: _card_of(card.shown), card.run)
             if html != card.html:
                 self._publish(card, html, update=True)
 
@@ -186,8 +198,27 @@ def _safely(make: Any, shown: object) -> str:
         return cards.notice_card(f"{type(shown).__name__}: it cannot be shown ({type(error).__name__}).")
 
 
-def _plain(run: Snapshot) -> str:
-    return f"<mlfn.Run {run.id[:8]} {run.name} {run.state}>"
+def _look(run: Run[Any], before: Snapshot | SweepSnapshot | None = None) -> Snapshot | SweepSnapshot:
+    if not run._record.sweep:
+        return look(run)
+    from mlfn.sweep.sweep_run import SweepRun
+    from mlfn.sweep_snapshot import SweepSnapshot, look_at_sweep
+
+    sweep = run if isinstance(run, SweepRun) else SweepRun(run._record, client=run._client)
+    return look_at_sweep(sweep, before if isinstance(before, SweepSnapshot) else None)
+
+
+def _card_of(shown: Snapshot | SweepSnapshot) -> str:
+    if isinstance(shown, Snapshot):
+        return cards.run_card(shown)
+    from mlfn.sweep_cards import sweep_card
+
+    return sweep_card(shown)
+
+
+def _plain(run: Snapshot | SweepSnapshot) -> str:
+    kind = "Run" if isinstance(run, Snapshot) else "SweepRun"
+    return f"<mlfn.{kind} {run.id[:8]} {run.name} {run.state}>"
 
 
 def _function_card(function: Function[..., Any, Any]) -> str:

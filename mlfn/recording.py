@@ -17,6 +17,7 @@ from mlfn.store.sql import SqlStore, UsurpedError
 logger = logging.getLogger(__name__)
 Then = Callable[[int], object]  # gets the store's answer: 0 for a change that came too late
 Entry = tuple[Change, Then | None]
+Heard = tuple[Change, Then | None, str | None]  # and the worker that said it, where one did
 
 
 class Recording:
@@ -41,7 +42,7 @@ class Recording:
         self._held = held
         self._instead = instead
         self._yielded = yielded
-        self._outbox: list[Entry] = []
+        self._outbox: list[Heard] = []
         self._consumed: dict[str, int] = {}
         self._departed: list[Then] = []
         self._told: deque[tuple[Then, int]] = deque()  # recorded, and now to be acted on
@@ -51,9 +52,12 @@ class Recording:
         """Whether something has to be recorded, or acted on, before there can be anything new."""
         return bool(self._outbox or self._told or self._departed)
 
-    def add(self, change: Change, then: Then | None = None) -> None:
-        """Have a change recorded with the next batch, and `then` called with the store's answer."""
-        self._outbox.append((change, then))
+    def add(self, change: Change, then: Then | None = None, *, said_by: str | None = None) -> None:
+        """Have a change recorded with the next batch, and `then` called with the store's answer.
+
+        `said_by` names the worker in whose journal it stands: it is left out if another client comes to read that.
+        """
+        self._outbox.append((change, then, said_by))
 
     def read(self, worker: str, consumed: int) -> None:
         """Note with the next batch up to where a worker's journal is in it."""
@@ -75,7 +79,7 @@ class Recording:
 
     def _apply(self) -> bool:
         """Record the batch; False when it had to be changed first, and is to be tried again."""
-        changes = [change for change, _ in self._outbox]
+        changes = [change for change, *_ in self._outbox]
         try:
             answers = self._store.apply(changes, consumed=self._consumed, client=self._client)
         except StorageError:
@@ -87,7 +91,7 @@ class Recording:
             if not self._replace_refused(changes):
                 raise
             return False
-        thens = [then for _, then in self._outbox]
+        thens = [then for _, then, _ in self._outbox]
         self._told.extend((then, answer) for then, answer in zip(thens, answers, strict=True) if then is not None)
         self._outbox, self._consumed = [], {}
         return True
@@ -108,7 +112,7 @@ class Recording:
             logger.error("the store cannot take %r: %s", changes[index], error)
             entry = self._instead(changes[index], error)
             if entry is not None:
-                self._outbox[index] = entry
+                self._outbox[index] = (*entry, self._outbox[index][2])
             elif self._outbox[index][1] is None:
                 del self._outbox[index]
             else:
@@ -119,10 +123,12 @@ class Recording:
     def _yield(self, error: UsurpedError) -> None:
         """Leave out what concerns workers that another client has taken over: it records the ends of their runs."""
         kept = {row.id for row in self._store.workers(self._client)}
-        kept |= {change.worker for change, _ in self._outbox if isinstance(change, Engaged)}
+        kept |= {change.worker for change, *_ in self._outbox if isinstance(change, Engaged)}
         gone = {*self._consumed, *self._held()} - kept
         if not gone:
             raise error
         runs = self._yielded(gone)
         self._consumed = {worker: offset for worker, offset in self._consumed.items() if worker not in gone}
-        self._outbox = [(change, then) for change, then in self._outbox if getattr(change, "run", None) not in runs]
+        self._outbox = [
+            heard for heard in self._outbox if heard[2] not in gone and getattr(heard[0], "run", None) not in runs
+        ]

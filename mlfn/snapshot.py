@@ -205,7 +205,7 @@ def _whole(run: Run[Any], record: RunRecord) -> Snapshot:
     attempts = store.attempts(record.id)
     log, size = _log(run)
     known = from_record(record)
-    defaults = left_out(store.plan(record.plan), record.params)
+    defaults = left_out(store.plan(record.plan), record)
     return replace(
         known,
         params=(*known.params, *(replace(parameter(*item), is_default=True) for item in defaults.items())),

@@ -45,6 +45,7 @@ def submit(
 
 def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Submission:
     """Submit a stored run's function version again, some parameters changed."""
+    refuse_part(record, "submitted again")
     body = client.store.plan(record.plan)
     params = _checked(client, record, body, params)
     tell_limits(body)
@@ -53,6 +54,15 @@ def resubmit(client: Client, record: RunRecord, params: Mapping[str, Any]) -> Su
     client.register()
     submitted = _submitted(client, record.plan, body, params, labels=record.labels, same=record.params)
     return _start(client, submitted, body, lambda: stored_function(client, body))
+
+
+def refuse_part(record: RunRecord, what: str) -> None:
+    """Refuse what cannot be done to a child that a handler opened: it is no run of its own."""
+    if record.part_of is not None:
+        raise ParameterError(
+            f"{record.name} ({record.id[:8]}) is child {record.iteration} of {(record.parent or '')[:8]}, opened by a "
+            f"handler, and cannot be {what} alone: it is a part of run {record.part_of[:8]}, which can."
+        )
 
 
 def _wait_for_parents(body: Mapping[str, Any], params: Mapping[str, Any]) -> None:
@@ -91,7 +101,7 @@ def stored_signature(client: Client, body: Mapping[str, Any]) -> Signature | Non
 def stored_defaults(client: Client, record: RunRecord) -> dict[str, Any]:
     """Return what stood for the parameters that a run was not given, as far as it can be known here."""
     body = client.store.plan(record.plan)
-    kept = left_out(body, record.params)
+    kept = left_out(body, record)
     known = {name: client.codec().decode(value) for name, value in kept.items() if is_whole(value)}
     if len(known) < len(kept) and (signature := stored_signature(client, body)) is not None:
         known = {**signature.defaults(), **known}

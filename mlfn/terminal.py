@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
 
     from mlfn.handle import Run
+    from mlfn.sweep_snapshot import SweepSnapshot
 
 _one_line = threading.Lock()
 
@@ -29,7 +30,10 @@ def progress_line(run: Run[Any]) -> Iterator[None]:
     try:
         from rich.live import Live
 
-        line = Live(_Line(run), console=_console(), transient=True, refresh_per_second=5, redirect_stdout=False)
+        shown = _SweepLines(run) if run._record.sweep else _Line(run)
+        # Drawing takes 2 ms, in a process that drives the sweep.
+        rate = 2.5 if run._record.sweep else 5
+        line = Live(shown, console=_console(), transient=True, refresh_per_second=rate, redirect_stdout=False)
         try:
             # Not as a context manager: ctrl-C within its own start would leave the line running.
             line.start(refresh=True)
@@ -66,6 +70,41 @@ class _Line:
             grid.add_column(no_wrap=True)
         grid.add_row(*cells)
         return grid
+
+
+class _SweepLines:
+    """A sweep's two lines: how many children have ended, and the best one so far."""
+
+    def __init__(self, run: Run[Any]) -> None:
+        from rich.spinner import Spinner
+
+        from mlfn.sweep.sweep_run import SweepRun
+
+        self._sweep = run if isinstance(run, SweepRun) else SweepRun(run._record, client=run._client)
+        self._shown: SweepSnapshot | None = None
+        self._spinner = Spinner("line")
+
+    def __rich__(self) -> RenderableType:
+        from rich.console import Group
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        from mlfn.sweep_cards import best_text, count_text
+        from mlfn.sweep_snapshot import glance
+
+        self._shown = sweep = glance(self._sweep, self._shown)
+        cells: list[RenderableType] = [self._spinner, Text(_who(sweep.run), overflow="ellipsis", no_wrap=True)]
+        if sweep.total:
+            cells.append(ProgressBar(total=sweep.total, completed=sweep.done, width=16))
+        cells.append(Text(count_text(sweep), overflow="ellipsis", no_wrap=True))
+        cells.append(Text(duration(sweep.run.elapsed, exact=False), style="dim", no_wrap=True))
+        grid = Table.grid(padding=(0, 1))
+        for _ in cells:
+            grid.add_column(no_wrap=True)
+        grid.add_row(*cells)
+        best = best_text(sweep)
+        return Group(grid, Text(f"  {best}", overflow="ellipsis", no_wrap=True)) if best else grid
 
 
 def _who(run: Snapshot) -> str:

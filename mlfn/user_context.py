@@ -7,7 +7,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from typing import Any, TypeVar
+from types import TracebackType
+from typing import Any, TypeVar, final
 
 from mlfn.errors import ParameterError, SecretNotFoundError
 
@@ -28,11 +29,28 @@ class Cancelled(BaseException):
 class Reporter:
     """Where a context's reports go; this one keeps them, for a function called outside a run."""
 
+    run_id = ""
+
     def __init__(self) -> None:
         self.results: dict[str, Any] = {}
         self.artifacts: dict[str, Any] = {}
         self.metrics: dict[str, list[tuple[int | None, float]]] = {}
         self.constraints: dict[str, float] = {}
+        self.children: list[Reporter] = []
+        self.best: Reporter | None = None
+
+    def open_child(self, params: Mapping[str, Any]) -> tuple[int, Reporter]:
+        """Begin a child; return its number and where its reports go."""
+        child = Reporter()
+        self.children.append(child)
+        return len(self.children), child
+
+    def end(self, error: BaseException | None) -> None:
+        """End this child: it succeeded, or `error` ended it."""
+
+    def mark_best(self, child: Reporter) -> None:
+        """Take a child that succeeded for the best one; the last one counts."""
+        self.best = child
 
     def metric(self, name: str, step: int | None, value: float) -> str | None:
         """Take one point of a series; a text says why the run should stop."""
@@ -110,7 +128,7 @@ class Context:
         step: where on the axis, usually the epoch.
         """
         number = _as_float(name, value)
-        why = self.reporter.metric(_key(name), step if step is None else _as_step(name, step), number)
+        why = self._reporting().metric(_key(name), step if step is None else _as_step(name, step), number)
         if why is not None:
             raise Pruned(f"{name}={number!r} at step {step!r}: {why}")
 
@@ -120,19 +138,36 @@ class Context:
         A child that violates a constraint is never its sweep's best, and a search learns from it, as in
         ``ctx.log_constraint("mem_gb", used - 16)``.
         """
-        self.reporter.constraint(_key(name), _as_float(name, value))
+        self._reporting().constraint(_key(name), _as_float(name, value))
 
     def log_result(self, key: str, value: Any) -> None:
         """Keep a value as a named output; the last one under a name wins."""
-        self.reporter.output(_key(key), value, file=False, hints={})
+        self._reporting().output(_key(key), value, file=False, hints={})
 
     def log_artifact(self, key: str, value: Any) -> None:
         """Keep a value, or the file or folder a `pathlib.Path` names, as an artifact."""
-        self.reporter.output(_key(key), value, file=True, hints={})
+        self._reporting().output(_key(key), value, file=True, hints={})
 
     def log_model(self, key: str, model: Any, *, framework: str | None = None) -> None:
         """Keep a model as an artifact, with the framework that made it."""
-        self.reporter.output(_key(key), model, file=True, hints={"framework": framework} if framework else {})
+        self._reporting().output(_key(key), model, file=True, hints={"framework": framework} if framework else {})
+
+    def child(self, /, **params: Any) -> ChildContext:
+        """Return a child of this run, to be opened by ``with``: a run of its own, with these parameters.
+
+        Children are numbered from 1 in the order in which they are opened, and several may be open at once. Leaving the
+        block ends one: as succeeded, or as failed with the exception that left it, which goes on to the handler.
+
+        >>> import mlfn
+        >>> ctx = mlfn.context()
+        >>> for depth in (4, 8):
+        ...     with ctx.child(depth=depth) as child:
+        ...         child.log_result("accuracy", 0.5 + depth / 20)
+        ...         child.mark_best()
+        >>> ctx.reporter.best.results
+        {'accuracy': 0.9}
+        """
+        return ChildContext(self, params)
 
     def progress(self, items: Iterable[T], *, total: int | None = None, text: str = "") -> Iterator[T]:
         """Yield `items` and report how many are done, ten times a second at most."""
@@ -154,6 +189,76 @@ class Context:
     def secret(self, name: str) -> str:
         """Return the value of a secret that the function named in ``secrets=``."""
         return self.reporter.secret(name)
+
+    def _reporting(self) -> Reporter:
+        """Return where reports go; raise if none are taken."""
+        return self.reporter
+
+
+@final
+class ChildContext(Context):
+    """A child of a run, as `Context.child` makes it: it reports as its parent does, within its ``with`` block.
+
+    `mlfn.context()` is the child there, in this thread.
+    """
+
+    def __init__(self, parent: Context, params: Mapping[str, Any]) -> None:
+        super().__init__(
+            reporter=parent.reporter,
+            name=parent.name,
+            project=parent.project,
+            rank=parent.rank,
+            params=params,
+            labels=parent.labels,
+        )
+        self.logger = parent.logger
+        self._parent = parent
+        self._outer: Context | None = None
+        self._state = "new"
+        self._is_best = False
+
+    def __enter__(self) -> ChildContext:
+        if self._state != "new":
+            raise ParameterError(f"{self._named()} is opened once: call child() again for another one.")
+        self.iteration, self.reporter = self._parent._reporting().open_child(self.params)
+        self.run_id, self._state = self.reporter.run_id, "open"
+        self._outer = _current.get()
+        _current.set(self)
+        return self
+
+    def __exit__(self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None) -> None:
+        if _current.get() is self:  # else another one, opened after it, is still open
+            _current.set(self._outer)
+        self._state = "succeeded" if error is None else "ended"
+        self.reporter.end(error)
+        if self._is_best:
+            self._tell_best()
+
+    def mark_best(self) -> None:
+        """Have the parent carry this child's outputs, and its number as ``best_iteration``, when it ends.
+
+        The child has to succeed, and the last one marked counts. An output that the handler itself logs or returns
+        under the same name stays.
+        """
+        if self._state in ("new", "ended"):
+            raise ParameterError(f"{self._named()} did not succeed: mark one that did, or this one within its block.")
+        self._is_best = True
+        if self._state == "succeeded":
+            self._tell_best()
+
+    def _tell_best(self) -> None:
+        if self._state == "succeeded":
+            self._parent._reporting().mark_best(self.reporter)
+
+    def _reporting(self) -> Reporter:
+        if self._state != "open":
+            said = "is not open" if self._state == "new" else "has ended"
+            raise ParameterError(f"{self._named()} {said}: report within `with ctx.child(...) as child:`.")
+        return self.reporter
+
+    def _named(self) -> str:
+        given = ", ".join(f"{name}=..." for name in self.params)
+        return f"Child {self.iteration} of {self.name}" if self.iteration else f"child({given}) of {self.name}"
 
 
 class _Throttle:
@@ -206,7 +311,7 @@ def context() -> Context:
     >>> ctx.reporter.metrics
     {'loss': [(1, 0.5)]}
     """
-    return _current.get() or Context()
+    return _innermost() or Context()
 
 
 _current: contextvars.ContextVar[Context | None] = contextvars.ContextVar("mlfn_context", default=None)
@@ -214,8 +319,16 @@ _current: contextvars.ContextVar[Context | None] = contextvars.ContextVar("mlfn_
 
 def current_run() -> str | None:
     """Return the id of the run that this code is in; None outside any."""
-    ctx = _current.get()
+    ctx = _innermost()
     return ctx.run_id or None if ctx is not None else None
+
+
+def _innermost() -> Context | None:
+    """Return the context that this code is in; where that was a child that has ended, the one around it."""
+    ctx = _current.get()
+    while isinstance(ctx, ChildContext) and ctx._state != "open":
+        ctx = ctx._parent
+    return ctx
 
 
 def call_within(ctx: Context, call: Callable[[], T]) -> T:

@@ -12,6 +12,7 @@ from mlfn.spec.canonical import canonical, spec_hash
 from mlfn.spec.options import check_name
 from mlfn.spec.record import RunState
 from mlfn.store.families import TagRow
+from mlfn.submission import refuse_part
 
 if TYPE_CHECKING:
     from mlfn.handle import Run
@@ -71,6 +72,7 @@ def promote(run: Run[Any], tag: str, *, client: Client) -> Version:
     """Store a version of a run's function with that run's parameters as its defaults, and move a tag to it."""
     check_name(tag, what="tag")
     record = run.record
+    refuse_part(record, "promoted")
     if record.state is not RunState.SUCCEEDED:
         raise ParameterError(
             f"{record.name} ({record.id[:8]}) is {record.state}: only a run that succeeded can be promoted; "

@@ -123,7 +123,7 @@ def _sound(value: Any) -> Any:
 
 def _defaults(client: Client, record: RunRecord) -> dict[str, Any]:
     """Return the parameters that the run was not given, with what stood for them."""
-    defaults = left_out(client.store.plan(record.plan), record.params)
+    defaults = left_out(client.store.plan(record.plan), record)
     return {name: describe_param(client, value) for name, value in defaults.items()}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from mlfn.masker import Masker
 from mlfn.packers import tagged
 from mlfn.packers.base import UnfitError, type_name
+from mlfn.spec.record import RunRecord
 
 LONGEST = 200  # characters of a brief
 _LARGEST = 2000  # characters of JSON up to which a default is kept as it is
@@ -41,10 +42,13 @@ def encoded_default(value: Any) -> dict[str, Any]:
     return {key: item for key, item in known.items() if item is not None}
 
 
-def left_out(plan: Mapping[str, Any], params: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    """Return the stored defaults of a plan that stand for what is not among `params`, in the order of the signature."""
-    defaults = plan.get("defaults", {})
-    return {name: defaults[name] for name in plan["accepts"] if name in defaults and name not in params}
+def left_out(plan: Mapping[str, Any], record: RunRecord) -> dict[str, dict[str, Any]]:
+    """Return the stored defaults of a plan that stand for what a run was not given, in the order of the signature.
+
+    There are none for a child that a handler opened: it is no call of the function.
+    """
+    defaults = plan.get("defaults", {}) if record.part_of is None else {}
+    return {name: defaults[name] for name in plan["accepts"] if name in defaults and name not in record.params}
 
 
 def is_whole(encoded: Mapping[str, Any]) -> bool:

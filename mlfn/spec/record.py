@@ -146,6 +146,7 @@ class RunRecord:
     iteration: int = 0
     point: Mapping[str, Any] | None = None
     reused: str | None = None
+    part_of: str | None = None  # the run within whose attempt it lives: a handler opened it by `ctx.child`
 
     @property
     def duration(self) -> float | None:

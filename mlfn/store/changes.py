@@ -167,6 +167,26 @@ class Withdrawn:
 
 
 @dataclass(frozen=True)
+class ChildBegun:
+    """A handler opens a child of its run: it runs at once, and ends with that attempt of its parent at the latest."""
+
+    run: str
+    parent: str
+    attempt: int  # the parent's
+    params: Mapping[str, Any]
+    time: float
+
+
+@dataclass(frozen=True)
+class BestMarked:
+    """A handler says of a child that has succeeded that its parent shall carry its outputs."""
+
+    run: str
+    parent: str
+    attempt: int  # the parent's
+
+
+@dataclass(frozen=True)
 class CancelRequested:
     """Somebody wants the run to end; its owner acts on it."""
 
@@ -200,6 +220,8 @@ Change = (
     | Requeued
     | TakenBack
     | Withdrawn
+    | ChildBegun
+    | BestMarked
     | CancelRequested
     | Adopted
 )
@@ -219,6 +241,8 @@ NAMES = {
     Requeued: "requeued",
     TakenBack: "taken_back",
     Withdrawn: "withdrawn",
+    ChildBegun: "child",
+    BestMarked: "best",
     CancelRequested: "cancel",
     Adopted: "adopted",
 }

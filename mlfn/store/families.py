@@ -13,6 +13,7 @@ from mlfn.spec.record import RunState
 from mlfn.store.reading import Reading
 
 _AT_ONCE = 500  # ids in one statement
+_CHILD = "id, iteration, state, reason, attempt, owner, point, started, ended, failure, reused"
 
 
 @dataclass(frozen=True)
@@ -68,21 +69,60 @@ class FamilyReading(Reading):
         )
         return str(rows[0][0]) if rows else None
 
-    def children(self, parent: str, *, states: Sequence[RunState] = ()) -> list[ChildRow]:
-        """Return a sweep's children in the order of their numbers; of these states only, if any are given."""
+    def children(self, parent: str, *, states: Sequence[RunState] = (), last: int | None = None) -> list[ChildRow]:
+        """Return a sweep's children in the order of their numbers; of these states only, or the `last` of them."""
         only = f"AND state IN ({', '.join('?' * len(states))})" if states else ""
+        order = "iteration" if last is None else f"iteration DESC LIMIT {int(last)}"
         rows = self.session.read(
-            "SELECT id, iteration, state, reason, attempt, owner, point, started, ended, failure, reused FROM runs "
-            f"WHERE parent = ? AND iteration > 0 {only} ORDER BY iteration",
+            f"SELECT {_CHILD} FROM runs WHERE parent = ? AND iteration > 0 {only} ORDER BY {order}",
             (parent, *(state.value for state in states)),
         )
-        return [
-            ChildRow(
-                run, iteration, RunState(state), reason, attempt, owner, json.loads(point) if point else {},
-                started, ended, json.loads(failure) if failure else None, reused,
-            )
-            for run, iteration, state, reason, attempt, owner, point, started, ended, failure, reused in rows
-        ]  # fmt: skip
+        return [_child(row) for row in (rows if last is None else reversed(rows))]
+
+    def children_at(self, parent: str, iterations: Sequence[int]) -> list[ChildRow]:
+        """Return children by their numbers, in the order of these; as many as there are."""
+        marks = ", ".join("?" * len(iterations))
+        rows = self.session.read(
+            f"SELECT {_CHILD} FROM runs WHERE parent = ? AND iteration > 0 AND iteration IN ({marks or 'NULL'})",
+            (parent, *iterations),
+        )
+        found = {child.iteration: child for child in map(_child, rows)}
+        return [found[iteration] for iteration in iterations if iteration in found]
+
+    def children_at_work(self, parent: str, owner: str, *, limit: int) -> tuple[int, list[ChildRow]]:
+        """Return how many children of one client run now, and the first few; however many have ended, this is quick."""
+        # The index of what is active is meant, and not that of the parent, of which nothing is compared by itself.
+        where = "owner = ? AND state IN ('pending', 'running') AND state = 'running' AND parent || '' = ?"
+        [(count,)] = self.session.read(f"SELECT count(*) FROM runs WHERE {where}", (owner, parent))
+        rows = self.session.read(
+            f"SELECT {_CHILD} FROM runs WHERE {where} ORDER BY seq LIMIT {int(limit)}", (owner, parent)
+        )
+        return int(count), [_child(row) for row in rows]
+
+    def best_children(self, parent: str, name: str, *, highest: bool, limit: int) -> list[int]:
+        """Return the numbers of the children that succeeded with the best values of a metric or numeric output."""
+        # Written so that SQLite goes through the children, and not through all runs that have such a metric.
+        rows = self.session.read(
+            "SELECT runs.iteration FROM runs CROSS JOIN scores WHERE runs.parent = ? AND runs.iteration > 0 "
+            "AND runs.state = 'succeeded' AND scores.run = runs.id AND scores.name = ? AND abs(scores.value) < ? "
+            f"ORDER BY scores.value {'DESC' if highest else 'ASC'}, runs.iteration LIMIT {int(limit)}",
+            (parent, name, math.inf),
+        )
+        return [iteration for (iteration,) in rows]
+
+    def values_as_ended(self, parent: str, name: str) -> list[float]:
+        """Return a metric or numeric output of the children that succeeded, in the order in which they ended."""
+        rows = self.session.read(
+            "SELECT scores.value FROM runs CROSS JOIN scores WHERE runs.parent = ? AND runs.iteration > 0 "
+            "AND runs.state = 'succeeded' AND scores.run = runs.id AND scores.name = ? ORDER BY runs.ended",
+            (parent, name),
+        )
+        return [value for (value,) in rows]
+
+    def last_child(self, parent: str) -> int:
+        """Return the highest number among a run's children; 0 if it has none."""
+        rows = self.session.read("SELECT COALESCE(max(iteration), 0) FROM runs WHERE parent = ?", (parent,))
+        return int(rows[0][0])
 
     def child_counts(self, parent: str) -> dict[RunState, int]:
         """Return how many children are in each state."""
@@ -152,6 +192,23 @@ class FamilyReading(Reading):
         for start in range(0, len(runs), _AT_ONCE):
             some = runs[start : start + _AT_ONCE]
             yield from self.session.read(sql.format(", ".join("?" * len(some))), (*before, *some))
+
+
+def _child(row: tuple[Any, ...]) -> ChildRow:
+    run, iteration, state, reason, attempt, owner, point, started, ended, failure, reused = row
+    return ChildRow(
+        run,
+        iteration,
+        RunState(state),
+        reason,
+        attempt,
+        owner,
+        json.loads(point) if point else {},
+        started,
+        ended,
+        json.loads(failure) if failure else None,
+        reused,
+    )
 
 
 def _by_run(rows: Iterable[tuple[Any, ...]]) -> dict[str, dict[str, float]]:

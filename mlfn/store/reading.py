@@ -14,7 +14,7 @@ from mlfn.store.session import Session
 
 _COLUMNS = (
     "seq, id, name, project, function, plan, place, state, reason, attempt, owner, worker, params, created, started, ended, "
-    "not_before, cancel_requested, failure, returns, progress, labels, parent, sweep, iteration, point, reused"
+    "not_before, cancel_requested, failure, returns, progress, labels, parent, sweep, iteration, point, reused, part_of"
 )
 
 
@@ -48,6 +48,7 @@ class RunFilter:
     function: str | None = None
     parent: str | None = None
     on_top: bool = False  # only those that have no parent
+    whole: bool = False  # only those that are no part of another run's attempt
     owner: str | None = None
     labels: Mapping[str, str] = field(default_factory=dict)
     since: float | None = None
@@ -63,6 +64,8 @@ class RunFilter:
                 args.append(getattr(self, column))
         if self.on_top:
             clauses.append("runs.parent IS NULL")
+        if self.whole:
+            clauses.append("runs.part_of IS NULL")
         if self.states:
             clauses.append(f"runs.state IN ({', '.join('?' * len(self.states))})")
             args.extend(self.states)
@@ -284,8 +287,9 @@ class Reading:
         return [WorkerRow(*row) for row in rows]
 
     def unfinished(self, owner: str) -> list[RunRecord]:
-        """Return the runs of an owner that are not terminal, oldest first."""
-        return self.list_runs(RunFilter(owner=owner, states=("pending", "running")), limit=10**9, newest=False)
+        """Return the runs of an owner that are not terminal, oldest first; their parts end with them."""
+        wanted = RunFilter(owner=owner, states=("pending", "running"), whole=True)
+        return self.list_runs(wanted, limit=10**9, newest=False)
 
     def known_runs(self, runs: Iterable[str]) -> set[str]:
         """Return those of the ids that are in the store."""
@@ -295,7 +299,7 @@ class Reading:
 def _record(row: tuple[Any, ...]) -> RunRecord:
     (
         seq, run, name, project, function, plan, place, state, reason, attempt, owner, worker, params, created, started,
-        ended, not_before, cancel, failure, returns, progress, labels, parent, sweep, iteration, point, reused,
+        ended, not_before, cancel, failure, returns, progress, labels, parent, sweep, iteration, point, reused, part_of,
     ) = row  # fmt: skip
     try:
         return RunRecord(
@@ -326,6 +330,7 @@ def _record(row: tuple[Any, ...]) -> RunRecord:
             iteration=iteration,
             point=json.loads(point) if point else None,
             reused=reused,
+            part_of=part_of,
         )
     except (ValueError, TypeError) as error:
         raise StoreCorruptError(

@@ -10,12 +10,14 @@ from typing import Any
 from mlfn.errors import StorageError, StoreError
 from mlfn.failpoints import failpoint
 from mlfn.identity import ProcessIdentity
-from mlfn.spec.record import Output, RemoteFailure, RunState
+from mlfn.spec.record import Output, Reason, RemoteFailure, RunState
 from mlfn.store.changes import (
     NAMES,
     Adopted,
+    BestMarked,
     CancelRequested,
     Change,
+    ChildBegun,
     Claimed,
     Engaged,
     Finished,
@@ -33,6 +35,7 @@ from mlfn.store.changes import (
 )
 from mlfn.store.engine import Engine
 from mlfn.store.families import FamilyReading, TagRow
+from mlfn.store.nesting import left_open, mark_best, open_child, take_from_best
 from mlfn.store.session import Session
 
 
@@ -317,7 +320,7 @@ def _finished(engine: Engine, change: Finished) -> int:
     failure = _json(outcome.failure and outcome.failure.to_json())
     moved = engine.execute(
         "UPDATE runs SET state = ?, reason = ?, failure = ?, returns = ?, ended = ? "
-        "WHERE id = ? AND attempt = ? AND state = 'running'",
+        "WHERE id = ? AND attempt = ? AND state = 'running' RETURNING nests, best",
         (
             outcome.state.value,
             outcome.reason and outcome.reason.value,
@@ -327,11 +330,16 @@ def _finished(engine: Engine, change: Finished) -> int:
             change.run,
             change.attempt,
         ),
-    ).rowcount
-    if not moved:
+    ).fetchone()
+    if moved is None:
         return 0
+    nests, best = moved
+    if nests:
+        _end_children(engine, change.run, outcome.state, outcome.reason, change.time)
     for output in outcome.outputs:
         _store_output(engine, change.run, change.attempt, output)
+    if best is not None:
+        take_from_best(engine, change.run, change.attempt, best)
     _close_attempt(
         engine, change.run, change.attempt, outcome.state.value, outcome.reason, change.time, outcome.failure
     )
@@ -343,8 +351,8 @@ def _finished(engine: Engine, change: Finished) -> int:
 
 def _requeued(engine: Engine, change: Requeued) -> int:
     moved = engine.execute(
-        "UPDATE runs SET state = 'pending', worker = NULL, not_before = ?, failure = ?, reason = ?, retries = retries + ? "
-        "WHERE id = ? AND attempt = ? AND state = 'running'",
+        "UPDATE runs SET state = 'pending', worker = NULL, not_before = ?, failure = ?, reason = ?, best = NULL, "
+        "retries = retries + ? WHERE id = ? AND attempt = ? AND state = 'running' RETURNING nests",
         (
             change.not_before,
             _json(change.failure and change.failure.to_json()),
@@ -353,9 +361,11 @@ def _requeued(engine: Engine, change: Requeued) -> int:
             change.run,
             change.attempt,
         ),
-    ).rowcount
-    if not moved:
+    ).fetchone()
+    if moved is None:
         return 0
+    if moved[0]:
+        _end_children(engine, change.run, RunState.FAILED, change.reason, change.time)
     engine.execute("DELETE FROM scores WHERE run = ?", (change.run,))
     _close_attempt(engine, change.run, change.attempt, "failed", change.reason, change.time, change.failure)
     _event(engine, change.run, change.attempt, change.time, "requeued", change.reason.value)
@@ -394,6 +404,19 @@ def _withdrawn(engine: Engine, change: Withdrawn) -> int:
     return int(moved)
 
 
+def _child_begun(engine: Engine, change: ChildBegun) -> int:
+    if not open_child(engine, change):
+        return 0
+    _event(engine, change.run, 0, change.time, "submitted")
+    _event(engine, change.run, 1, change.time, "claimed")
+    return 1
+
+
+def _end_children(engine: Engine, parent: str, state: RunState, reason: Reason | None, time: float) -> None:
+    for end in left_open(engine, parent, state=state, reason=reason, time=time):
+        _finished(engine, end)
+
+
 def _cancel(engine: Engine, change: CancelRequested) -> int:
     moved = engine.execute(
         "UPDATE runs SET cancel_requested = 1 WHERE id = ? AND cancel_requested = 0 AND state IN ('pending', 'running')",
@@ -417,6 +440,7 @@ def _adopted(engine: Engine, change: Adopted) -> int:
         engine.execute(
             "UPDATE workers SET client = ? WHERE id = ? AND client = ?", (change.owner, change.worker, change.former)
         )
+    engine.execute("UPDATE runs SET owner = ? WHERE part_of = ? AND state = 'running'", (change.owner, change.run))
     _event(engine, change.run, 0, change.time, "adopted")
     return 1
 
@@ -506,6 +530,8 @@ _APPLIERS: Mapping[type, Callable[[Engine, Any], int]] = {
     Requeued: _requeued,
     TakenBack: _taken_back,
     Withdrawn: _withdrawn,
+    ChildBegun: _child_begun,
+    BestMarked: mark_best,
     CancelRequested: _cancel,
     Adopted: _adopted,
 }

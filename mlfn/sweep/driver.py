@@ -365,7 +365,7 @@ class Driver:
         self._tell_progress()
 
     def _tell_progress(self) -> None:
-        progress = {"done": self.board.finished, "total": self._body.size, "text": self.board.text()}
+        progress = self.board.progress(self._body.size)
         if progress != self._told_progress:
             self._told_progress = progress
             self._client.store.apply([Progressed(self._record.id, self._record.attempt, progress)])

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from mlfn.client import Client
 from mlfn.errors import OptionError, SweepError
@@ -46,7 +45,7 @@ class Ending:
         outputs = [*_best_outputs(client, leader), *_artifacts(client, record, table, body, leader)]
         outcome = self._outcome(client, record, rows, leader, wrong)
         outcome = replace(outcome, outputs=tuple(outputs))
-        progress: dict[str, Any] = {"done": board.finished, "total": body.size, "text": board.text()}
+        progress = board.progress(body.size)
         if self.stop is not None:
             progress["stopped"] = self.stop.text
         client.store.apply(

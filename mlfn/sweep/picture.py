@@ -138,7 +138,7 @@ class _Canvas:
         said = f"Parallel coordinates of {len(shown)} children"
         return (
             f'<svg class="mlfn-lines" xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-            f'viewBox="0 0 {width} {height}" role="img" aria-label="{said}">{lines}{rules}</svg>'
+            f'style="width:{width}px;height:{height}px" viewBox="0 0 {width} {height}" role="img" aria-label="{said}">{lines}{rules}</svg>'
         )
 
     def _shade(self, at: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from mlfn.spec.record import RunState
 from mlfn.sweep.child import Child
@@ -73,6 +74,14 @@ class Scoreboard:
         if self.leader is not None and self.leader.numbers is not None:
             said.append(f"best {self.selectors[0].name} {self.leader.numbers[0]:.6g} (child {self.leader.iteration})")
         return ", ".join(said)
+
+    def progress(self, total: int | None) -> dict[str, Any]:
+        """Return how it stands, for a live view: read by whoever watches, in place of the children."""
+        said: dict[str, Any] = {"done": self.finished, "total": total, "text": self.text(), "started": self.started}
+        said["ended"] = {state.value: count for state, count in self.counts.items() if count}
+        if self.leader is not None and self.leader.numbers is not None:
+            said["best"] = {"iteration": self.leader.iteration, "value": self.leader.numbers[0]}
+        return said
 
     def overdue(self, elapsed: float) -> None:
         """Stop the sweep if its time is up."""

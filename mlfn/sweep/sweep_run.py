@@ -62,11 +62,6 @@ class SweepRun(Run[R]):
         return [self._child(child.run) for child in pareto(self._standing_children(), self._selectors)]
 
     @property
-    def children(self) -> Children[R]:
-        """Its children so far, by number: ``sweep.children[1]`` is the first."""
-        return Children(self, self._rows())
-
-    @property
     def stop_reason(self) -> str | None:
         """Why it ended before all its children had; None where it did not."""
         found = (self.progress or {}).get("stopped")
@@ -229,9 +224,6 @@ class SweepRun(Run[R]):
         scores = self._client.store.family_scores(self.id)
         return standing_of(self._client.store, self._body).children(rows, scores)
 
-    def _child(self, run: str) -> Run[R]:
-        return Run(self._client.store.get_run(run), client=self._client)
-
     def _need_selectors(self, what: str) -> None:
         if not self._body.select:
             raise NotFoundError(
@@ -265,38 +257,3 @@ class SweepRun(Run[R]):
                     raise failure
                 return
             self.wait(_LOOK)
-
-
-class Children(Sequence[Run[R]]):
-    """A sweep's children, counted from 1 as their iterations are; iterated, the first one first."""
-
-    def __init__(self, sweep: SweepRun[R], rows: Sequence[ChildRow]) -> None:
-        self._sweep = sweep
-        self._rows = list(rows)
-
-    def __getitem__(self, iteration: Any) -> Any:
-        if isinstance(iteration, slice):
-            return [self._sweep._child(row.run) for row in self._rows if row.iteration in _range(iteration, self._rows)]
-        for row in self._rows:
-            if row.iteration == iteration:
-                return self._sweep._child(row.run)
-        last = self._rows[-1].iteration if self._rows else 0
-        raise NotFoundError(f"{self._sweep.name} has no child {iteration!r}: numbers go from 1 to {last} so far.")
-
-    def __iter__(self) -> Iterator[Run[R]]:
-        for row in self._rows:
-            yield self._sweep._child(row.run)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __repr__(self) -> str:
-        counts: Mapping[str, int] = {}
-        for row in self._rows:
-            counts = {**counts, row.state.value: counts.get(row.state.value, 0) + 1}
-        return f"<{len(self)} children: {', '.join(f'{n} {state}' for state, n in counts.items()) or 'none yet'}>"
-
-
-def _range(wanted: slice, rows: Sequence[ChildRow]) -> range:
-    last = rows[-1].iteration if rows else 0
-    return range(wanted.start or 1, last + 1 if wanted.stop is None else wanted.stop, wanted.step or 1)

@@ -11,9 +11,13 @@ from dataclasses import replace
 
 import pytest
 
-from mlfn import cards
+from mlfn import cards, sweep_cards
 from mlfn.snapshot import Item, Progress, Series, Snapshot
 from mlfn.spec.record import Attempt, RunState
+from mlfn.sweep.grammar import Selector
+from mlfn.sweep.picture import draw, parallel_coordinates
+from mlfn.sweep.table import Table
+from mlfn.sweep_snapshot import Row, SweepSnapshot
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
@@ -152,3 +156,63 @@ def test_hostile_texts_are_read_not_run(browse):
     assert len(page["seen"]) == 3
     assert [card["active"] for card in page["seen"]] == [0, 0, 0]
     assert all("<script>document.title='owned'</script>" in card["text"] for card in page["seen"])
+
+
+TABLE = Table(
+    {
+        "iteration": list(range(1, 41)),
+        "state": ["succeeded"] * 40,
+        **{f"parameter_{key}": [(x * key) % 7 for x in range(40)] for key in range(1, 12)},
+        "accuracy": [x / 40 for x in range(40)],
+    },
+    tuple(f"parameter_{key}" for key in range(1, 12)),
+    ("accuracy",),
+)
+ROW = Row(40, "r", RunState.SUCCEEDED, tuple(Item(f"parameter_{key}", "v" * 9) for key in range(6)), (0.975,), 1.0, 2.0)
+SWEEP = SweepSnapshot(
+    RUN,
+    TABLE.params,
+    (Selector("max", "accuracy"),),
+    total=50,
+    ended={"succeeded": 38, "failed": 2},
+    active=2,
+    best=40,
+    rows=(ROW,) * 10,
+    working=(ROW, ROW),
+    failed=replace(ROW, error="ValueError: " + "w" * 300),
+    history=(0.1, 0.5, 0.9),
+    picture=draw(TABLE, "max.accuracy", 40),
+)
+
+
+@pytest.mark.parametrize("width", [380, 700, 1100])
+def test_nothing_spills_out_of_a_sweeps_card(browse, width):
+    (card,) = browse(f'<div style="width:{width}px">{sweep_cards.sweep_card(SWEEP)}</div>', width=1200)["seen"]
+
+    assert card["spilt"] == []
+    assert card["spark"] == 132
+    for words in ("40 of 50 children", "accuracy = 0.975", "Parallel coordinates", "parameter_11"):
+        assert words in card["text"]
+
+
+def test_the_lines_of_a_sweep_are_seen_on_light_and_on_dark_pages(browse):
+    probe = (
+        '<div class="mlfn-card"><div class="mlfn-bar"><div id="p"></div></div></div><script>addEventListener("load",()=>0);'
+        "document.getElementById('p').style.backgroundColor=getComputedStyle(document.querySelector('.mlfn-lines .s7 path')).stroke"
+        "</script>"
+    )
+    found = {
+        theme: browse(sweep_cards.sweep_card(SWEEP) + probe, page=f'data-jp-theme-light="{theme}"')["seen"][1]["bar"]
+        for theme in ("true", "false")
+    }
+
+    assert brightness(found["true"]) < 300 < 500 < brightness(found["false"])
+
+
+def test_the_stored_picture_goes_by_the_readers_preference(browse):
+    page = parallel_coordinates(TABLE, "max.accuracy", 40)
+    probe = '<div class="mlfn-card" style="color:inherit"></div>'
+
+    for scheme, dark in ((1, False), (0, True)):
+        [card] = browse(page + probe, page="", extra=[f"--blink-settings=preferredColorScheme={scheme}"])["seen"]
+        assert (brightness(card["ink"]) > 600) is dark

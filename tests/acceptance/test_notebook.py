@@ -205,10 +205,34 @@ def test_a_function_shows_what_is_declared_of_it(book):
 
 
 def test_a_listing_is_a_table(book):
-    shown = book.run("mlrun.runs(limit=3)")
+    shown = book.run("mlrun.wait([with_helper.submit(i) for i in range(3)]); mlrun.runs(limit=3)")
 
     assert html(shown).count("<tr>") == 4
     assert "3 runs" in text(shown)
+
+
+def test_a_sweeps_card_follows_it_and_ends_with_its_picture(book):
+    shown = book.run("sweep = until.grid(steps=[2, 3, 4]).with_options(select='max.step').submit(gated('six')); sweep")
+    assert "<mlfn.SweepRun" in text(shown)
+    assert "of 3 children" in html(shown)
+
+    messages = [html(shown)]
+    while "running" not in messages[-1] or "Running" not in messages[-1]:
+        messages.append(_updated(book.next_message()) or messages[-1])
+    book.run("pathlib.Path(gated('six')).touch(); sweep.wait()")
+
+    assert [output.output_type for output in shown.outputs] == ["display_data"]
+    assert "3 of 3 children" in html(shown)
+    assert "step = 3" in html(shown)
+    assert html(shown).count("<path") == 3
+    assert html(book.run("mlrun.run(sweep.id)")).count("<path") == 3
+
+
+def test_a_description_is_a_table(book):
+    shown = book.run("until.grid(gate=['a', 'b'], steps=range(1000))")
+
+    assert "sweep of 2,000 children" in html(shown)
+    assert "and 1,990 more" in html(shown)
 
 
 def test_a_hostile_run_shows_as_text(book):

@@ -151,3 +151,38 @@ def test_ctrl_c_leaves_no_line_behind(script, tmp_path):
     screen = left_on_screen(during + after)
     assert [line.strip() for line in screen[-2:]] == ["KeyboardInterrupt", "mlfn: cancelled 1 run"]
     assert not any("epochs" in line for line in screen if "for step" not in line)
+
+
+SWEEP = """
+import pathlib, sys, time
+import mlfn
+
+@mlfn.function
+def train(x: int, gate: str, ctx: mlfn.Context):
+    ctx.log_metric("score", x)
+    while x > 7 and not pathlib.Path(gate).exists():
+        time.sleep(0.01)
+    if x == 3:
+        raise ValueError
+
+if __name__ == "__main__":
+    sweep = train.grid(x=range(10)).with_options(select="max.score", parallel=2).submit(gate=sys.argv[1])
+    sweep.wait()
+    print("result", sweep.best_iteration, flush=True)
+"""
+
+
+def test_a_sweep_shows_how_far_it_is_and_the_best_so_far(tmp_path):
+    gate, path = tmp_path / "gate", tmp_path / "sweep.py"
+    path.write_text(SWEEP)
+
+    with terminal([sys.executable, str(path), str(gate)], CI=None, COLUMNS="140") as (process, ours):
+        during = read_until(ours, b"best score = 7: child 8, x=7")
+        gate.touch()
+        after = read_until(ours, b"never")
+        assert process.wait(30) == 0
+
+    assert "8 of 10 children" in during
+    assert "1 failed" in during
+    assert "2 running" in during
+    assert left_on_screen(during + after) == ["result 10"]

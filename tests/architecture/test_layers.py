@@ -23,11 +23,13 @@ LAYERS = (
     ("places",),
     (
         "backlog",
+        "children",
         "client",
         "dispatch",
         "failures",
         "fitting",
         "handle",
+        "hearing",
         "inline",
         "leaving",
         "listing",
@@ -46,7 +48,7 @@ LAYERS = (
     ),
     ("declaration",),
     ("library", "mlrun_names", "serving"),
-    ("__main__", "cards", "cli", "notebook", "service", "snapshot", "terminal"),
+    ("__main__", "cards", "cli", "notebook", "service", "snapshot", "sweep_cards", "sweep_snapshot", "terminal"),
     ("",),  # mlfn/__init__.py itself: nothing below may import a public name
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}

@@ -106,6 +106,9 @@ def everything(ctx: mlfn.Context, point: Point, text: str, *rest: float, **more:
         ctx.log_metric("loss", 1 / (i + 1), step=i)
     ctx.log_result("falsy", 0)
     ctx.log_artifact("report", "fine")
+    with ctx.child(point=point) as child:
+        child.log_result("x", point.x)
+        child.mark_best()
     if ctx.attempt < 2:
         raise ValueError("once more")
     loaded = [name for name in OTHER_PEOPLES if name in sys.modules]
@@ -148,6 +151,8 @@ def test_a_real_task_runs_there_from_end_to_end(jobs, bare_python):
     assert run.metrics.history("loss") == [(0, 1.0), (1, 0.5)]
     assert run.outputs["falsy"] == 0 and run.outputs.report.path.read_text() == "fine"
     assert run.progress == {"done": 2, "total": 2, "text": "steps"}
+    assert [(child.state, child.params["point"]) for child in run.children] == [("succeeded", jobs.Point(1))] * 2
+    assert (run.outputs["best_iteration"], run.outputs["x"]) == (2, 1)
     assert "printed ***" in run.logs() and "INFO logged" in run.logs()
 
 

@@ -31,7 +31,9 @@ from mlfn.store import open_store
 from mlfn.store.changes import (
     NAMES,
     Adopted,
+    BestMarked,
     CancelRequested,
+    ChildBegun,
     Claimed,
     Engaged,
     Finished,
@@ -203,6 +205,117 @@ class StoreContract:
 
         assert [record.id for record in store.list_runs(RunFilter(on_top=True), limit=9)] == ["s"]
         assert [record.id for record in store.list_runs(RunFilter(parent="s"), limit=9)] == ["c1"]
+
+    # -- children that a handler opens -----------------------------------------------------------------------------
+
+    def begun(self, run: str, parent: str = "a", attempt: int = 1, **changed: object) -> ChildBegun:
+        params = {"n": {"packer": "json", "inline": 1}}
+        return ChildBegun(run, parent, attempt, params, 2.5, **changed)  # type: ignore[arg-type]
+
+    def test_a_child_is_a_run_like_its_parent_that_runs_at_once(self, store):
+        store.apply([submitted("a", labels={"x": "y"}), claimed("a", worker="w")])
+
+        assert store.apply([self.begun("b"), self.begun("c"), self.begun("d", "c")]) == [1, 1, 1]
+
+        record = store.get_run("c")
+        assert (record.state, record.attempt, record.iteration, record.parent, record.part_of) == (
+            RunState.RUNNING, 1, 2, "a", "a",
+        )  # fmt: skip
+        assert (record.name, record.owner, record.worker, record.started) == ("train", "me", "w", 2.5)
+        assert record.params == record.point == {"n": {"packer": "json", "inline": 1}}
+        assert (store.get_run("d").parent, store.get_run("d").part_of, store.get_run("d").iteration) == ("c", "a", 1)
+        assert [row.run for row in store.children("a")] == ["b", "c"] and store.last_child("a") == 2
+        assert self.ids(store.list_runs(RunFilter(labels={"x": "y"}), limit=9)) == "dcba"
+        assert self.ids(store.unfinished("me")) == "a"
+        assert [(a.attempt, a.worker, a.state) for a in store.attempts("c")] == [(1, "w", "running")]
+        assert self.events(store, "c") == ["submitted", "claimed"]
+
+    def test_a_child_is_opened_within_the_attempt_that_runs_alone(self, store, running):
+        assert store.apply([self.begun("b", attempt=2), self.begun("b", attempt=0), self.begun("b", "x")]) == [0] * 3
+        store.apply([Requeued("a", 1, Reason.ERROR, None, 9.0, 3.0)])
+        assert store.apply([self.begun("b")]) == [0]
+        store.apply([claimed("a"), self.begun("b", attempt=2), Finished("b", 1, SUCCEEDED, 3.0)])
+        assert store.apply([self.begun("c", "b")]) == [0]
+        store.apply([Finished("a", 2, SUCCEEDED, 3.0)])
+        assert store.apply([self.begun("d", attempt=2)]) == [0]
+
+    @pytest.mark.parametrize(
+        ("end", "state", "reason"),
+        [
+            (SUCCEEDED, "failed", "lost"),
+            (FAILED, "failed", "lost"),
+            (Outcome(RunState.FAILED, Reason.TIMEOUT), "failed", "timeout"),
+            (Outcome(RunState.PRUNED), "failed", "lost"),
+            (CANCELLED, "cancelled", None),
+        ],
+    )
+    def test_with_an_attempt_all_that_is_open_within_it_ends(self, store, running, end, state, reason):
+        store.apply([self.begun("b"), self.begun("c", "b"), self.begun("d", "c"), self.begun("e")])
+        store.apply([Finished("e", 1, SUCCEEDED, 3.0), submitted("f", parent="a"), Finished("a", 1, end, 4.0)])
+
+        for run in "bcd":
+            record = store.get_run(run)
+            assert (record.state, record.reason, record.ended) == (state, reason, 4.0)
+            assert self.events(store, run) == ["submitted", "claimed", state]
+            assert [a.state for a in store.attempts(run)] == [state]
+        assert (self.state(store, "e"), self.state(store, "f")) == ("succeeded", "pending")
+
+    def test_an_attempt_that_is_tried_again_ends_its_children_and_the_numbers_go_on(self, store, running):
+        store.apply([self.begun("b"), self.begun("c"), Finished("b", 1, SUCCEEDED, 3.0), BestMarked("b", "a", 1)])
+        store.apply([Requeued("a", 1, Reason.LOST, None, 9.0, 4.0), claimed("a"), self.begun("d", attempt=2)])
+
+        assert [(row.run, row.iteration, row.state) for row in store.children("a")] == [
+            ("b", 1, "succeeded"), ("c", 2, "failed"), ("d", 3, "running"),
+        ]  # fmt: skip
+        assert store.get_run("c").reason is Reason.LOST
+        assert store.apply([Finished("c", 1, SUCCEEDED, 5.0), MetricLogged("c", 1, "loss", 1, 0.5, 3.0)]) == [0, 0]
+        store.apply([Finished("a", 2, SUCCEEDED, 6.0)])
+        assert store.outputs("a", 2) == [], "what an earlier attempt took for the best is none of this one's"
+
+    def test_the_best_childs_outputs_are_its_parents(self, store, running):
+        store.apply([self.begun("b"), self.begun("c"), self.begun("d")])
+        for run, value in (("b", 5), ("c", 7)):
+            store.apply([OutputLogged(run, 1, output("n", value)), OutputLogged(run, 1, output("own", value))])
+        store.apply([MetricLogged("c", 1, "loss", 1, 0.5, 3.0), OutputLogged("c", 1, output("text", "x"))])
+        store.apply([OutputLogged("a", 1, output("own", 1)), Finished("c", 1, SUCCEEDED, 3.0)])
+        marks = [BestMarked("c", "a", 1), BestMarked("b", "a", 1), BestMarked("c", "a", 2), BestMarked("c", "d", 1)]
+
+        assert store.apply(marks) == [1, 0, 0, 0]
+        store.apply([Finished("a", 1, Outcome(RunState.SUCCEEDED, outputs=(output("r", 2),)), 4.0)])
+
+        found = {item.key: item.inline for item in store.outputs("a", 1)}
+        assert found == {"best_iteration": 2, "n": 7, "own": 1, "r": 2, "text": "x"}
+        assert store.scores("a") == {"best_iteration": 2.0, "n": 7.0, "own": 1.0, "r": 2.0}
+        assert store.apply([BestMarked("b", "a", 1)]) == [0]
+
+    def test_the_last_one_marked_counts(self, store, running):
+        for run in "bc":
+            store.apply([self.begun(run), OutputLogged(run, 1, output(run, 1)), Finished(run, 1, SUCCEEDED, 3.0)])
+            store.apply([BestMarked(run, "a", 1)])
+        store.apply([Finished("a", 1, FAILED, 4.0)])
+
+        assert {item.key: item.inline for item in store.outputs("a", 1)} == {"best_iteration": 2, "c": 1}
+
+    def test_children_go_where_their_run_goes(self, store):
+        store.apply([self.engaged(), submitted("a"), claimed("a", worker="w"), self.begun("b"), self.begun("c", "b")])
+        store.apply([Finished("c", 1, SUCCEEDED, 3.0), Adopted("a", "you", "me", 4.0, "w")])
+
+        assert [store.get_run(run).owner for run in "abc"] == ["you", "you", "me"]
+        assert self.ids(store.unfinished("you")) == "a"
+
+    def test_a_child_that_is_heard_of_again_is_the_same(self, store):
+        store.apply([self.engaged(), submitted("a"), claimed("a", worker="w")])
+        batch = [
+            self.begun("b"),
+            MetricLogged("b", 1, "loss", 1, 0.5, 3.0),
+            Finished("b", 1, SUCCEEDED, 3.0),
+            BestMarked("b", "a", 1),
+        ]
+        for _ in range(2):
+            store.apply(batch, consumed={"w": 10}, client="me")
+
+        assert store.last_child("a") == 1 and store.series("b", 1, "loss") == [(1, 0.5, 3.0)]
+        assert self.events(store, "b") == ["submitted", "claimed", "succeeded"]
 
     # -- one run ---------------------------------------------------------------------------------------------------
 

@@ -51,6 +51,18 @@ def part(x: int, ledger: str, ctx: mlfn.Context):
     note(ledger, "end", ctx)
     return 2 * x
 
+@mlfn.function(name="nest")
+def nest(ledger: str, ctx: mlfn.Context):
+    note(ledger, "start", ctx)
+    for fold in range(3):
+        with ctx.child(fold=fold) as child:
+            child.log_metric("loss", float(fold))
+            child.log_result("score", fold)
+            if fold == 1:
+                child.mark_best()
+            note(ledger, "end", child)
+    note(ledger, "end", ctx)
+
 @mlfn.function(name="quick")
 def quick(i: int, ledger: str, ctx: mlfn.Context):
     note(ledger, "start", ctx)
@@ -95,6 +107,8 @@ if __name__ == "__main__":
         cancel(ledger)
     elif what == "queue":
         queue(ledger)
+    elif what == "nest":
+        nest.submit(ledger).wait()
     elif what == "sweep":
         sweep(ledger)
     elif what == "abandon":
@@ -116,6 +130,7 @@ EXPECTED = {
     "child": "failed",
     "endless": "cancelled",
     "quick": "succeeded",
+    "nest": "succeeded",
     "part": "succeeded",
 }
 # What reaches a point. "submitted" at its second time, so that there is something to find.
@@ -127,6 +142,8 @@ SCENARIOS = {
     "sweep_submitted": "sweep",
     "sweep_closed": "sweep",
     "reused": "sweep",
+    "child": "nest",
+    "best": "nest",
 }
 
 
@@ -143,7 +160,7 @@ def test_what_a_client_killed_at_this_point_left_is_carried_to_its_end(tmp_path,
 
     stored = stage.query("SELECT name, state, attempt, retries, params FROM runs")
     assert stored
-    audit(stage, runs=len(stored), once=["whole", "quick", "part"])
+    audit(stage, runs=len(stored), once=["whole", "quick", "part", "nest"])
     assert stage.query("SELECT * FROM sweeps WHERE slot IS NOT NULL") == []
     assert stage.query("SELECT parent, iteration FROM runs WHERE iteration > 0 GROUP BY 1, 2 HAVING count(*) > 1") == []
     for name, state, attempt, retries, params in stored:
@@ -157,3 +174,10 @@ def test_what_a_client_killed_at_this_point_left_is_carried_to_its_end(tmp_path,
         "FROM runs WHERE name = 'whole' AND state = 'succeeded'"
     )
     assert set(complete) <= {(3, 4)}
+    if SCENARIOS.get(change) == "nest":
+        nested = stage.query(
+            "SELECT iteration, (SELECT count(*) FROM metrics WHERE run = id) FROM runs ORDER BY iteration"
+        )
+        assert nested == [(0, 0), (1, 1), (2, 1), (3, 1)]
+        carried = "SELECT key, inline FROM outputs JOIN runs ON id = run WHERE iteration = 0 ORDER BY key"
+        assert stage.query(carried) == [("best_iteration", "2"), ("return", "null"), ("score", "1")]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import mlfn
+from mlfn.user_context import ChildContext
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -56,6 +57,7 @@ RUN = [
     "artifacts",
     "attempts",
     "cancel",
+    "children",
     "done",
     "error",
     "exception",
@@ -95,7 +97,7 @@ FUNCTION = [
     "with_options",
     "zip",
 ]
-CONTEXT = ["log_artifact", "log_constraint", "log_metric", "log_model", "log_result", "progress", "secret"]
+CONTEXT = ["child", "log_artifact", "log_constraint", "log_metric", "log_model", "log_result", "progress", "secret"]
 
 
 def public(kind: type) -> list[str]:
@@ -115,7 +117,10 @@ def test_a_public_name_can_be_had_and_says_what_it_is(name: str) -> None:
     assert found.__doc__
 
 
-@pytest.mark.parametrize(("kind", "names"), [(mlfn.Run, RUN), (mlfn.Function, FUNCTION), (mlfn.Context, CONTEXT)])
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [(mlfn.Run, RUN), (mlfn.Function, FUNCTION), (mlfn.Context, CONTEXT), (ChildContext, ["mark_best"])],
+)
 def test_what_users_hold_offers_these(kind: type, names: list[str]) -> None:
     assert public(kind) == names
     assert [name for name in names if not getattr(kind, name).__doc__] == []

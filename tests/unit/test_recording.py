@@ -10,7 +10,7 @@ from mlfn.identity import identify
 from mlfn.recording import Recording
 from mlfn.spec.record import Outcome, RunState
 from mlfn.store import open_store
-from mlfn.store.changes import Claimed, Engaged, Finished, MetricLogged, Submitted
+from mlfn.store.changes import ChildBegun, Claimed, Engaged, Finished, MetricLogged, Submitted
 from mlfn.store.sql import SqlStore
 
 SUCCEEDED = Outcome(RunState.SUCCEEDED, returns={"keys": ["return"]})
@@ -155,6 +155,7 @@ def test_what_concerns_workers_that_another_client_reads_is_left_out(store):
     recording.add(engaged("new"))
     for run, worker in (("a", "taken"), ("b", "kept")):
         recording.read(worker, 10)
+        recording.add(ChildBegun(f"{run}1", run, 1, {}, 2.5), said_by=worker)
         recording.add(Finished(run, 1, SUCCEEDED, 3.0))
     recording.flush()
     assert recording.is_behind
@@ -164,4 +165,5 @@ def test_what_concerns_workers_that_another_client_reads_is_left_out(store):
     assert told == ["left"]
     assert store.get_run("a").state is RunState.RUNNING
     assert store.get_run("b").state is RunState.SUCCEEDED
+    assert store.known_runs(["a1", "b1"]) == {"b1"}
     assert {row.id: row.consumed for row in store.workers("me")} == {"kept": 10, "new": 0}
