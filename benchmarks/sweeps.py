@@ -52,6 +52,23 @@ print((first - submitting) * 1e3, (first - begun) * 1e3)
 """
 
 
+WATCHED = f"""
+import io, sys, time
+sys.path.insert(0, {HERE!r})
+from noop import noop
+terminal, taken = sys.stderr, {{True: [], False: []}}
+assert terminal.isatty()
+for turn in range(-2, 14):
+    shown = turn % 2 == 0
+    sys.stderr = terminal if shown else io.StringIO()
+    begun = time.perf_counter()
+    noop.grid(i=list(range(3000))).with_options(select="max.return").submit().wait()
+    if turn >= 0:
+        taken[shown].append(time.perf_counter() - begun)
+print((min(taken[True]) / min(taken[False]) - 1) * 100)
+"""
+
+
 def grid() -> None:
     """Measure a grid of 1,000 children, in worker processes that are there."""
     from noop import noop
@@ -184,6 +201,31 @@ def _status(field: str) -> float:
     return 0.0
 
 
+def live_table() -> None:
+    """Measure sweeps that a terminal shows, over those that nobody sees: the best of each, by turns in one process."""
+    master, slave = os.openpty()
+    reader = threading.Thread(target=_swallow, args=(master,), daemon=True)
+    reader.start()
+    environ = {**os.environ, "TERM": "xterm"}
+    environ.pop("CI", None)
+    command = [sys.executable, "-c", WATCHED]
+    try:
+        done = subprocess.run(command, env=environ, check=True, stdout=subprocess.PIPE, stderr=slave, text=True)
+    finally:
+        os.close(slave)
+        reader.join()
+    emit(live_table_percent=float(done.stdout))
+
+
+def _swallow(master: int) -> None:
+    with os.fdopen(master, "rb", buffering=0) as screen:
+        try:
+            while screen.read(1 << 16):
+                pass
+        except OSError:
+            pass  # the other end is closed
+
+
 def resumed() -> None:
     """Measure a script that is run again after it was killed at 9,000 of 10,000 children."""
     times = []
@@ -215,4 +257,4 @@ def eight() -> None:
     emit(eight_warm_ms=warm, eight_cold_ms=process_ms(COLD_EIGHT, times=5, report=True))
 
 
-ROWS: tuple[Callable[[], None], ...] = (grid, driver_cpu, described, scheduled, memory, resumed, eight)
+ROWS: tuple[Callable[[], None], ...] = (grid, driver_cpu, described, scheduled, memory, live_table, resumed, eight)
