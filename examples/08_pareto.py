@@ -19,9 +19,7 @@ def train(ctx: mlfn.Context, trees: int, depth: int, leaf: int = 1) -> None:
     x, x_test, y, y_test = train_test_split(x, y, test_size=0.4, random_state=1, stratify=y)
     model = RandomForestClassifier(trees, max_depth=depth, min_samples_leaf=leaf, random_state=1).fit(x, y)
     ctx.log_metric("accuracy", model.score(x_test, y_test))
-    ctx.log_metric(
-        "nodes", sum(tree.tree_.node_count for tree in model.estimators_)
-    )  # what it costs to keep and to ask
+    ctx.log_metric("nodes", sum(tree.tree_.node_count for tree in model.estimators_))  # what it costs to keep
 
 
 def main() -> None:
