@@ -29,6 +29,7 @@ from mlfn.sweep.crew import Crew, DispatchedCrew, InlineCrew, Listeners
 from mlfn.sweep.encoding import PointCodec
 from mlfn.sweep.ending import Ending
 from mlfn.sweep.grammar import parse_condition, parse_selector
+from mlfn.sweep.parquet import load_ahead
 from mlfn.sweep.scoreboard import Limits, Scoreboard, Stop
 from mlfn.sweep.standing import standing_of, told
 from mlfn.sweep.strategy import Strategy
@@ -86,7 +87,8 @@ class Driver:
         self._exhausted = False
         self._cancelled = False
         self._told_progress: Mapping[str, Any] = {}
-        self._next_tick = 0.0
+        self._next_tick = time.monotonic() + _TICK
+        self._loads_ahead = False
         self._began = now()
         self._before = 0.0  # seconds that earlier drivers took
         self._lock = threading.Lock()
@@ -357,6 +359,9 @@ class Driver:
                 self._elsewhere.discard(run)
                 self._crew.carry_on([self._client.store.get_run(run)])
         moment = time.monotonic()
+        if not self._loads_ahead:
+            self._loads_ahead = True
+            load_ahead()
         overdue = [run for run, limit in self._doomed.items() if moment >= limit]
         if overdue:
             self._crew.stop(overdue, Outcome(RunState.PRUNED))

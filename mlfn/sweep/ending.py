@@ -16,6 +16,7 @@ from mlfn.store.families import ChildRow
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.child import Child
 from mlfn.sweep.encoding import PointCodec
+from mlfn.sweep.parquet import is_installed, to_parquet
 from mlfn.sweep.scoreboard import Scoreboard, Stop
 from mlfn.sweep.selection import best
 from mlfn.sweep.standing import Standing
@@ -127,4 +128,8 @@ def _artifacts(client: Client, record: RunRecord, table: Table, body: SweepBody,
         for key, path, text in files:
             path.write_text(text, encoding="utf-8")
             found.append(codec.output(record.id, key, path, role="artifact", file=True))
+        if is_installed():
+            path = Path(folder, f"{TABLE}.parquet")
+            path.write_bytes(to_parquet(table))
+            found.append(codec.output(record.id, f"{TABLE}_parquet", path, role="artifact", file=True))
     return found

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 import mlfn
@@ -78,6 +79,9 @@ class TestWhatChildrenGet:
         text = sweep.outputs["iteration_results"].read_text()
         assert text.splitlines()[0] == ",".join(table.columns)
         assert len(text.splitlines()) == 5
+        parquet = pd.read_parquet(sweep.outputs["iteration_results_parquet"])
+        assert parquet["depth"].tolist() == [1, 2, 1, 2]
+        assert parquet.to_csv(index=False) == text
 
     def test_values_keep_their_types(self, local):
         values = [1, 1.0, True, None, "1", (1, 2), {"a": [1]}, float("inf")]
