@@ -32,6 +32,11 @@ def find_function(module: str, qualname: str) -> Any:
     return getattr(value, "__mlfn_function__", value)
 
 
+def code_of_file(filename: str, *arguments: Any) -> types.CodeType:
+    """Return code that says which file it is from."""
+    return types.CodeType(*arguments).replace(co_filename=filename)
+
+
 @dataclass(frozen=True)
 class FunctionReference:
     """A function named by where it is installed; unpickles as that function."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from mlfn.packers.briefs import LONGEST, brief, encoded_default, left_out
+from mlfn.spec.record import RunRecord, RunState
 
 
 @dataclass
@@ -53,8 +54,13 @@ def test_another_default_is_kept_in_brief(value):
     assert encoded["packer"] != "json" and encoded["shown"].startswith(repr(value)[:10])
 
 
+def record(params, **more):
+    return RunRecord("a", "f", "p", "", "", "local", RunState.SUCCEEDED, 1, params, 0.0, **more)
+
+
 def test_defaults_stand_in_the_order_of_the_signature_for_what_was_not_given():
     plan = {"accepts": ["z", "y", "x"], "defaults": {"x": {"packer": "json", "inline": 1}, "z": {}, "y": {}}}
 
-    assert list(left_out(plan, {"y": {}})) == ["z", "x"]
-    assert left_out({"accepts": ["x"]}, {}) == {}  # of a store written before there were any
+    assert list(left_out(plan, record({"y": {}}))) == ["z", "x"]
+    assert left_out({"accepts": ["x"]}, record({})) == {}  # of a store written before there were any
+    assert left_out(plan, record({"y": {}}, part_of="r")) == {}  # a child that a handler opened is no call of it
