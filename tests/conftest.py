@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,9 @@ from tests.postgres_server import postgres
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Whoever starts the tests in the background may have SIGINT ignored, and every process started here would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Caches of other programs are no state of ours, and cost minutes to fill again.
 CACHES = {"MPLCONFIGDIR": "matplotlib", "PIP_CACHE_DIR": "pip", "UV_CACHE_DIR": "uv"}

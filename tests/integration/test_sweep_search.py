@@ -115,6 +115,8 @@ class TestExport:
     def test_a_sweep_becomes_a_study_in_a_storage_of_optunas(self, local, tmp_path):
         import optuna
 
+        from mlfn.sweep.optuna.study import close_storage
+
         search = peak.search(n=6, seed=3, x=mlfn.uniform(-1, 1)).with_options(select="max.score").submit()
         grid = peak.grid(x=[0.1, 0.3], k=[0, 1]).with_options(select="max.score").submit()
         search.wait(60), grid.wait(60)
@@ -127,7 +129,7 @@ class TestExport:
         assert [study.best_value for study in studies] == pytest.approx([search.result(), grid.result()])
         assert [trial.params["x"] for trial in studies[0].trials] == [child.params["x"] for child in search.children]
         for study in studies:
-            study._storage.remove_session()
+            close_storage(study._storage)
 
 
 class TestPruning:

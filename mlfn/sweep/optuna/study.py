@@ -132,7 +132,11 @@ def to_optuna(
 
     try:
         with quiet():
-            optuna.copy_study(from_study_name=name, from_storage=study._storage, to_storage=storage_url)
+            storage = optuna.storages.get_storage(storage_url)
+            try:
+                optuna.copy_study(from_study_name=name, from_storage=study._storage, to_storage=storage)
+            finally:
+                close_storage(storage)
     except optuna.exceptions.DuplicatedStudyError as error:
         raise OptionError(f"name={name!r}: the storage has a study of that name. Give another name.") from error
     except ImportError as error:
@@ -146,6 +150,14 @@ def to_optuna(
             "sqlite:///sweep.db or postgresql+psycopg://user@host/database is allowed."
         ) from error
     return name
+
+
+def close_storage(storage: Any) -> None:
+    """Close the connections that a storage of Optuna's keeps; by itself it keeps them until its process ends."""
+    storage.remove_session()
+    engine = getattr(getattr(storage, "_backend", storage), "engine", None)
+    if engine is not None:
+        engine.dispose()
 
 
 class _Column:

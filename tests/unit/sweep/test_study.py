@@ -12,6 +12,7 @@ import pytest
 from mlfn.errors import MissingExtraError, OptionError, StorageError
 from mlfn.spec.record import RunState
 from mlfn.sweep.optuna import Search, importances, loading, study_of, to_optuna
+from mlfn.sweep.optuna.study import close_storage
 from mlfn.sweep.space import as_spaces, uniform
 from mlfn.sweep.strategy import Told
 from tests.unit.sweep.searching import SPACES, serial, succeeded
@@ -155,7 +156,7 @@ def test_a_sweep_is_copied_into_a_storage(tmp_path):
     assert [trial.params for trial in there.trials] == [trial.params for trial in here.trials]
     assert there.trials[1].constraints == here.trials[1].constraints
     assert there.metric_names == ["loss"]
-    there._storage.remove_session()
+    close_storage(there._storage)
     with pytest.raises(OptionError, match="name='digits': the storage has a study of that name"):
         to_optuna(tolds, search.spaces, ("min",), url, name="digits")
 
