@@ -6,6 +6,7 @@ on with the number after the last. The parent's attempt is the lease: a driver t
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import queue
@@ -17,7 +18,7 @@ from typing import Any
 
 from mlfn.client import Client
 from mlfn.codec import Codec
-from mlfn.errors import StorageError
+from mlfn.errors import StorageError, nearest
 from mlfn.execution import describe_failure
 from mlfn.identity import identify, new_id, now
 from mlfn.registry import place_class
@@ -25,10 +26,11 @@ from mlfn.spec.record import Outcome, Reason, RunRecord, RunState
 from mlfn.store.changes import CancelRequested, Finished, Progressed, Reused, Submitted, SweepClosed
 from mlfn.store.families import ChildRow
 from mlfn.sweep.body import SweepBody
+from mlfn.sweep.child import Child
 from mlfn.sweep.crew import Crew, DispatchedCrew, InlineCrew, Listeners
 from mlfn.sweep.encoding import PointCodec
 from mlfn.sweep.ending import Ending
-from mlfn.sweep.grammar import parse_condition, parse_selector
+from mlfn.sweep.grammar import parse_condition, parse_constraint, parse_selector
 from mlfn.sweep.parquet import load_ahead
 from mlfn.sweep.scoreboard import Limits, Scoreboard, Stop
 from mlfn.sweep.standing import standing_of, told
@@ -97,6 +99,8 @@ class Driver:
         selectors = tuple(parse_selector(text) for text in body.select)
         stop_when = parse_condition(body.stop_when) if body.stop_when is not None else None
         self._standing = standing_of(client.store, body)
+        self._decide = _deciding(body)
+        self._has_seen = False
         limits = Limits(stop_when, body.max_failures, body.max_failure_rate, body.timeout)
         self.board = Scoreboard(selectors, limits)
         self._thread: threading.Thread | None = None
@@ -139,6 +143,7 @@ class Driver:
     def start(self) -> Ticket | None:
         """Drive in a thread, and return the sweep's ticket; inline, until the sweep is over."""
         self._client.drives(self._record.id, self)
+        importlib.import_module("concurrent.futures.thread")  # pandas needs it, and it cannot be loaded at exit
         if isinstance(self._crew, InlineCrew):
             self._drive()
             return None
@@ -323,8 +328,25 @@ class Driver:
         ended, self._ended = self._ended, []
         children = self._standing.ended([(run, flying.iteration, state) for run, flying, state in ended])
         for (_, flying, _), child in zip(ended, children, strict=True):
+            self._miss(child)
             self.board.take(child, elapsed=self._elapsed())
             self._strategy.tell(told(child, flying.point))
+
+    def _miss(self, child: Child) -> None:
+        """Say once which of the metrics that decide the first child that succeeded has not reported."""
+        if self._has_seen or child.state is not RunState.SUCCEEDED or not self._decide:
+            return
+        self._has_seen = True
+        for option, name in self._decide:
+            if name not in child.metrics:
+                logger.warning(
+                    "%s speaks of %r, which child %d of %s has not reported. %s",
+                    option,
+                    name,
+                    child.iteration,
+                    self._record.name,
+                    nearest(name, child.metrics),
+                )
 
     def _hear(self) -> None:
         """Wait for news, or for the next look around."""
@@ -461,6 +483,15 @@ class Driver:
         if self._body.parallel is not None:
             return self._body.parallel
         return self._crew.width if self._strategy.adaptive or self.board.limits else _AHEAD
+
+
+def _deciding(body: SweepBody) -> list[tuple[str, str]]:
+    """Return the metrics on which something depends, each with the option that names it."""
+    found = [("select", parse_selector(text).name) for text in body.select]
+    found += [("subject_to", name) for text in body.subject_to for name in sorted(parse_constraint(text).names())]
+    if body.stop_when is not None:
+        found += [("stop_when", name) for name in sorted(parse_condition(body.stop_when).names())]
+    return found
 
 
 class _LeaveError(Exception):

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from mlfn.client import Client
-from mlfn.errors import OptionError, SweepError
+from mlfn.errors import OptionError, StorageError, SweepError
 from mlfn.identity import now
 from mlfn.spec.record import Outcome, Output, Reason, RemoteFailure, RunRecord, RunState
 from mlfn.store.changes import Finished, Progressed, SweepClosed
@@ -23,6 +25,7 @@ from mlfn.sweep.standing import Standing
 from mlfn.sweep.table import Table, make_table
 from mlfn.verdict import failed
 
+logger = logging.getLogger(__name__)
 TABLE = "iteration_results"
 PICTURE = "parallel_coordinates"
 BEST = "best_iteration"
@@ -42,8 +45,7 @@ class Ending:
         scores = client.store.family_scores(record.id)
         children = standing.children(rows, scores)
         leader, wrong = _best(children, standing)
-        table = make_table(rows, scores, PointCodec(client.codec(), record.id).decode, body.keys)
-        outputs = [*_best_outputs(client, leader), *_artifacts(client, record, table, body, leader)]
+        outputs = [*_best_outputs(client, leader), *_kept(client, record, body, rows, scores, leader)]
         outcome = self._outcome(client, record, rows, leader, wrong)
         outcome = replace(outcome, outputs=tuple(outputs))
         progress = board.progress(body.size)
@@ -111,25 +113,52 @@ def _best_outputs(client: Client, leader: Child | None) -> list[Output]:
     return [*client.store.outputs(leader.run, attempt), number]
 
 
-def _artifacts(client: Client, record: RunRecord, table: Table, body: SweepBody, leader: Child | None) -> list[Output]:
+def _kept(
+    client: Client,
+    record: RunRecord,
+    body: SweepBody,
+    rows: Sequence[ChildRow],
+    scores: Mapping[str, Mapping[str, float]],
+    leader: Child | None,
+) -> list[Output]:
+    """Return the table and the picture as artifacts; one that cannot be made costs nothing but itself."""
+    found: list[Output] = []
+    if not rows:
+        return found
+    with tempfile.TemporaryDirectory(prefix="mlfn-") as folder:
+        for key, suffix, write in _WRITERS:
+            try:
+                table = make_table(rows, scores, PointCodec(client.codec(), record.id).decode, body.keys)
+                content = write(table, record, body, leader)
+                if content is not None:
+                    path = Path(folder, f"{key}{suffix}")
+                    path.write_bytes(content)
+                    found.append(client.codec().output(record.id, key, path, role="artifact", file=True))
+            except StorageError:
+                raise  # it is tried again when there is room
+            except Exception as error:  # noqa: BLE001 - what was swept can be anything, and so can what it raises
+                logger.warning("sweep %s ends without %s: %s: %s", record.id[:8], key, type(error).__name__, error)
+    return found
+
+
+def _csv(table: Table, *_: Any) -> bytes:
+    return table.to_csv().encode("utf-8", "backslashreplace")
+
+
+def _picture(table: Table, record: RunRecord, body: SweepBody, leader: Child | None) -> bytes | None:
     from mlfn.sweep.picture import parallel_coordinates  # not before the children have been started
 
-    codec = client.codec()
-    if not len(table):
-        return []
-    found: list[Output] = []
-    with tempfile.TemporaryDirectory(prefix="mlfn-") as folder:
-        files = [(TABLE, Path(folder, f"{TABLE}.csv"), table.to_csv())]
-        picture = parallel_coordinates(
-            table, body.select, leader.iteration if leader is not None else None, title=record.name
-        )
-        if picture is not None:
-            files.append((PICTURE, Path(folder, f"{PICTURE}.html"), picture))
-        for key, path, text in files:
-            path.write_text(text, encoding="utf-8")
-            found.append(codec.output(record.id, key, path, role="artifact", file=True))
-        if is_installed():
-            path = Path(folder, f"{TABLE}.parquet")
-            path.write_bytes(to_parquet(table))
-            found.append(codec.output(record.id, f"{TABLE}_parquet", path, role="artifact", file=True))
-    return found
+    best = leader.iteration if leader is not None else None
+    page = parallel_coordinates(table, body.select, best, title=record.name)
+    return page.encode("utf-8", "backslashreplace") if page is not None else None
+
+
+def _parquet(table: Table, *_: Any) -> bytes | None:
+    return to_parquet(table) if is_installed() else None
+
+
+_WRITERS: tuple[tuple[str, str, Callable[..., bytes | None]], ...] = (
+    (TABLE, ".csv", _csv),
+    (PICTURE, ".html", _picture),
+    (f"{TABLE}_parquet", ".parquet", _parquet),
+)

@@ -15,7 +15,7 @@ _PLAIN = (bool, int, float, str, type(None))
 
 def load_ahead() -> None:
     """Load what writing parquet needs, while children run: it takes longer than a short sweep may end late."""
-    if is_installed():
+    if is_installed() and threading.main_thread().is_alive():
         threading.Thread(target=_load, name="mlfn-load-parquet", daemon=True).start()
 
 

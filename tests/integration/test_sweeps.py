@@ -19,7 +19,7 @@ from mlfn.errors import (
     SweepError,
 )
 from mlfn.spec.record import RunState
-from tests.ledger import wait_until
+from tests.ledger import Stage, wait_until
 
 
 @mlfn.function
@@ -467,7 +467,7 @@ def values_as_states(values: list[Any]) -> list[str]:
 
 
 class TestWhatBreaks:
-    def test_a_sweep_whose_results_cannot_be_put_together_fails_and_keeps_its_children(self, local, monkeypatch):
+    def test_a_table_that_cannot_be_made_costs_a_sweep_nothing_but_itself(self, local, monkeypatch, caplog):
         from mlfn.sweep import ending
 
         def broken(*_: Any) -> None:
@@ -476,6 +476,53 @@ class TestWhatBreaks:
         monkeypatch.setattr(ending, "make_table", broken)
         sweep = train.grid(depth=[1, 2]).with_options(select="max.score").submit()
 
-        with pytest.raises(RuntimeError, match="no table today"):
+        assert sweep.result(30) == pytest.approx(0.2)
+        assert "iteration_results" not in sweep.outputs
+        assert "ends without iteration_results: RuntimeError: no table today" in caplog.text
+
+    def test_a_best_one_that_cannot_be_found_out_ends_it_in_its_own_words(self, local, monkeypatch):
+        from mlfn.sweep import ending
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("no best today")
+
+        monkeypatch.setattr(ending, "_best", broken)
+        sweep = train.grid(depth=[1, 2]).with_options(select="max.score").submit()
+
+        with pytest.raises(RuntimeError, match="no best today"):
             sweep.result(30)
         assert states(sweep) == ["succeeded", "succeeded"]
+
+    def test_a_metric_that_the_first_child_lacks_is_told_at_once(self, local, caplog):
+        options = {"select": "max.scoer", "stop_when": "socre > 1", "subject_to": "mem < 3"}
+        told.grid(x=[1, 2]).with_options(parallel=1, **options).submit().wait(30)
+
+        said = [record.message for record in caplog.records if "speaks of" in record.message]
+        assert [text.partition(" of told")[0] for text in said] == [
+            "select speaks of 'scoer', which child 1",
+            "subject_to speaks of 'mem', which child 1",
+            "stop_when speaks of 'socre', which child 1",
+        ]
+        assert "did you mean 'score'?" in said[0]
+
+    def test_a_script_that_ends_at_once_ends_its_sweep_in_order(self, tmp_path):
+        script = """
+import sys, mlfn
+
+@mlfn.function(name="f")
+@mlfn.handler(outputs=["y"])
+def f(x: int, ledger: str) -> int:
+    return x
+
+f.grid(x=[1, 2]).with_options(select="max.y").submit(ledger=sys.argv[1])
+"""
+        stage = Stage(tmp_path, script)
+
+        process = stage.start()
+        out, err = process.communicate(timeout=60)
+
+        assert (process.returncode, out) == (0, "")
+        assert set(err.splitlines()) <= {"mlfn: waiting for 1 run to end (ctrl-C cancels)"}  # where it takes a while
+        assert stage.query("SELECT state FROM runs WHERE sweep = 1") == [("succeeded",)]
+        keys = {key for (key,) in stage.query("SELECT key FROM outputs JOIN runs ON runs.id = run WHERE sweep = 1")}
+        assert keys >= {"y", "best_iteration", "iteration_results", "iteration_results_parquet"}
