@@ -422,5 +422,7 @@ def test_resume_of_a_sweep_that_is_driven_says_who_drives_it(shell, tmp_path):
     process, sweep = begun(shell, tmp_path)
 
     held = answer(shell("sweep", "resume", sweep))
+    (tmp_path / "gate").touch()  # else its workers would outlive the test
+    assert answer(process).code == 0
 
     assert (held.code, f"driven by process {process.pid}" in held.err) == (2, True)
