@@ -58,22 +58,32 @@ def card(sweep: Any) -> Iterator[None]:
         live._stop()
 
 
-def once(view: Callable[[Any], Any]) -> tuple[float, float]:
+def once(view: Callable[[Any], Any]) -> tuple[float, float, float]:
+    """Return seconds, seconds of CPU in the client, and how many of these in the threads that the view began."""
     from noop import noop
 
     begun, worked = time.perf_counter(), time.process_time()
     sweep = noop.grid(i=range(CHILDREN)).with_options(select="max.return").submit()
     over = threading.Event()
     sweep.add_done_callback(lambda _: over.set())
+    before = set(threading.enumerate())
     with view(sweep):
+        own = [thread for thread in threading.enumerate() if thread not in before and _is_of_view(thread)]
         over.wait()
-    return time.perf_counter() - begun, time.process_time() - worked
+        taken = time.perf_counter() - begun
+        clocks = [time.pthread_getcpuclockid(thread.ident) for thread in own if thread.ident and thread.is_alive()]
+        spent = sum(map(time.clock_gettime, clocks))
+    return taken, time.process_time() - worked, spent
+
+
+def _is_of_view(thread: threading.Thread) -> bool:
+    return thread.name == "mlfn-cards" or type(thread).__module__ == "rich.live"
 
 
 def main() -> None:
     """Print by how much each view makes a sweep slower, and its client busier: the medians of paired rounds.
 
-    On a machine that has other work, the second figure is the one that holds still.
+    The share is the CPU of the view's own thread by the sweep's time: on a machine that has other work, it alone holds still.
     """
     views: dict[str, Callable[[Any], Any]] = {"terminal": terminal, "card": card}
     once(nullcontext)
@@ -82,6 +92,7 @@ def main() -> None:
         for name, view in views.items():
             pair = [view, nullcontext] if turn % 2 else [nullcontext, view]
             taken = {each: once(each) for each in pair}
+            found.setdefault(f"{name}_share_percent", []).append(100 * taken[view][2] / taken[view][0])
             for at, what in enumerate(("slower", "busier")):
                 found.setdefault(f"{name}_{what}_percent", []).append(
                     100 * (taken[view][at] / taken[nullcontext][at] - 1)

@@ -19,7 +19,7 @@ import mlfn
 def train(c: float = 1.0, gamma: float = 0.001, folds: int = 3) -> tuple[SVC, float]:
     """Tell ten handwritten digits apart; 1,797 images of 8 x 8 pixels."""
     pixels, labels = load_digits(return_X_y=True)
-    model = SVC(C=c, gamma=gamma)
+    model = SVC(C=c).set_params(gamma=gamma)
     accuracy = float(cross_val_score(model, pixels, labels, cv=folds).mean())
     return model.fit(pixels, labels), accuracy
 

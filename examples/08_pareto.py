@@ -14,15 +14,12 @@ import mlfn
 
 
 @mlfn.function
-def train(ctx: mlfn.Context, trees: int, depth: int, features: float = 0.3) -> None:
+def train(ctx: mlfn.Context, trees: int, depth: int, leaf: int = 1) -> None:
     x, y = load_breast_cancer(return_X_y=True)
     x, x_test, y, y_test = train_test_split(x, y, test_size=0.4, random_state=1, stratify=y)
-    model = RandomForestClassifier(trees, max_depth=depth, max_features=features, random_state=1).fit(x, y)
+    model = RandomForestClassifier(trees, max_depth=depth, min_samples_leaf=leaf, random_state=1).fit(x, y)
     ctx.log_metric("accuracy", model.score(x_test, y_test))
-    ctx.log_metric(
-        "nodes", sum(tree.tree_.node_count for tree in model.estimators_)
-    )  # what it costs to keep and to ask
-    ctx.log_metric("train_accuracy", model.score(x, y))
+    ctx.log_metric("nodes", sum(tree.tree_.node_count for tree in model.estimators_))  # what it costs to keep
 
 
 def main() -> None:
@@ -32,7 +29,7 @@ def main() -> None:
         seed=3,
         trees=mlfn.lograndint(1, 60),
         depth=mlfn.randint(1, 8),
-        features=mlfn.uniform(0.1, 1),
+        leaf=mlfn.randint(1, 6),
     )
     sweep = search.with_options(
         select=["max.accuracy", "min.nodes"], subject_to="accuracy >= 0.85", parallel=2

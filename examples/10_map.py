@@ -22,10 +22,11 @@ def describe(rows: pd.DataFrame, column: str = "petal length (cm)") -> tuple[int
 
 
 def main() -> None:
-    iris = load_iris(as_frame=True)
+    features, target = load_iris(return_X_y=True, as_frame=True)
+    flowers = pd.DataFrame(features).assign(target=target)
     with tempfile.TemporaryDirectory() as folder:
-        for number, name in enumerate(iris.target_names):
-            iris.frame[iris.frame["target"] == number].to_csv(Path(folder, f"{name}.csv"), index=False)
+        for number, name in enumerate(["setosa", "versicolor", "virginica"]):
+            flowers[flowers["target"] == number].to_csv(Path(folder, f"{name}.csv"), index=False)
         files = sorted(str(path) for path in Path(folder).glob("*.csv"))
 
         lengths = describe.map(files).with_options(memo=True, parallel=2)
@@ -37,7 +38,7 @@ def main() -> None:
         print(f"a second time, taken over: {sum(child.reused is not None for child in again.children)} of {len(again)}")
         assert [child.reused is not None for child in again.children] == [True] * 3
 
-        iris.frame.to_csv(files[1], index=False)  # another content under the same name is worked out anew
+        flowers.to_csv(files[1], index=False)  # another content under the same name is worked out anew
         changed = lengths.submit()
         assert changed.result(timeout=300)[1] != results[1]
         assert [child.reused is not None for child in changed.children] == [True, False, True]

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from mlfn import cards
-from mlfn.cards import _and_more, _card, _error, _head, _hover, _part, _table, _text, duration, sparkline
+from mlfn.cards import _and_more, _card, _error, _head, _hover, _items, _part, _table, _text, duration, sparkline
 from mlfn.snapshot import Item, in_a_line
 from mlfn.spec.record import RunState
 from mlfn.sweep.picture import STYLE as LINES_STYLE
@@ -45,10 +45,12 @@ def sweep_card(sweep: SweepSnapshot) -> str:
             f'<div class="mlfn-soft">{_text(count_text(sweep))}</div>',
             f'<div class="mlfn-soft">Ended early: {_text(sweep.stopped)}.</div>' if sweep.stopped else "",
             f'<div class="mlfn-soft">{_text(run.notice)}</div>' if run.notice else "",
+            f'<div class="mlfn-soft">{_text(run.advice)}</div>' if run.advice else "",
             '<div class="mlfn-parts">',
             _part("Shared parameters", _shared(run.params), size="mlfn-wide"),
             _part("Best so far" if not run.state.is_terminal else "Best", _best(sweep), size="mlfn-wide"),
             _part(title, _rows(sweep.rows, sweep), size="mlfn-wide"),
+            _part("Results", _items(run.outputs) if run.state.is_terminal else "", size="mlfn-wide"),
             _part("Running", _working(sweep), size="mlfn-wide"),
             _part("Error", _error(run), size="mlfn-wide"),
             _part("One that failed", _failed(sweep), size="mlfn-wide"),

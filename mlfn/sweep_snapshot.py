@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from mlfn.packers import tagged
-from mlfn.snapshot import MOST_POINTS, Item, Snapshot, clean, look_briefly, parameter
+from mlfn.snapshot import MOST_POINTS, Item, Snapshot, clean, look, look_briefly, parameter
 from mlfn.spec.record import RunState
 from mlfn.store.families import ChildRow
 from mlfn.sweep.child import Child
@@ -122,11 +122,13 @@ def look_at_sweep(sweep: SweepRun[Any], before: SweepSnapshot | None = None) -> 
 
     Never raises: where the store cannot be read, what was known before is returned.
     """
-    run = look_briefly(sweep)
+    run = look(sweep)
     known = replace(before, run=run) if before is not None else SweepSnapshot(run)
     if run.notice:
         return known
     try:
+        run = _without_swept(run, sweep._body.keys)
+        known = replace(known, run=run)
         counted = _counted(sweep, known)
         return _over(sweep, counted) if run.state.is_terminal else _running(sweep, counted, before)
     except Exception as error:  # noqa: BLE001 - a store can be gone in any way; a repr still shows what it has
@@ -150,6 +152,12 @@ def glance(sweep: SweepRun[Any], before: SweepSnapshot | None = None) -> SweepSn
         return found
     except Exception:  # noqa: BLE001 - as above
         return known
+
+
+def _without_swept(run: Snapshot, keys: Sequence[str]) -> Snapshot:
+    """Leave out the defaults of what is swept: no child has them."""
+    swept = {clean(key.partition(".")[0]) for key in keys}
+    return replace(run, params=tuple(item for item in run.params if not (item.is_default and item.name in swept)))
 
 
 def _counted(sweep: SweepRun[Any], known: SweepSnapshot) -> SweepSnapshot:

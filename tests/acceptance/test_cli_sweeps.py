@@ -52,6 +52,16 @@ def gated(x: int, folder: str):
     while x > 1 and not Path(folder, "gate").exists():
         time.sleep(0.01)
     return x
+
+
+@mlfn.function
+def stubborn(x: int, folder: str):
+    while not Path(folder, "gate").exists():
+        try:
+            Path(folder, f"begun-{x}").touch()
+            time.sleep(0.01)
+        except BaseException:
+            pass
 '''
 
 
@@ -301,7 +311,7 @@ def shell() -> Iterator[Callable[..., subprocess.Popen[str]]]:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", "MLFN_HEARTBEAT": "0.3"},
             start_new_session=True,
         )
         begun.append(process)
@@ -356,6 +366,22 @@ def test_ctrl_c_cancels_a_sweep_and_its_children(shell, tmp_path):
     assert (shown["state"], shown["family"]["counts"]) == ("cancelled", {"cancelled": 2, "succeeded": 1})
 
 
+def test_a_second_ctrl_c_leaves_a_sweep_behind_for_whoever_asks(shell, tmp_path):
+    process = shell("sweep", "jobs.py::stubborn", "--folder", str(tmp_path), "--grid", "x=1,2", "--parallel", "1")
+    until(tmp_path / "begun-1")
+    process.send_signal(signal.SIGINT)
+    sweep = answer(shell("runs", "--json")).document[0]["id"]
+    while "cancel requested" not in answer(shell("show", sweep)).out:
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+
+    left = answer(process)
+    assert left.code == 130
+    assert f"left {sweep[:8]} behind; `mlfn wait {sweep[:8]}`" in left.err
+    (tmp_path / "gate").touch()
+    assert answer(shell("wait", sweep)).code == 4  # it goes on with what it was told: to end
+
+
 def test_cancel_from_another_terminal_ends_the_children(shell, tmp_path):
     process, sweep = begun(shell, tmp_path)
 
@@ -368,8 +394,8 @@ def test_cancel_from_another_terminal_ends_the_children(shell, tmp_path):
 @pytest.mark.parametrize("command", [("wait",), ("sweep", "resume")])
 def test_a_sweep_whose_process_was_killed_is_carried_on(shell, tmp_path, command):
     process, sweep = begun(shell, tmp_path)
-    listed = answer(shell("runs")).out
-    assert re.search(rf"^{sweep[:8]}  running +1/3 ", listed, re.MULTILINE)
+    while not re.search(rf"^{sweep[:8]}  running +1/3 ", answer(shell("runs")).out, re.MULTILINE):
+        assert process.poll() is None
     process.kill()
     process.wait()
     assert "its client is gone" in answer(shell("show", sweep)).out

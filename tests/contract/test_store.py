@@ -161,6 +161,26 @@ class StoreContract:
         assert store.apply([submitted("other", parent="s", iteration=1, driver=1)]) == [0]
         assert store.apply([submitted("x", parent="s"), submitted("y", parent="s")]) == [1, 1]
 
+    def test_a_page_of_a_sweeps_children_is_read_without_the_others(self, store):
+        store.apply([self.sweep(), claimed("s"), *(self.child(number) for number in range(1, 8))])
+        for number, value in ((1, 0.5), (2, math.inf), (3, 0.9), (4, 0.9), (5, 0.1)):
+            run = f"c{number}"
+            outcome = Outcome(RunState.SUCCEEDED, outputs=(output("score", value),))
+            store.apply([claimed(run), Finished(run, 1, outcome, 10.0 - number)])
+        store.apply([claimed("c6"), submitted("apart"), claimed("apart")])
+
+        assert store.best_children("s", "score", highest=True, limit=3) == [3, 4, 1]
+        assert store.best_children("s", "score", highest=False, limit=2) == [5, 1]
+        assert store.best_children("s", "other", highest=True, limit=2) == []
+        assert store.values_as_ended("s", "score") == [0.1, 0.9, 0.9, math.inf, 0.5]
+        assert [row.run for row in store.children_at("s", [5, 1, 99])] == ["c5", "c1"]
+        assert store.children_at("s", []) == []
+        assert [row.iteration for row in store.children("s", states=(RunState.SUCCEEDED,), last=2)] == [4, 5]
+        owner = store.get_run("c6").owner
+        assert [row.run for row in store.children_at_work("s", owner, limit=5)[1]] == ["c6"]
+        assert store.children_at_work("s", owner, limit=0) == (1, [])
+        assert store.children_at_work("s", "nobody", limit=5) == (0, [])
+
     def test_a_finished_run_is_found_again_and_its_outcome_copied(self, store):
         outcome = Outcome(RunState.SUCCEEDED, None, None, {"keys": ["n"]}, (output("n", 5),))
         store.apply([submitted("a", memo="m"), claimed("a"), MetricLogged("a", 1, "loss", 0, 0.5, 2.5)])

@@ -116,6 +116,10 @@ def report(ctx: Context, epochs: int = 3) -> float:
         ctx.log_metric("loss", 1.0, step=epoch)
     assert_type(ctx.secret("S3_KEY"), str)
     assert_type(ctx.params, Mapping[str, Any])
+    with ctx.child(depth=4) as child, child.child(fold=1) as part:
+        part.log_metric("loss", 1.0)
+    assert_type(child.mark_best(), None)
+    assert_type(ctx.mark_best, Any)  # type: ignore[attr-defined]
     ctx.log_metric("loss", "low")  # type: ignore[arg-type]
     return 0.0
 

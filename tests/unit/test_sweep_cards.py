@@ -81,10 +81,18 @@ class TestOfTheStore:
 
         assert "40 of 40 children · 2 failed" in card
         assert "score = -19" in card
-        assert card.count("<tr") == 11
+        assert card.count('class="mlfn-fit" title=') == 10
+        assert "best_iteration" in card
         assert "child 34" in card and "&lt;script&gt;" in card and "<script" not in card
         assert "Dashed" not in card or "mlfn-lines" in card
         assert card.count("<path") == 40
+
+    def test_the_default_of_what_is_swept_is_nobodys(self):
+        fixed = train.on("inline").grid(x=[1, 2]).with_options(select="max.score").submit()
+        swept = train.on("inline").grid(x=[1], how=["b"]).with_options(select="max.score").submit()
+
+        assert [item.name for item in look_at_sweep(fixed).run.params] == ["how"]
+        assert look_at_sweep(swept).run.params == ()
 
     def test_a_reduction_of_a_series_decides_the_order(self):
         sweep = train.on("inline").grid(x=range(12)).with_options(select="max.score@best").submit()
