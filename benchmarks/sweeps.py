@@ -53,7 +53,7 @@ print((first - submitting) * 1e3, (first - begun) * 1e3)
 
 
 WATCHED = f"""
-import io, sys, time
+import io, statistics, sys, time
 sys.path.insert(0, {HERE!r})
 from noop import noop
 terminal, taken = sys.stderr, {{True: [], False: []}}
@@ -61,11 +61,12 @@ assert terminal.isatty()
 for turn in range(-2, 14):
     shown = turn % 2 == 0
     sys.stderr = terminal if shown else io.StringIO()
-    begun = time.perf_counter()
+    begun, cpu = time.perf_counter(), time.process_time()
     noop.grid(i=list(range(3000))).with_options(select="max.return").submit().wait()
     if turn >= 0:
-        taken[shown].append(time.perf_counter() - begun)
-print((min(taken[True]) / min(taken[False]) - 1) * 100)
+        taken[shown].append((time.perf_counter() - begun, time.process_time() - cpu))
+pairs = list(zip(taken[True], taken[False]))
+print(*((statistics.median(on[i] / off[i] for on, off in pairs) - 1) * 100 for i in (0, 1)))
 """
 
 
@@ -202,7 +203,7 @@ def _status(field: str) -> float:
 
 
 def live_table() -> None:
-    """Measure sweeps that a terminal shows, over those that nobody sees: the best of each, by turns in one process."""
+    """Measure sweeps that a terminal shows, over those that nobody sees: by turns in one process, the median pair."""
     master, slave = os.openpty()
     reader = threading.Thread(target=_swallow, args=(master,), daemon=True)
     reader.start()
@@ -214,7 +215,8 @@ def live_table() -> None:
     finally:
         os.close(slave)
         reader.join()
-    emit(live_table_percent=float(done.stdout))
+    wall, cpu = map(float, done.stdout.split())
+    emit(live_table_percent=wall, live_table_cpu_percent=cpu)
 
 
 def _swallow(master: int) -> None:

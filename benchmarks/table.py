@@ -45,6 +45,7 @@ ROWS = (
     ("driver_peak_mb", "10,000 children: the client's memory at its peak", "MB", 150, True),
     ("driver_growth_mb", "of which the sweep", "MB", 150, True),
     ("live_table_percent", "the live table: how much longer a sweep takes with it", "%", 2, True),
+    ("live_table_cpu_percent", "the same of processor time", "%", 2, True),
     ("resume_ms", "10,000 children, killed at 9,000: submit -> first new child starts", "ms", 3000, True),
     ("resume_process_ms", "the same from the start of the script, imports included", "ms", 3000, True),
     ("eight_warm_ms", "8 children of 0.3 s, `parallel=4`, warm", "ms", 750, True),
