@@ -16,11 +16,11 @@ BEST = "best_iteration"
 _OUTPUTS_OF_BEST = (
     "INSERT INTO outputs (run, attempt, key, role, packer, type, inline, path, sha256, size) "
     "SELECT CAST(? AS TEXT), ?, key, role, packer, type, inline, path, sha256, size FROM outputs "
-    "WHERE run = ? AND attempt = 1 ON CONFLICT DO NOTHING"
+    f"WHERE run = ? AND attempt = 1 AND key <> '{BEST}' ON CONFLICT DO NOTHING"  # nor the number of a grandchild
 )
 _SCORES_OF_BEST = (
     "INSERT INTO scores (run, name, value) SELECT CAST(? AS TEXT), name, value FROM scores WHERE run = ? "
-    "AND name IN (SELECT key FROM outputs WHERE run = ? AND attempt = 1) ON CONFLICT DO NOTHING"
+    f"AND name IN (SELECT key FROM outputs WHERE run = ? AND attempt = 1 AND key <> '{BEST}') ON CONFLICT DO NOTHING"
 )
 _NUMBER_OF_BEST = (
     "INSERT INTO outputs (run, attempt, key, role, packer, type, inline, size) "

@@ -134,7 +134,7 @@ def test_several_are_open_at_once_and_nest(place: str) -> None:
             with child.child(fold=number) as grandchild:
                 grandchild.log_result("score", number)
                 if number == 2:
-                    grandchild.mark_best()
+                    grandchild.mark_best()  # be it the first or the second that was opened
 
         with ExitStack() as stack:
             children = [stack.enter_context(ctx.child(depth=depth)) for depth in (4, 8)]
