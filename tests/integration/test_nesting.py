@@ -84,10 +84,11 @@ def test_client_and_workers_killed_at_random_leave_no_child_running(tmp_path):
     for number in range(1, 21):
         process = stage.start(str(3 * number))
         process.stdout.readline()
+        wait_until(lambda process=process: stage.workers() or process.poll() is not None)
         until = time.monotonic() + dice.uniform(0.1, 0.7)
         while time.monotonic() < until and process.poll() is None:
             time.sleep(0.02)
-            if dice.random() < 0.1 and (workers := stage.workers()):
+            if dice.random() < 0.2 and (workers := stage.workers()):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(dice.choice(workers), signal.SIGKILL)
                     killed["worker"] += 1
