@@ -44,6 +44,10 @@ class SweepOptions:
     memo: bool = False
     name: str | None = None
 
+    def driving(self) -> dict[str, Any]:
+        """Return what is stored with the sweep; its name has a column of its own."""
+        return {name: value for name, value in vars(self).items() if name != "name"}
+
     def changed(self, options: Mapping[str, Any]) -> SweepOptions:
         """Return these with some of them changed; refuse what does not fit."""
         return replace(self, **{name: _CHECKS[name](name, value) for name, value in options.items()})
