@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import socket
-import subprocess
 import sys
 import time
 import uuid
@@ -78,6 +77,8 @@ def _look(pid: int) -> tuple[str, str]:
 
 
 def _look_with_ps(pid: int) -> tuple[str, str]:
+    import subprocess
+
     shown = subprocess.run(
         ["ps", "-o", "state=,lstart=", "-p", str(pid)], capture_output=True, text=True, timeout=10, check=False
     ).stdout.strip()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from typing import Any
 
 from mlfn.packers import tagged
@@ -22,9 +21,7 @@ class JsonPacker:
 
     def accepts(self, value: Any, /) -> bool:
         """Say whether it is of a type that tagged JSON knows, or a NumPy scalar."""
-        if type(value) in self.types:
-            return True
-        return type(value).__module__ == "numpy" and isinstance(value, sys.modules["numpy"].generic)
+        return tagged.knows(type(value))
 
     def pack(self, value: Any, /) -> Packed:
         """Encode it; unfit where it holds, anywhere, what tagged JSON does not know."""

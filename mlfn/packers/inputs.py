@@ -5,7 +5,6 @@ Inputs are only ever opened for reading.
 
 from __future__ import annotations
 
-import difflib
 import json
 import types
 from collections.abc import Callable, Iterable
@@ -134,6 +133,8 @@ def _not_found(path: Path) -> str:
 
 
 def _near(name: str, names: Iterable[str]) -> list[str]:
+    import difflib  # 1 ms that only a mistake costs
+
     return difflib.get_close_matches(name, sorted(names), n=3, cutoff=0.5)
 
 

@@ -14,13 +14,13 @@ import pathlib
 import sys
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, time, timedelta, timezone
-from decimal import Decimal
-from fractions import Fraction
-from typing import Any
-from uuid import UUID
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Any
 
 from mlfn.packers.base import UnfitError, type_name
+
+if TYPE_CHECKING:
+    from fractions import Fraction
+    from zoneinfo import ZoneInfo
 
 TAG = "!"
 MAX_DEPTH = 100
@@ -103,11 +103,9 @@ class _Encoder:
         self.seen: set[int] = set()
 
     def encode(self, value: Any) -> Any:
-        encoder = _ENCODERS.get(type(value))
+        encoder = _ENCODERS.get(type(value)) or _late_encoder(type(value))
         if encoder is not None:
             return encoder(self, value)
-        if type(value).__module__ == "numpy":
-            return _encode_numpy(value)
         raise UnfitError(f"it holds a {type_name(value)}")
 
     def enter(self, container: Any) -> None:
@@ -226,7 +224,7 @@ def _encode_path(encoder: _Encoder, value: pathlib.PurePath) -> Any:
     return _tagged("path", [type(value).__name__, _encode_str(encoder, str(value))])
 
 
-def _encode_numpy(value: Any) -> Any:
+def _encode_numpy(_: _Encoder, value: Any) -> Any:
     name = type(value).__name__
     name = "bool_" if name == "bool" else name
     if name not in _NUMPY_SCALARS or getattr(sys.modules["numpy"], name, None) is not type(value):
@@ -253,10 +251,6 @@ _ENCODERS: dict[type, Callable[[_Encoder, Any], Any]] = {
     date: _encode_text,
     timedelta: _encode_timedelta,
     timezone: _encode_timezone,
-    ZoneInfo: _encode_zoneinfo,
-    Decimal: _encode_text,
-    UUID: _encode_text,
-    Fraction: _encode_fraction,
     range: _encode_slots,
     slice: _encode_slots,
     pathlib.PurePosixPath: _encode_path,
@@ -265,6 +259,31 @@ _ENCODERS: dict[type, Callable[[_Encoder, Any], Any]] = {
 }
 
 TYPES: tuple[type, ...] = tuple(_ENCODERS)
+
+# Types whose modules take 5 ms to load: who holds such a value has loaded them.
+_LATE_ENCODERS: dict[tuple[str, str], Callable[[_Encoder, Any], Any]] = {
+    ("decimal", "Decimal"): _encode_text,
+    ("fractions", "Fraction"): _encode_fraction,
+    ("uuid", "UUID"): _encode_text,
+    ("zoneinfo", "ZoneInfo"): _encode_zoneinfo,
+}
+
+
+def _late_encoder(kind: type) -> Callable[[_Encoder, Any], Any] | None:
+    """Return the encoder of a type that this module does not import; a class that only says its name has none."""
+    if kind.__module__ == "numpy":
+        return _encode_numpy
+    encoder = _LATE_ENCODERS.get((kind.__module__, kind.__qualname__))
+    if encoder is None or getattr(sys.modules.get(kind.__module__), kind.__qualname__, None) is not kind:
+        return None
+    return encoder
+
+
+def knows(kind: type) -> bool:
+    """Say whether values of this type may be encoded."""
+    if kind.__module__ == "numpy":
+        return issubclass(kind, sys.modules["numpy"].generic)
+    return kind in _ENCODERS or _late_encoder(kind) is not None
 
 
 def _base64(value: bytes | bytearray) -> str:
@@ -305,6 +324,31 @@ def _decode_numpy(value: list[Any], depth: int) -> Any:
     return getattr(np, name)(number)
 
 
+def _decode_decimal(value: str, _: int) -> Any:
+    from decimal import Decimal
+
+    return Decimal(value)
+
+
+def _decode_fraction(value: list[Any], depth: int) -> Any:
+    from fractions import Fraction
+
+    # Two ints: Fraction("1e999999999") would compute the power.
+    return Fraction(*_items(value, depth))
+
+
+def _decode_uuid(value: str, _: int) -> Any:
+    from uuid import UUID
+
+    return UUID(value)
+
+
+def _decode_zoneinfo(value: str, _: int) -> Any:
+    from zoneinfo import ZoneInfo
+
+    return ZoneInfo(value)
+
+
 def _items(value: Any, depth: int) -> list[Any]:
     if type(value) is not list:
         raise TypeError("not a list")
@@ -327,11 +371,10 @@ _DECODERS: dict[str, Callable[[Any, int], Any]] = {
     "date": lambda value, _: date.fromisoformat(value),
     "timedelta": lambda value, _: timedelta(*value),
     "timezone": lambda value, depth: timezone(*_items(value, depth)),
-    "zoneinfo": lambda value, _: ZoneInfo(value),
-    "decimal": lambda value, _: Decimal(value),
-    "uuid": lambda value, _: UUID(value),
-    # Two ints: Fraction("1e999999999") would compute the power.
-    "fraction": lambda value, depth: Fraction(*_items(value, depth)),
+    "zoneinfo": _decode_zoneinfo,
+    "decimal": _decode_decimal,
+    "uuid": _decode_uuid,
+    "fraction": _decode_fraction,
     "range": lambda value, depth: range(*_items(value, depth)),
     "slice": lambda value, depth: slice(*_items(value, depth)),
     "path": _decode_path,

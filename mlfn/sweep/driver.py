@@ -29,9 +29,8 @@ from mlfn.sweep.body import SweepBody
 from mlfn.sweep.child import Child
 from mlfn.sweep.crew import Crew, DispatchedCrew, InlineCrew, Listeners
 from mlfn.sweep.encoding import PointCodec
-from mlfn.sweep.ending import Ending
+from mlfn.sweep.ending import Ending, load_ahead
 from mlfn.sweep.grammar import parse_condition, parse_constraint, parse_selector
-from mlfn.sweep.parquet import load_ahead
 from mlfn.sweep.scoreboard import Limits, Scoreboard, Stop
 from mlfn.sweep.standing import standing_of, told
 from mlfn.sweep.strategy import Strategy

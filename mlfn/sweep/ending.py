@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -29,6 +30,20 @@ logger = logging.getLogger(__name__)
 TABLE = "iteration_results"
 PICTURE = "parallel_coordinates"
 BEST = "best_iteration"
+
+
+def load_ahead() -> None:
+    """Load what the ending needs, while children run: it takes longer than a short sweep may end late."""
+    if threading.main_thread().is_alive():
+        threading.Thread(target=_load, name="mlfn-load-ending", daemon=True).start()
+
+
+def _load() -> None:
+    import mlfn.sweep.picture  # noqa: F401
+
+    if is_installed():
+        # Writing one loads more than the import does: pyarrow looks for pandas by itself.
+        to_parquet(Table({"iteration": [0]}, (), ()))
 
 
 @dataclass(frozen=True)

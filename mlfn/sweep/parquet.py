@@ -4,19 +4,12 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import threading
 from collections.abc import Sequence
 from typing import Any
 
 from mlfn.sweep.table import Table
 
 _PLAIN = (bool, int, float, str, type(None))
-
-
-def load_ahead() -> None:
-    """Load what writing parquet needs, while children run: it takes longer than a short sweep may end late."""
-    if is_installed() and threading.main_thread().is_alive():
-        threading.Thread(target=_load, name="mlfn-load-parquet", daemon=True).start()
 
 
 def is_installed() -> bool:
@@ -48,8 +41,3 @@ def _column(pyarrow: Any, values: Sequence[Any]) -> Any:
 def _text(value: Any) -> str:
     text = value if isinstance(value, str) else repr(value)
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _load() -> None:
-    import pyarrow
-    import pyarrow.parquet  # noqa: F401
