@@ -47,7 +47,7 @@ LAYERS = (
         "waiting",
     ),
     ("declaration",),
-    ("library", "mlrun_names", "serving"),
+    ("library", "mlrun_names", "serving", "testing"),
     ("__main__", "cards", "cli", "notebook", "service", "snapshot", "sweep_cards", "sweep_snapshot", "terminal"),
     ("",),  # mlfn/__init__.py itself: nothing below may import a public name
 )

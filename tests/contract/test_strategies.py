@@ -7,7 +7,7 @@ from typing import Any
 from mlfn.sweep.cells import Grid, Random, Zip
 from mlfn.sweep.optuna import Search
 from mlfn.sweep.space import choice, loguniform, normal, ordinal, randint, uniform
-from tests.contract.strategies import StrategyContract
+from mlfn.testing.strategies import StrategyContract
 
 THING = object()
 SPACES: dict[str, Any] = {

@@ -1,11 +1,4 @@
-"""The contract of every strategy, to be subclassed: give `make`, and `pytest` collects what must hold.
-
-::
-
-    class TestMine(StrategyContract):
-        def make(self):
-            return Mine(seed=7)
-"""
+"""The contract of every strategy."""
 
 from __future__ import annotations
 
@@ -44,7 +37,17 @@ class Values:
 
 
 class StrategyContract:
-    """What a driver relies on; a member overrides what comes before the tests."""
+    """What the driver of a sweep relies on, to be subclassed.
+
+    ::
+
+        class TestMine(StrategyContract):
+            def make(self):
+                return Mine(seed=7)
+
+    The other methods without ``test_`` are there to be overridden where a strategy differs: one that has no end, say, or
+    that leaves numbers out.
+    """
 
     many = 12
     """How many children to ask for where there is no end."""
