@@ -39,8 +39,8 @@ def _group(name: str) -> list[str]:
     return list(nox.project.dependency_groups(PROJECT, name))
 
 
-def _install(session: nox.Session) -> None:
-    session.install("-e", f".[{TESTED_EXTRAS}]", *_group("test"))
+def _install(session: nox.Session, *more: str) -> None:
+    session.install("-e", f".[{','.join([TESTED_EXTRAS, *more])}]", *_group("test"))
 
 
 def _measured(session: nox.Session, *pytest_args: str) -> None:
@@ -97,8 +97,8 @@ def examples(session: nox.Session) -> None:
 
 @nox.session(python=NEWEST)
 def integration(session: nox.Session) -> None:
-    """Run against real engines that are started here, such as PostgreSQL."""
-    _install(session)
+    """Run against real engines: PostgreSQL, started here, and a torch of some gigabytes for the one sampler that needs it."""
+    _install(session, "gp")
     _measured(session, "tests/integration")
 
 

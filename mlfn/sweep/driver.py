@@ -477,7 +477,8 @@ class Driver:
 
     def _make_width(self) -> int:
         """Return how many children may be in flight: what ends one early must be seen before another begins."""
-        if isinstance(self._crew, InlineCrew):
+        in_rounds = self._body.deterministic and self._strategy.adaptive
+        if isinstance(self._crew, InlineCrew) and not in_rounds:
             return 1
         if self._body.parallel is not None:
             return self._body.parallel

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlfn import user_context
 from mlfn.client import Client, current_client
-from mlfn.errors import ParameterError, SweepError, SweepHeldError, nearest
+from mlfn.errors import OptionError, ParameterError, SweepError, SweepHeldError, nearest
 from mlfn.identity import new_id, now
 from mlfn.planner import Plan
 from mlfn.registry import strategy_name
@@ -34,6 +34,11 @@ def submit_sweep(sweep: Sweep[Any], args: tuple[Any, ...], kwargs: Mapping[str, 
     for probe in chooser.probes():
         shared.probe(probe)
     strategy = chooser.strategy(options)
+    if options.deterministic and strategy.adaptive and options.parallel is None:
+        raise OptionError(
+            f"{function._name}: deterministic=True has what is learned come in rounds of `parallel` children, and the cores of "
+            "this machine are no part of a sweep: give parallel=, as in with_options(deterministic=True, parallel=4)."
+        )
     client = current_client()
     prepared = function._prepare()
     plan: Plan = prepared.plan

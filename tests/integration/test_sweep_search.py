@@ -59,6 +59,24 @@ class TestSearch:
         assert points(one) == points(other)
         assert points(one) != points(rounds.with_options(seed=6).submit())
 
+    def test_its_rounds_are_the_same_in_every_place(self, local):
+        chosen = []
+        for place in ("inline", "local"):
+            search = peak.on(place).search(n=18, seed=5, x=mlfn.uniform(-1, 1), k=[0, 1, 2])
+            sweep = search.with_options(select="max.score", parallel=3, deterministic=True).submit()
+            sweep.wait(60)
+            chosen.append(points(sweep))
+
+        assert chosen[0] == chosen[1]
+
+    def test_rounds_have_a_size_that_no_machine_decides(self, local):
+        search = peak.search(n=3, seed=5, x=mlfn.uniform(-1, 1))
+
+        with pytest.raises(OptionError, match=r"give parallel=, as in with_options\(deterministic=True, parallel=4\)"):
+            search.with_options(select="max.score", deterministic=True).submit()
+        grid = peak.grid(x=[0.1, 0.2]).with_options(select="max.score", deterministic=True)
+        assert grid.submit().result(30) == grid.submit().result(30)
+
     def test_it_must_know_what_to_look_for(self, local):
         with pytest.raises(SweepError, match=r"select='max\.accuracy'"):
             peak.search(n=3, x=mlfn.uniform(0, 1)).submit()
