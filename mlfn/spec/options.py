@@ -83,12 +83,25 @@ def merge_options(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[s
     return merged
 
 
+# What is said in another place, and how.
+_ELSEWHERE = {
+    "on": "where it runs is said by .on(...), as in train.on('inline').submit(...).",
+    "place": "where it runs is said by .on(...), as in train.on('inline').submit(...).",
+    "max_workers": "how many runs a place takes is the place's: .on('local', max_workers=4).",
+    "outputs": "outputs are named by the other decorator: @mlfn.handler(outputs=['model']).",
+    **dict.fromkeys(
+        ("select", "parallel", "stop_when", "max_failures", "max_failure_rate", "subject_to", "deterministic", "memo"),
+        "it is one of a sweep: train.grid(...).with_options(...) takes it.",
+    ),
+}
+
+
 def refuse_unknown(given: Iterable[str], allowed: Iterable[str], *, where: str) -> None:
     """Raise OptionError for the first name that is not allowed."""
     names = list(allowed)
     for name in given:
         if name not in names:
-            raise OptionError(f"{where} has no option {name!r}: {nearest(name, names)}")
+            raise OptionError(f"{where} has no option {name!r}: {_ELSEWHERE.get(name) or nearest(name, names)}")
 
 
 def _text(option: str) -> Callable[[Any], str]:

@@ -407,6 +407,20 @@ def test_unset_takes_back_the_name() -> None:
     assert declared(name="other").with_options(name=mlfn.UNSET).spec["name"] == "f"
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("on", r"\.on\('inline'\)\.submit"),
+        ("outputs", r"@mlfn\.handler\(outputs=\['model'\]\)"),
+        ("max_workers", r"\.on\('local', max_workers=4\)"),
+        ("parallel", r"train\.grid\(\.\.\.\)\.with_options"),
+    ],
+)
+def test_an_option_that_is_said_elsewhere_is_told_where(option, said):
+    with pytest.raises(OptionError, match=rf"@function has no option {option!r}: .*{said}"):
+        mlfn.function(**{option: 1})
+
+
 def test_with_options_refuses_what_the_decorator_refuses() -> None:
     with pytest.raises(OptionError, match=r"f.with_options\(\) has no option 'gpu'.*'gpus'"):
         declared().with_options(gpu=1)
