@@ -30,9 +30,9 @@ from mlfn.sweep.child import Child
 from mlfn.sweep.crew import Crew, DispatchedCrew, InlineCrew, Listeners
 from mlfn.sweep.encoding import PointCodec
 from mlfn.sweep.ending import Ending, load_ahead
-from mlfn.sweep.grammar import parse_condition, parse_constraint, parse_selector
+from mlfn.sweep.grammar import parse_condition, parse_selector
 from mlfn.sweep.scoreboard import Limits, Scoreboard, Stop
-from mlfn.sweep.standing import standing_of, told
+from mlfn.sweep.standing import deciding, standing_of, told
 from mlfn.sweep.strategy import Strategy
 from mlfn.ticket import Ticket
 
@@ -98,7 +98,7 @@ class Driver:
         selectors = tuple(parse_selector(text) for text in body.select)
         stop_when = parse_condition(body.stop_when) if body.stop_when is not None else None
         self._standing = standing_of(client.store, body)
-        self._decide = _deciding(body)
+        self._decide = deciding(body)
         self._has_seen = False
         limits = Limits(stop_when, body.max_failures, body.max_failure_rate, body.timeout)
         self.board = Scoreboard(selectors, limits)
@@ -483,15 +483,6 @@ class Driver:
         if self._body.parallel is not None:
             return self._body.parallel
         return self._crew.width if self._strategy.adaptive or self.board.limits else _AHEAD
-
-
-def _deciding(body: SweepBody) -> list[tuple[str, str]]:
-    """Return the metrics on which something depends, each with the option that names it."""
-    found = [("select", parse_selector(text).name) for text in body.select]
-    found += [("subject_to", name) for text in body.subject_to for name in sorted(parse_constraint(text).names())]
-    if body.stop_when is not None:
-        found += [("stop_when", name) for name in sorted(parse_condition(body.stop_when).names())]
-    return found
 
 
 class _LeaveError(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +22,8 @@ from mlfn.sweep.child import Child
 from mlfn.sweep.encoding import PointCodec
 from mlfn.sweep.parquet import is_installed, to_parquet
 from mlfn.sweep.scoreboard import Scoreboard, Stop
-from mlfn.sweep.selection import best
-from mlfn.sweep.standing import Standing
+from mlfn.sweep.selection import best, check_reported
+from mlfn.sweep.standing import Standing, deciding
 from mlfn.sweep.table import Table, make_table
 from mlfn.verdict import failed
 
@@ -60,6 +61,7 @@ class Ending:
         scores = client.store.family_scores(record.id)
         children = standing.children(rows, scores)
         leader, wrong = _best(children, standing)
+        wrong = _unreported(body, children) or wrong
         outputs = [*_best_outputs(client, leader), *_kept(client, record, body, rows, scores, leader)]
         outcome = self._outcome(client, record, rows, leader, wrong)
         outcome = replace(outcome, outputs=tuple(outputs))
@@ -106,12 +108,32 @@ def _best(children: Sequence[Child], standing: Standing) -> tuple[Child | None, 
         leader = best(children, standing.selectors)
     except OptionError as error:
         return None, str(error)
-    if leader is None and children:
-        return (
-            None,
-            f"no child succeeded with a finite {standing.selectors[0].name}, within its constraints; table() shows them.",
-        )
-    return leader, None
+    return leader, None if leader is not None or not children else _none_counts(children, standing)
+
+
+def _none_counts(children: Sequence[Child], standing: Standing) -> str:
+    """Say why no child can be the best."""
+    barred = [child for child in children if child.numbers is not None]  # by its constraints alone
+    if not barred:
+        return f"no child succeeded with a finite {standing.selectors[0].name}; table() shows them."
+    closest = min(barred, key=lambda child: sum(max(0.0, value) for value in child.constraints.values()))
+    missed = ", ".join(_missed(name, value) for name, value in closest.constraints.items() if value > 0)
+    return (
+        f"no child meets its constraints: the closest, child {closest.iteration}, misses {missed}; table() shows them."
+    )
+
+
+def _missed(name: str, value: float) -> str:
+    return f"{name!r} by {value:.4g}" if value < sys.float_info.max else f"{name!r}, for which it has no number"
+
+
+def _unreported(body: SweepBody, children: Sequence[Child]) -> str | None:
+    """Say which metric that an option names no child has reported."""
+    try:
+        check_reported(deciding(body), children)
+    except OptionError as error:
+        return str(error)
+    return None
 
 
 def _said(row: ChildRow) -> str:

@@ -33,17 +33,17 @@ def pareto(children: Iterable[Child], selectors: Sequence[Selector]) -> tuple[Ch
     return tuple(sorted(front, key=lambda child: child.iteration))
 
 
-def check_reported(selectors: Iterable[Selector], children: Iterable[Child]) -> None:
-    """Raise OptionError for a selector whose metric no child reports, though some have succeeded."""
+def check_reported(named: Iterable[tuple[str, str]], children: Iterable[Child]) -> None:
+    """Raise OptionError for the first (option, metric) whose metric no child reports, though some have succeeded."""
     everyone = list(children)
     if any(child.state is RunState.SUCCEEDED for child in everyone):
         reported = {name for child in everyone for name in child.metrics}
-        for selector in selectors:
-            if selector.name not in reported:
+        for option, name in named:
+            if name not in reported:
                 raise OptionError(
-                    f"select={str(selector)!r}: no child reports {selector.name!r}. "
+                    f"{option}: no child reports {name!r}. "
                     + (
-                        nearest(selector.name, reported)
+                        nearest(name, reported)
                         if reported
                         else "None reports anything: log it by ctx.log_metric or ctx.log_result, or return it as an output."
                     )
@@ -52,7 +52,7 @@ def check_reported(selectors: Iterable[Selector], children: Iterable[Child]) -> 
 
 def _eligible(children: list[Child], selectors: Sequence[Selector]) -> list[tuple[tuple[float, ...], Child]]:
     """Return the children that count, each with its numbers turned so that lower is better."""
-    check_reported(selectors, children)
+    check_reported(((f"select={str(selector)!r}", selector.name) for selector in selectors), children)
     signs = [-1.0 if selector.direction == "max" else 1.0 for selector in selectors]
     return [
         (tuple(sign * number for sign, number in zip(signs, numbers, strict=True)), child)

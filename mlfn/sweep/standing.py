@@ -12,7 +12,7 @@ from mlfn.store.sql import SqlStore
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.child import Child
 from mlfn.sweep.condition import Condition
-from mlfn.sweep.grammar import Selector, parse_constraint, parse_selector
+from mlfn.sweep.grammar import Selector, parse_condition, parse_constraint, parse_selector
 from mlfn.sweep.strategy import Told
 
 Scores = Mapping[str, Mapping[str, float]]
@@ -82,8 +82,19 @@ def standing_of(store: SqlStore, body: SweepBody) -> Standing:
         [parse_selector(text) for text in body.select],
         [parse_constraint(text) for text in body.subject_to],
         series=body.judged,
-        numbers=body.stop_when is not None,
+        numbers=body.stop_when is not None or bool(body.subject_to),
     )
+
+
+def deciding(body: SweepBody) -> list[tuple[str, str]]:
+    """Return the metrics on which something depends, each behind the option that names it."""
+    found = [(f"select={text!r}", parse_selector(text).name) for text in body.select]
+    found += [
+        (f"subject_to={text!r}", name) for text in body.subject_to for name in sorted(parse_constraint(text).names())
+    ]
+    if body.stop_when is not None:
+        found += [(f"stop_when={body.stop_when!r}", name) for name in sorted(parse_condition(body.stop_when).names())]
+    return found
 
 
 def told(child: Child, point: Mapping[str, Any]) -> Told:

@@ -226,6 +226,24 @@ class TestWhatWins:
             sweep.result()
         assert states(sweep) == ["succeeded", "succeeded"]
 
+    def test_so_is_one_that_decides_what_counts_or_when_to_stop(self, local):
+        barred = self.sweep([1, 2], select="max.score", subject_to="scoer < 3")
+        endless = self.sweep([1, 2], select="max.score", stop_when="scoer > 9")
+        unselected = self.sweep([1, 2], subject_to="score < 3")
+
+        with pytest.raises(SweepError, match=r"subject_to='scoer < 3': no child reports 'scoer'.*'score'"):
+            barred.result()
+        with pytest.raises(SweepError, match=r"stop_when='scoer > 9': no child reports 'scoer'.*'score'"):
+            endless.result()
+        assert endless.best_iteration == 2
+        assert unselected.result() == [1, 2]
+
+    def test_constraints_that_no_child_meets_are_told_with_the_closest(self, local):
+        sweep = self.sweep([1, 2, "silent"], select="max.score", subject_to="score < 0.25")
+
+        with pytest.raises(SweepError, match=r"the closest, child 1, misses 'score < 0.25' by 0.75;"):
+            sweep.result()
+
     def test_no_finite_number_is_an_error(self, local):
         sweep = self.sweep([math.nan, math.inf], select="max.score")
 
@@ -499,9 +517,9 @@ class TestWhatBreaks:
 
         said = [record.message for record in caplog.records if "speaks of" in record.message]
         assert [text.partition(" of told")[0] for text in said] == [
-            "select speaks of 'scoer', which child 1",
-            "subject_to speaks of 'mem', which child 1",
-            "stop_when speaks of 'socre', which child 1",
+            "select='max.scoer' speaks of 'scoer', which child 1",
+            "subject_to='mem < 3' speaks of 'mem', which child 1",
+            "stop_when='socre > 1' speaks of 'socre', which child 1",
         ]
         assert "did you mean 'score'?" in said[0]
 

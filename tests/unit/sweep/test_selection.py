@@ -105,7 +105,7 @@ def test_a_metric_that_no_child_reports_is_an_error_that_lists_those_reported(re
     for choose in (
         lambda: best(given_, [Selector("max", "acuracy")]),
         lambda: pareto(given_, [Selector("max", "acuracy")]),
-        lambda: check_reported([Selector("max", "acuracy")], given_),
+        lambda: check_reported([("select='max.acuracy'", "acuracy")], given_),
     ):
         with pytest.raises(OptionError) as caught:
             choose()
