@@ -23,7 +23,7 @@ from mlfn.execution import describe_failure
 from mlfn.identity import identify, new_id, now
 from mlfn.registry import place_class
 from mlfn.spec.record import Outcome, Reason, RunRecord, RunState
-from mlfn.store.changes import CancelRequested, Finished, Progressed, Reused, Submitted, SweepClosed
+from mlfn.store.changes import CancelRequested, Finished, Progressed, Reused, Started, Submitted, SweepClosed
 from mlfn.store.families import ChildRow
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.child import Child
@@ -208,6 +208,8 @@ class Driver:
 
     def _take_over(self) -> None:
         """Read what earlier drivers left, tell the strategy of it, and see through what is in flight."""
+        started = Started(self._record.id, self._record.attempt, now())
+        self._patiently(lambda: self._client.store.apply([started]))
         if self._body.after is not None:
             succeeded = self._client.store.children(self._body.after, states=(RunState.SUCCEEDED,))
             self._former = {row.iteration: row for row in succeeded}

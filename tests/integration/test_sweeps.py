@@ -197,6 +197,13 @@ class TestWhatChildrenGet:
         assert [run.id for run in mlfn.runs()] == [sweep.id]
         assert {run.id for run in mlfn.runs(parent=sweep)} == {child.id for child in sweep.children}
 
+    def test_its_attempt_has_a_start_and_an_end(self, local):
+        sweep = train.grid(depth=[1, 2]).submit()
+        sweep.wait(30)
+
+        [attempt] = sweep.attempts
+        assert attempt.started <= sweep.children[1].attempts[0].started <= attempt.ended
+
 
 class TestWhatWins:
     def sweep(self, values: list[Any], **options: Any) -> Any:
