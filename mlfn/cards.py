@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from html import escape
 
-from mlfn.snapshot import MOST_ITEMS, Item, Progress, Series, Snapshot, clean, in_a_line
+from mlfn.snapshot import MOST_ITEMS, Below, Item, Progress, Series, Snapshot, clean, in_a_line
 from mlfn.spec.record import Attempt, RunState
 
 MOST_ROWS = 50
+MOST_SCORES = 3
 _WIDTH, _HEIGHT = 132, 22  # of a sparkline, in pixels
 
 # JupyterLab's and VS Code's own colours where they are set; elsewhere the page's, or the reader's, dark or light.
@@ -75,6 +76,7 @@ def run_card(run: Snapshot) -> str:
             _part("Parameters", _items(run.params)),
             _part("Results", _items(run.outputs)),
             _part("Metrics", _series(run.series, run.more_series), size="mlfn-roomy"),
+            _part("Child runs", _below(run), size="mlfn-wide"),
             _part("Error", _error(run), size="mlfn-wide"),
             _part("Attempts", _attempts(run.attempts), size="mlfn-wide"),
             _part(_log_title(run), f"<pre>{_lines(run.log)}</pre>" if run.log else "", size="mlfn-wide"),
@@ -276,6 +278,21 @@ def _series(series: Sequence[Series], more: int) -> str:
         for one in series
     ]
     return _table(rows) + _and_more(more)
+
+
+def _below(run: Snapshot) -> str:
+    rows = [
+        f'<tr><td class="mlfn-value mlfn-fit" style="padding-left:{(one.depth - 1) * 20}px" title="{_text(one.run.id)}">'
+        f"{'' if one.depth == 1 else '└ '}{_text(str(one.number) if one.number is not None else one.run.name)}</td>"
+        f'<td class="mlfn-fit">{_state(one.run)}</td><td class="mlfn-value">{_text(in_a_line(one.run.params))}</td>'
+        f'<td class="mlfn-value">{_text(_scores(one))}</td><td class="mlfn-end">{_text(_spent(one.run))}</td></tr>'
+        for one in run.below
+    ]
+    return _table(rows) + _and_more(run.more_below)
+
+
+def _scores(one: Below) -> str:
+    return ", ".join(f"{name}={value:.5g}" for name, value in one.scores[:MOST_SCORES])
 
 
 def _error(run: Snapshot) -> str:

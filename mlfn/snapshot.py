@@ -15,8 +15,11 @@ from mlfn.identity import now
 from mlfn.packers import tagged
 from mlfn.packers.briefs import left_out
 from mlfn.spec.record import Attempt, Output, RunRecord, RunState
+from mlfn.store.reading import RunFilter
+from mlfn.store.sql import SqlStore
 
 MOST_ITEMS = 24
+MOST_BELOW = 24
 MOST_SERIES = 8
 MOST_POINTS = 120
 LOG_LINES = 10
@@ -25,6 +28,7 @@ _LINE = 300
 _VALUE = 80
 _TRACEBACK_LINES = 40
 _ABANDONED = "Its client is gone: run.wait() here, or `mlfn wait {}`, carries it on."
+_DEEP = 3  # generations of runs below a run
 _PARAMS = 120  # characters of all parameters in one line
 
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)", re.DOTALL)
@@ -91,6 +95,8 @@ class Snapshot:
     outputs: tuple[Item, ...] = ()
     series: tuple[Series, ...] = ()
     more_series: int = 0
+    below: tuple[Below, ...] = ()
+    more_below: int = 0
     attempts: tuple[Attempt, ...] = ()
     log: tuple[str, ...] = ()
     log_size: int = 0
@@ -105,6 +111,16 @@ class Snapshot:
         begun = self.started if self.started is not None else self.created
         end = self.ended if self.ended is not None else self.taken
         return max(0.0, end - begun)
+
+
+@dataclass(frozen=True)
+class Below:
+    """A run below another: `depth` is 1 for a child, 2 for a child's child; `number` its place among its siblings."""
+
+    depth: int
+    number: int | None
+    run: Snapshot
+    scores: tuple[tuple[str, float], ...]
 
 
 def look(run: Run[Any]) -> Snapshot:
@@ -205,6 +221,7 @@ def _whole(run: Run[Any], record: RunRecord) -> Snapshot:
     attempts = store.attempts(record.id)
     log, size = _log(run)
     known = from_record(record)
+    below = [] if record.sweep else _below(store, record.id, 1, MOST_BELOW)  # a sweep has a table of its own
     defaults = left_out(store.plan(record.plan), record)
     return replace(
         known,
@@ -215,11 +232,35 @@ def _whole(run: Run[Any], record: RunRecord) -> Snapshot:
             for name in names[:MOST_SERIES]
         ),
         more_series=max(0, len(names) - MOST_SERIES),
+        below=tuple(below),
+        more_below=_beyond(store, record.id, below),
         attempts=tuple(attempts),
         log=log,
         log_size=size,
         advice=_ABANDONED.format(record.id[:8]) if run._client.is_abandoned(record) else "",
     )
+
+
+def _below(store: SqlStore, run: str, depth: int, most: int) -> list[Below]:
+    """Return the first runs below a run, each before what is below it."""
+    children = store.list_runs(RunFilter(parent=run), limit=most, newest=False)
+    scores = store.scores_among([child.id for child in children]) if children else {}
+    found: list[Below] = []
+    for child in children:
+        if len(found) >= most:
+            break
+        own = tuple((clean(name), value) for name, value in sorted(scores.get(child.id, {}).items()))
+        found.append(Below(depth, child.iteration or None, from_record(child), own))
+        if depth < _DEEP:
+            found += _below(store, child.id, depth + 1, most - len(found))
+    return found
+
+
+def _beyond(store: SqlStore, run: str, below: Sequence[Below]) -> int:
+    """Return how many children of a run are not among what is shown below it."""
+    if len(below) < MOST_BELOW:
+        return 0
+    return store.count_runs(RunFilter(parent=run)) - sum(one.depth == 1 for one in below)
 
 
 def _thinned(found: tuple[int, Sequence[float]]) -> tuple[int, tuple[float, ...]]:

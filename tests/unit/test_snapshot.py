@@ -41,6 +41,16 @@ def measure(x, ctx: mlfn.Context, n: int = 1):
 
 
 @mlfn.function
+def validate(ctx: mlfn.Context, depths: int, folds: int):
+    for depth in range(1, depths + 1):
+        with ctx.child(depth=depth) as child:
+            for fold in range(folds):
+                with child.child(fold=fold) as part:
+                    part.log_result("accuracy", 0.5 + fold / 8)
+            child.log_result("mean", 0.75)
+
+
+@mlfn.function
 def fail():
     raise ValueError("no\x1b[31m such thing")
 
@@ -260,3 +270,25 @@ def test_what_would_be_obeyed_is_not_shown(text, shown):
 )
 def test_a_type_is_named_as_its_users_know_it(name, shown):
     assert type_shown(name) == shown
+
+
+def test_runs_below_a_run_are_shown_as_a_tree():
+    seen = look(submitted(validate, depths=2, folds=2))
+    card = run_card(seen)
+
+    assert [(one.depth, one.number) for one in seen.below] == [(1, 1), (2, 1), (2, 2), (1, 2), (2, 1), (2, 2)]
+    assert [one.scores for one in seen.below[:3]] == [(("mean", 0.75),), (("accuracy", 0.5),), (("accuracy", 0.625),)]
+    assert seen.below[2].run.state is RunState.SUCCEEDED
+    assert seen.more_below == 0
+    for text in ("Child runs", "depth=2", "fold=1", "accuracy=0.625"):
+        assert text in card
+
+
+def test_of_many_runs_below_a_run_the_first_are_shown():
+    seen = look(submitted(validate, depths=30, folds=0))
+    deep = look(submitted(validate, depths=8, folds=5))
+
+    assert (len(seen.below), seen.more_below) == (snapshot.MOST_BELOW, 6)
+    assert (len(deep.below), deep.more_below) == (snapshot.MOST_BELOW, 4)
+    assert "and 6 more" in run_card(seen)
+    assert "Child runs" not in run_card(look(submitted(validate, depths=0, folds=0)))
