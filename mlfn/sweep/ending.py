@@ -83,7 +83,8 @@ class Ending:
             return Outcome(RunState.FAILED, Reason.ERROR, self.failure)
         if self.state is RunState.CANCELLED:
             return Outcome(RunState.CANCELLED)
-        said = self._failed(record, rows) or (f"{record.name}: {wrong}" if wrong is not None else None)
+        stopped = f"{self.stop.text}; " if self.stop is not None else ""
+        said = self._failed(record, rows) or (f"{record.name}: {stopped}{wrong}" if wrong is not None else None)
         if said is not None:
             return failed(Reason.ERROR, SweepError(said))
         returns = client.store.get_run(leader.run).returns if leader is not None else None
@@ -95,6 +96,8 @@ class Ending:
         said = f" The first, child {first.iteration}, ended with {_said(first)}" if first is not None else ""
         if self.state is RunState.FAILED and self.stop is not None:
             return f"{record.name}: {self.stop.text}; what the others came to is kept.{said}"
+        if self.stop is not None and not any(row.state is RunState.SUCCEEDED for row in rows):
+            return f"{record.name}: {self.stop.text}, and no child has succeeded.{said}"
         if rows and all(row.state is RunState.FAILED for row in rows):
             return f"{record.name}: {'its one child' if len(rows) == 1 else f'all {len(rows)} children'} failed.{said}"
         return None
