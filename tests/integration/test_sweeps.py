@@ -257,6 +257,14 @@ class TestWhatWins:
         assert endless.best_iteration == 2
         assert unselected.result() == [1, 2]
 
+    def test_the_table_says_who_meets_the_constraints(self, local):
+        sweep = self.sweep([1, 5, "fail", 2], select="max.score", subject_to="score < 3")
+
+        assert sweep.best_iteration == 4
+        assert sweep.table()["feasible"].tolist() == [True, False, None, True]
+        assert "feasible" in sweep.outputs["iteration_results"].read_text().splitlines()[0].split(",")
+        assert "feasible" not in self.sweep([1, 5], select="max.score").table()
+
     def test_constraints_that_no_child_meets_are_told_with_the_closest(self, local):
         sweep = self.sweep([1, 2, "silent"], select="max.score", subject_to="score < 0.25")
 
