@@ -47,13 +47,20 @@ class Table:
 
     def to_csv(self) -> str:
         """Return the rows as CSV, a missing value as nothing."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
+        text = _Lines()
+        writer = csv.writer(text, lineterminator="\r\n")
         writer.writerow(self.columns)
         writer.writerows(
             ["" if cell is None else cell for cell in row] for row in zip(*self.columns.values(), strict=True)
         )
         return text.getvalue()
+
+
+class _Lines(io.StringIO):
+    """Ends lines with a newline alone: asked for that, `csv` leaves a carriage return within a cell unquoted."""
+
+    def write(self, line: str, /) -> int:
+        return super().write(line.removesuffix("\r\n") + "\n")
 
 
 def make_table(
@@ -114,5 +121,6 @@ def _dtype(values: Sequence[Any]) -> str | None:
     """Keep whole numbers whole where some are missing, and leave the rest to pandas."""
     kinds = {type(value) for value in values}
     if kinds == {int, type(None)}:
-        return "Int64"
+        fit = all(value is None or -(2**63) <= value < 2**63 for value in values)
+        return "Int64" if fit else "object"
     return None if kinds <= {int, float, str, bool, type(None)} and len(kinds - {type(None)}) == 1 else "object"
