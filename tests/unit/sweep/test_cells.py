@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+import math
 import sys
 import timeit
 import tracemalloc
 from collections.abc import Sequence
+from fractions import Fraction
 
 import numpy as np
 import pandas as pd
@@ -17,7 +20,7 @@ from hypothesis import strategies as st
 
 from mlfn.errors import OptionError, ParameterError
 from mlfn.sweep.cells import Grid, Random, Zip
-from mlfn.sweep.space import choice, loguniform, normal, randint, uniform
+from mlfn.sweep.space import Space, choice, lograndint, loguniform, normal, ordinal, quniform, randint, uniform
 
 HUGE = {"a": range(1000), "b": list(range(1000)), "c": range(1000)}
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.lists(st.integers())
@@ -257,6 +260,112 @@ def test_lists_of_unequal_lengths_are_refused_naming_each():
 
 
 # -- random
+# Independent of the module: what `points` documents, written out for all cells at once.
+def numbers(use, seed, key, *more):
+    text = "\n".join([use, str(seed), *map(str, more), key])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+
+
+def eager_random(seed, n, keys):
+    return {key: [(numbers("cell", seed, key, i) >> 11) / 2**53 for i in range(n)] for key in keys}
+
+
+def eager_latin(seed, n, keys):
+    """Send a list of all positions through the three turns, and those beyond n through again."""
+    rows = math.ceil(math.sqrt(n))
+    columns = math.ceil(n / rows)
+    found = {}
+    for key in keys:
+        places = list(range(n))
+        waiting = range(n)
+        while waiting:
+            for i in waiting:
+                row, column = divmod(places[i], columns)
+                for turn in range(3):
+                    row = (row + numbers("row", seed, key, turn, column)) % rows
+                    column = (column + numbers("column", seed, key, turn, row)) % columns
+                places[i] = row * columns + column
+            waiting = [i for i in waiting if places[i] >= n]
+        assert sorted(places) == list(range(n))
+        jitter = [(numbers("within", seed, key, i) >> 11) / 2**53 for i in range(n)]
+        found[key] = [min((place + share) / n, 1 - 2**-53) for place, share in zip(places, jitter, strict=True)]
+    return found
+
+
+def eager_qmc(seed, n, keys):
+    """Permute the digits, place by place, of all numbers that have as many, and turn them round."""
+    found = {}
+    for key, base in zip(keys, [2, 3, 5, 7, 11, 13], strict=False):
+        places = math.ceil(53 / math.log2(base))
+        wheels = [
+            sorted(range(base), key=lambda d, p=place: numbers("digit", seed, key, p, d)) for place in range(places)
+        ]
+        found[key] = []
+        for i in range(n):
+            share = sum(Fraction(wheel[i // base**p % base], base ** (p + 1)) for p, wheel in enumerate(wheels))
+            found[key].append(min(float(share), 1 - 2**-53))
+    return found
+
+
+EAGER = {"random": eager_random, "latin": eager_latin, "qmc": eager_qmc}
+distributions = st.one_of(
+    st.builds(lambda low, width: uniform(low, low + width), st.floats(-1e6, 1e6), st.floats(0, 1e6)),
+    st.builds(lambda low, ratio: loguniform(low, low * ratio), st.floats(1e-6, 1e3), st.floats(1, 1e6)),
+    st.builds(lambda low, width: randint(low, low + width), st.integers(), st.integers(0, 10**20)),
+    st.builds(lambda low, width: lograndint(low, low + width), st.integers(1, 1000), st.integers(0, 10**9)),
+    st.builds(lambda steps, q: quniform(0, steps * q, q), st.integers(0, 100), st.sampled_from([0.1, 0.25, 3])),
+    st.builds(normal, st.floats(-1e3, 1e3), st.floats(1e-3, 1e3)),
+    st.builds(choice, lists),
+    st.builds(ordinal, lists),
+)
+
+
+@st.composite
+def spaces(draw):
+    """Return spaces of which some depend on another: on one that comes before them, or after."""
+    given_ = draw(st.dictionaries(keys, distributions | lists, min_size=1, max_size=5))
+    names = list(given_)
+    options = {name: draw(lists) for name in draw(st.sets(st.sampled_from(names), max_size=2))}
+    plain = {**given_, **options}
+    for name in names:
+        if options and name not in options and draw(st.booleans()):
+            parent = draw(st.sampled_from(sorted(options)))
+            space = plain[name] if isinstance(plain[name], Space) else choice(plain[name])
+            held = draw(st.lists(st.sampled_from(options[parent]), min_size=1, max_size=2))
+            plain[name] = space.when({parent: held})
+    return plain
+
+
+def drawn(plain, method, seed, n):
+    """Return every cell, in order: all numbers of all keys first, then the values, then without what has no reason."""
+    shares = EAGER[method](seed, n, list(plain))
+    rows = []
+    for i in range(n):
+        row = {k: (s if isinstance(s, Space) else choice(s)).at(shares[k][i]) for k, s in plain.items()}
+        conditions = {key: getattr(space, "conditions", ()) for key, space in plain.items()}
+        rows.append({k: v for k, v in row.items() if all(one_of(row[c.key], c.values) for c in conditions[k])})
+    return rows
+
+
+def one_of(value, wanted):
+    return any(value is one or (value == one and isinstance(value, bool) == isinstance(one, bool)) for one in wanted)
+
+
+@pytest.mark.parametrize("method", sorted(EAGER))
+@given(plain=spaces(), seed=st.integers(-9, 2**70), n=st.integers(1, 40), one=slices, other=slices, order=st.randoms())
+def test_a_random_cell_equals_the_one_that_is_drawn_in_order(method, plain, seed, n, one, other, order):
+    rows = exact_all(drawn(plain, method, seed, n))
+    cells = Random(plain, n=n, seed=seed, method=method)
+    indexes = list(range(-n, n))
+    order.shuffle(indexes)
+
+    assert [exact(cells[index]) for index in indexes] == [rows[index] for index in indexes]
+    assert exact_all(cells) == rows
+    view = cells[one][other]
+    assert exact_all(view) == rows[one][other]
+    assert [exact(view.ask(number)) for number in view.iterations] == rows[one][other]
+
+
 SPACES = {"lr": loguniform(1e-4, 1), "depth": randint(2, 32), "opt": ["adam", "sgd"]}
 
 
