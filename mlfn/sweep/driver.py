@@ -33,7 +33,7 @@ from mlfn.sweep.ending import Ending, load_ahead
 from mlfn.sweep.grammar import parse_condition, parse_selector
 from mlfn.sweep.scoreboard import Limits, Scoreboard, Stop
 from mlfn.sweep.standing import deciding, standing_of, told
-from mlfn.sweep.strategy import Strategy
+from mlfn.sweep.strategy import Strategy, Told
 from mlfn.ticket import Ticket
 
 logger = logging.getLogger(__name__)
@@ -201,7 +201,7 @@ class Driver:
             self._fill()
             if self._flying:
                 self._hear()
-            elif self._exhausted:
+            elif self._exhausted and not self._ended:
                 break
             if self._broke is not None:
                 raise self._broke
@@ -227,10 +227,16 @@ class Driver:
         self._before = max(0.0, max(ends, default=0.0) - (self._record.started or self._began))
         children = self._standing.children(rows)
         left: list[str] = []
+        held = self._round_left_open(rows)
         for row, child in zip(rows, children, strict=True):
             self._last = row.iteration
             self.board.started += 1
             point = self._points.point(row.point)
+            if self.board.started > held and row.state.is_terminal:
+                # Its result was not known yet when the others of its round were chosen.
+                self._strategy.tell(Told(row.iteration, point, RunState.RUNNING, None))
+                self._ended.append((row.run, _Flying(row.iteration, point), row.state))
+                continue
             self._strategy.tell(told(child, point))
             if row.state.is_terminal:
                 self.board.take(child, elapsed=self._elapsed())
@@ -239,11 +245,28 @@ class Driver:
                 left.append(row.run)
         self._crew.carry_on([self._client.store.get_run(run) for run in left])
 
+    def _round_left_open(self, rows: Sequence[ChildRow]) -> int:
+        """Return how many children come before the round that an earlier driver left open; all, if it left none."""
+        if not self._in_rounds:
+            return len(rows)
+        before = (len(rows) - 1) // self._width * self._width
+        last = rows[before:]
+        is_over = len(last) == self._width and all(row.state.is_terminal for row in last)
+        return len(rows) if is_over else before
+
+    @property
+    def _in_rounds(self) -> bool:
+        """Whether nothing is told before all of a round have ended, so that the order of their ends tells nothing."""
+        return self._body.deterministic and self._strategy.adaptive
+
     def _fill(self) -> None:
         """Submit children while there is room, in the order of their numbers."""
-        if self._body.deterministic and self._strategy.adaptive and self._flying:
-            return
         room = self._width - len(self._flying)
+        if self._in_rounds:
+            begun = self.board.started % self._width
+            if not begun and self._flying:
+                return
+            room = self._width - begun
         busy = len(self._flying) >= 2 * self._crew.width  # others wait already for the workers that come free
         if busy and not self._strategy.adaptive and room < min(self._width, _BATCH) // 2:
             return  # soon there is room for a batch
@@ -332,8 +355,9 @@ class Driver:
         """Take in the children that have ended, and tell the strategy."""
         if not self._ended:
             return
-        if self._body.deterministic and self._strategy.adaptive:
-            if self._flying:
+        if self._in_rounds:
+            is_open = self.board.started % self._width and not self._exhausted
+            if self._flying or is_open:
                 return  # a round is judged when it is over, in the order of its numbers
             self._ended.sort(key=lambda item: item[1].iteration)
         ended, self._ended = self._ended, []
@@ -505,8 +529,7 @@ class Driver:
 
     def _make_width(self) -> int:
         """Return how many children may be in flight: what ends one early must be seen before another begins."""
-        in_rounds = self._body.deterministic and self._strategy.adaptive
-        if isinstance(self._crew, InlineCrew) and not in_rounds:
+        if isinstance(self._crew, InlineCrew) and not self._in_rounds:
             return 1
         if self._body.parallel is not None:
             return self._body.parallel
