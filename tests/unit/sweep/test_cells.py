@@ -328,8 +328,8 @@ def spaces(draw):
     options = {name: draw(lists) for name in draw(st.sets(st.sampled_from(names), max_size=2))}
     plain = {**given_, **options}
     for name in names:
-        if options and name not in options and draw(st.booleans()):
-            parent = draw(st.sampled_from(sorted(options)))
+        parents = draw(st.sets(st.sampled_from(sorted(options)))) if options and name not in options else ()
+        for parent in sorted(parents):
             space = plain[name] if isinstance(plain[name], Space) else choice(plain[name])
             held = draw(st.lists(st.sampled_from(options[parent]), min_size=1, max_size=2))
             plain[name] = space.when({parent: held})

@@ -5,16 +5,25 @@ from __future__ import annotations
 import io
 import logging
 import math
+import re
 import threading
 import warnings
+from pathlib import Path
 
 import optuna
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from mlfn.errors import ParameterError
+from mlfn.errors import MissingExtraError, ParameterError
 from mlfn.spec.record import RunState
+from mlfn.sweep.child import Child
+from mlfn.sweep.grammar import parse_selector
 from mlfn.sweep.optuna import Search, importances, study_of
+from mlfn.sweep.optuna.loading import MAJOR
+from mlfn.sweep.selection import best
 from mlfn.sweep.space import randint, uniform
+from mlfn.sweep.standing import told
 from mlfn.sweep.strategy import Told
 from tests.unit.sweep.searching import ending, serial, succeeded, tell_all
 
@@ -23,16 +32,29 @@ def search(spaces=None, **more):
     return Search(spaces or {"x": uniform(0, 1)}, 100, **{"directions": ("min",), "seed": 7, **more})
 
 
-def test_the_end_of_a_grid_raises_nothing_and_repeats_no_cell():
-    """GridSampler raises in `tell` of the last cell, and then suggests cells again; ours is a strategy of its own."""
-    given = optuna.samplers.GridSampler({"a": [0, 1], "b": [0, 1]}, seed=0)
-    one = search({"a": randint(0, 1), "b": randint(0, 1)}, sampler=given)
-    cells = []
-    while (params := one.ask(len(cells) + 1)) is not None:
-        cells.append(tuple(params.values()))
-        one.tell(succeeded(len(cells), params, 1.0))
+def grid_sampler():
+    return optuna.samplers.GridSampler({"a": [0, 1], "b": [0, 1]}, seed=0)
 
-    assert sorted(cells) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+
+def brute_force_sampler():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.samplers.BruteForceSampler(seed=0)
+
+
+@pytest.mark.parametrize("make", [grid_sampler, brute_force_sampler])
+@pytest.mark.parametrize("failing", [(), (2,), (4,)], ids=str)
+def test_the_end_of_a_grid_raises_nothing_and_repeats_no_cell(make, failing):
+    """These raise in `tell` of the last cell, and then suggest cells again; `.grid` is a strategy of its own."""
+    one = search({"a": randint(0, 1), "b": randint(0, 1)}, sampler=make())
+    cells = []
+    while len(cells) < 10 and (params := one.ask(len(cells) + 1)) is not None:
+        cells.append(tuple(params.values()))
+        number = len(cells)
+        one.tell(Told(number, params, RunState.FAILED, None) if number in failing else succeeded(number, params, 1.0))
+
+    assert sorted(set(cells)) == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert len(cells) == 4
 
 
 def test_options_that_python_takes_for_equal_stay_apart():
@@ -72,13 +94,35 @@ def test_an_option_that_is_gone_is_named_instead_of_a_dynamic_value_space():
         search({"x": ["a", "b"]}).tell(succeeded(1, {"x": "c"}, 1.0))
 
 
+@pytest.mark.parametrize(
+    ("space", "value"),
+    [(uniform(0, 1), 1.5), (uniform(0, 1), math.nan), (randint(1, 9), 10), (randint(1, 9), 2.0), (randint(0, 1), True)],
+    ids=repr,
+)
+def test_a_value_of_another_space_is_refused_though_optuna_takes_other_bounds(space, value):
+    with pytest.raises(ParameterError, match=r"x=.* is not of .* Another space is another search"):
+        search({"x": space}).tell(succeeded(1, {"x": value}, 1.0))
+
+
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
-def test_a_value_that_is_not_finite_is_a_failed_trial(value):
+@pytest.mark.parametrize("directions", [("min",), ("max", "min")], ids=len)
+def test_a_value_that_is_not_finite_is_a_failed_trial(value, directions):
     """`tell` takes inf for a completed trial."""
-    one = search()
-    one.tell(succeeded(1, one.ask(1), value))
+    one = search(directions=directions)
+    one.tell(succeeded(1, one.ask(1), *[1.0] * (len(directions) - 1), value))
 
     assert one._cache().trials[0].state.name == "FAIL"
+
+
+@pytest.mark.parametrize("bound", [math.inf, -math.inf, math.nan])
+def test_a_constraint_that_is_not_finite_leaves_the_search_at_work(bound):
+    """Optuna refuses NaN as a constraint."""
+    one = search()
+    for iteration in range(1, 30):
+        params = one.ask(iteration)
+        one.tell(succeeded(iteration, params, params["x"], constraints={"memory": bound if iteration % 2 else -1.0}))
+
+    assert all(one._cache().trials[number].state.name == "COMPLETE" for number in range(29))
 
 
 def test_a_success_without_a_value_is_a_failed_trial():
@@ -88,7 +132,7 @@ def test_a_success_without_a_value_is_a_failed_trial():
     assert one._cache().trials[0].state.name == "FAIL"
 
 
-def test_a_plain_seed_differs_after_a_resume_and_ours_does_not():
+def test_a_plain_seed_differs_after_a_resume():
     def plain(done):
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=7, n_startup_trials=0))
         for trial in done:
@@ -101,8 +145,16 @@ def test_a_plain_seed_differs_after_a_resume_and_ours_does_not():
     second = study.ask({"x": optuna.distributions.FloatDistribution(0, 1)}).params
     assert plain([first])[0].params != second
 
-    whole = serial(search(), 30)
-    assert tell_all(search(), whole[:20]).ask(21) == whole[20].params
+
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "nsga2", "qmc", "random"])
+def test_a_search_that_is_taken_over_chooses_as_if_it_had_not_been(sampler):
+    def made():
+        return search({"x": uniform(0, 1), "depth": randint(1, 9)}, sampler=sampler)
+
+    whole = serial(made(), 90)
+    for done in (20, 89):  # NSGA-II takes 50 that succeeded for a generation
+        assert tell_all(made(), whole[:done]).ask(done + 1) == whole[done].params
+    assert len({told.params["x"] for told in whole}) > 45
 
 
 @pytest.mark.parametrize("sampler", ["cmaes", "tpe", "nsga2"])
@@ -228,6 +280,55 @@ def test_one_that_its_handler_pruned_among_two_objectives_has_failed():
         one.tell(pruned if iteration % 3 == 0 else succeeded(iteration, params, 1.0, params["x"]))
 
     assert one._cache().trials[2].state.name == "FAIL"
+
+
+@given(st.lists(st.tuples(st.sampled_from(RunState), st.floats(-2, 2), st.floats(-1, 1)), min_size=1), st.booleans())
+def test_the_best_is_the_one_that_optuna_takes_for_it(ends, most):
+    children = [
+        Child(i, f"run{i}", state, {"score": value}, (value,), {"memory": bound})
+        for i, (state, value, bound) in enumerate(ends, 1)
+    ]
+    direction = "max" if most else "min"
+    leader = best(children, [parse_selector(f"{direction}.score")])
+
+    study = study_of([told(child, {"x": 0.5}) for child in children], directions=(direction,))
+
+    feasible = [c for c in children if c.state is RunState.SUCCEEDED and c.constraints["memory"] <= 0]
+    assert (leader is not None) == bool(feasible)
+    if leader is not None:
+        assert leader.iteration == study.best_trial.number + 1
+
+
+def test_importance_of_several_objectives_is_that_of_the_front_or_of_the_one_named():
+    """Without `target`, Optuna has but one way to reckon it."""
+    points = [(i / 20, (7 * i) % 20 / 20) for i in range(20)]
+    tolds = [succeeded(i, {"x": x, "y": y}, x, y) for i, (x, y) in enumerate(points, 1)]
+
+    assert sum(importances(tolds, directions=("min", "min")).values()) == pytest.approx(1)
+    assert [
+        max(found, key=found.get)
+        for found in (importances(tolds, directions=("min", "min"), objective=i) for i in (0, 1))
+    ] == ["x", "y"]
+
+
+@pytest.mark.parametrize("version", ["4.9.0", "6.0.0", "50.1"])
+def test_another_major_version_is_refused(monkeypatch, version):
+    monkeypatch.setattr("importlib.metadata.version", lambda _: version)
+
+    with pytest.raises(MissingExtraError, match=f"needs Optuna 5, and here is {version}: pip install"):
+        search()
+
+
+def test_the_oldest_and_the_newest_of_the_major_version_are_tested():
+    """`nox -s minimums` installs what is declared here as the lowest, and `nox -s tests` the newest below the bound."""
+    root = Path(__file__).parents[3]
+    declared = re.search(r'^search = \[.*"optuna(.*?)"', (root / "pyproject.toml").read_text(), re.MULTILINE)
+
+    assert declared and declared[1] == f">={MAJOR},<{MAJOR + 1}"
+    assert "--resolution=lowest-direct" in (root / "noxfile.py").read_text()
+    assert "search" in re.search(r'^TESTED_EXTRAS = "(.*)"', (root / "noxfile.py").read_text(), re.MULTILINE)[1].split(
+        ","
+    )
 
 
 @pytest.mark.parametrize("values", [[], [1.0], [1.0, 1.0, 1.0]])
