@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +17,17 @@ from mlfn.signature import Signature
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.changes import Submitted
 from mlfn.submission import keep, refuse_missing_secrets, tell_large, tell_limits
-from mlfn.sweep.body import SweepBody
+from mlfn.sweep.body import DECIDING, DRIVING, SweepBody
 from mlfn.sweep.conduct import begin, conduct, holder
 from mlfn.sweep.driver import Charge
 from mlfn.sweep.encoding import PointCodec
+from mlfn.sweep.strategy import Strategy
 from mlfn.sweep.sweep_run import SweepRun
 
 if TYPE_CHECKING:
     from mlfn.sweep.description import Sweep
+
+logger = logging.getLogger(__name__)
 
 
 def submit_sweep(sweep: Sweep[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> SweepRun[Any]:
@@ -50,7 +54,7 @@ def submit_sweep(sweep: Sweep[Any], args: tuple[Any, ...], kwargs: Mapping[str, 
     run = new_id()
     points = PointCodec(client.codec(), run, shared.check)
     body = SweepBody(
-        strategy={"name": strategy_name(strategy), "data": strategy.to_json(points.keep)},
+        strategy=_described(strategy, points),
         keys=chooser.keys,
         fixed=points.encode(run, shared.fixed),
         bases=points.encode(run, shared.bases()),
@@ -72,8 +76,21 @@ def submit_sweep(sweep: Sweep[Any], args: tuple[Any, ...], kwargs: Mapping[str, 
         labels=plan.spec.get("labels", {}),
         parent=user_context.current_run(),
     )
-    new = _New(client, submitted, options.name, Charge(plan.body, body, strategy, points, lambda: function._function))
+    charge = Charge(plan.body, body, strategy, points, lambda: function._function)
+
+    def charge_at(parallel: int | None) -> Charge:
+        """Return the charge with the strategy that this description has where so many children run at a time."""
+        if parallel == options.parallel:
+            return charge
+        other = chooser.strategy(replace(options, parallel=parallel))
+        return replace(charge, body=replace(body, strategy=_described(other, points)), strategy=other)
+
+    new = _New(client, submitted, options.name, charge, charge_at)
     return new.begin() if options.name is None else new.go_on(options.name)
+
+
+def _described(strategy: Strategy, points: PointCodec) -> dict[str, Any]:
+    return {"name": strategy_name(strategy), "data": strategy.to_json(points.keep)}
 
 
 class _Shared:
@@ -149,11 +166,19 @@ class _Shared:
 class _New:
     """A sweep that is about to be stored."""
 
-    def __init__(self, client: Client, submitted: Submitted, name: str | None, charge: Charge) -> None:
+    def __init__(
+        self,
+        client: Client,
+        submitted: Submitted,
+        name: str | None,
+        charge: Charge,
+        charge_at: Callable[[int | None], Charge],
+    ) -> None:
         self._client = client
         self._submitted = submitted
         self._name = name
         self._charge = charge
+        self._charge_at = charge_at
 
     def begin(self, after: str | None = None) -> SweepRun[Any]:
         """Store it and drive it."""
@@ -171,14 +196,16 @@ class _New:
         if found is None:
             return self.begin()
         record = client.store.get_run(found)
-        self._refuse_another(record, name)
+        stored = SweepBody.from_json(client.store.sweep_body(found))
+        charge = self._charge_at(stored.parallel)
+        self._refuse_another(record, stored, charge)
         if record.state in (RunState.FAILED, RunState.CANCELLED):
             return self.begin(after=found)
         if record.state.is_terminal or client.ticket(found) is not None:
+            self._tell_unheard(record, stored)
             return SweepRun(record, client.ticket(found), client=client)
-        ticket = conduct(
-            client, record, self._charge.strategy, PointCodec(client.codec(), found, self._charge.points.check)
-        )
+        points = PointCodec(client.codec(), found, charge.points.check)
+        ticket = conduct(client, record, charge.strategy, points, options=vars(charge.body))
         record = client.store.get_run(found)
         if ticket is None and not record.state.is_terminal:
             held = holder(client, record)
@@ -188,23 +215,42 @@ class _New:
             )
         return SweepRun(record, ticket, client=client)
 
-    def _refuse_another(self, record: RunRecord, name: str) -> None:
-        body = SweepBody.from_json(self._client.store.sweep_body(record.id))
+    def _refuse_another(self, record: RunRecord, stored: SweepBody, charge: Charge) -> None:
+        """Refuse to go on with a sweep that is another one; `charge` is ours with the stored one's `parallel`."""
+        ours = self._charge.body
         differs = [
             what
-            for what, ours, theirs in (
-                (f"another version of {record.name}", self._submitted.function, record.function),
-                ("other parameters for all children", _bare(self._charge.body.fixed), _bare(body.fixed)),
-                ("other children", _bare(self._charge.body.strategy), _bare(body.strategy)),
-                ("another select=", self._charge.body.select, body.select),
+            for what, is_same in (
+                (f"another version of {record.name}", self._submitted.function == record.function),
+                ("other parameters for all children", _bare(ours.fixed) == _bare(stored.fixed)),
+                ("other children", _bare(charge.body.strategy) == _bare(stored.strategy)),
             )
-            if ours != theirs
+            if not is_same
         ]
+        # What has been decided by the other options is over, and what begins after it is decided by these.
+        decide = ("select",) if record.state.is_terminal else _deciding(ours, stored)
+        changed = stored.changed_in(ours, decide)
+        differs += [f"{name}={old!r} (now {new!r})" for name, (old, new) in changed.items()]
         if differs:
             raise SweepError(
-                f"The sweep {name!r} ({record.id[:8]}) was submitted with {' and '.join(differs)}: choose another name=, or "
-                "describe it as it was."
+                f"The sweep {self._name!r} ({record.id[:8]}) was submitted with {' and '.join(differs)}: choose another name=, "
+                "or describe it as it was."
             )
+
+    def _tell_unheard(self, record: RunRecord, stored: SweepBody) -> None:
+        """Say which options come too late for a sweep that is over, or driven in this very process."""
+        ours = self._charge.body
+        is_over = record.state.is_terminal
+        changed = stored.changed_in(ours, _deciding(ours, stored) if is_over else DRIVING)
+        if changed:
+            said = ", ".join(f"{name} {old!r}, not {new!r}" for name, (old, new) in changed.items())
+            why = "is over" if is_over else "runs in this process"
+            logger.warning("the sweep %r (%s) %s, and keeps its options: %s", self._name, record.id[:8], why, said)
+
+
+def _deciding(ours: SweepBody, stored: SweepBody) -> tuple[str, ...]:
+    """Return the options that say what children are, or which one wins: in rounds, how many a round has is one."""
+    return (*DECIDING, "parallel") if ours.deterministic and stored.deterministic else DECIDING
 
 
 def _bare(encoded: Any) -> Any:
