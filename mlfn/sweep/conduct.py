@@ -56,7 +56,7 @@ def conduct(
     body = stored if options is None else stored.directed(options)
     changed = stored.changed_in(body, DRIVING)
     plan = client.store.plan(record.plan)
-    points = points or _points(client, record.id, plan, body)
+    points = points or _points(client, record, plan, body)
     chooser = strategy or strategy_of(body, points)
     client.register()
     if record.owner != client.id:
@@ -88,7 +88,7 @@ def start_again(client: Client, record: RunRecord) -> tuple[RunRecord, Ticket | 
     stored = client.store.sweep_body(record.id)
     body = replace(SweepBody.from_json(stored), after=record.id)
     plan = client.store.plan(record.plan)
-    points = _points(client, record.id, plan, body)
+    points = _points(client, record, plan, body)
     submitted = Submitted(
         run=new_id(),
         name=record.name,
@@ -116,9 +116,9 @@ def holder(client: Client, record: RunRecord) -> str | None:
     return None
 
 
-def _points(client: Client, run: str, plan: Mapping[str, Any], body: SweepBody) -> PointCodec:
+def _points(client: Client, record: RunRecord, plan: Mapping[str, Any], body: SweepBody) -> PointCodec:
     """Return a codec that checks by the code as it was stored."""
-    points = PointCodec(client.codec(), run)
+    points = PointCodec(client.codec(), record.id, function=record.name)
     points.check = StoredCheck(client, plan, body, points.decode)
     return points
 

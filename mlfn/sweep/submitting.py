@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlfn import user_context
 from mlfn.client import Client, current_client
-from mlfn.errors import OptionError, ParameterError, SweepError, SweepHeldError, nearest
+from mlfn.errors import InputNotFoundError, OptionError, ParameterError, SweepError, SweepHeldError, nearest
 from mlfn.identity import new_id, now
 from mlfn.planner import Plan
 from mlfn.registry import strategy_name
@@ -21,6 +21,7 @@ from mlfn.sweep.body import DECIDING, DRIVING, SweepBody
 from mlfn.sweep.conduct import begin, conduct, holder
 from mlfn.sweep.driver import Charge
 from mlfn.sweep.encoding import PointCodec
+from mlfn.sweep.placing import placed_in
 from mlfn.sweep.strategy import Strategy
 from mlfn.sweep.sweep_run import SweepRun
 
@@ -34,9 +35,11 @@ def submit_sweep(sweep: Sweep[Any], args: tuple[Any, ...], kwargs: Mapping[str, 
     """Check everything that can be checked, store the sweep, and drive it."""
     function, options, chooser = sweep._function, sweep._options, sweep._chooser
     signature: Signature = function._signed()
-    shared = _Shared(signature, chooser.keys, args, kwargs)
+    shared = _Shared(signature, chooser.keys, args, kwargs, alike=chooser.alike)
     for probe in chooser.probes():
         shared.probe(probe)
+    for iteration, row in chooser.rows():
+        shared.check_row(iteration, row)
     strategy = chooser.strategy(options)
     if options.deterministic and strategy.adaptive and options.parallel is None:
         raise OptionError(
@@ -52,7 +55,7 @@ def submit_sweep(sweep: Sweep[Any], args: tuple[Any, ...], kwargs: Mapping[str, 
     client.register()
     client.once(plan.hash, lambda: keep(client, plan, prepared.payload))
     run = new_id()
-    points = PointCodec(client.codec(), run, shared.check)
+    points = PointCodec(client.codec(), run, shared.check, function=signature.name)
     body = SweepBody(
         strategy=_described(strategy, points),
         keys=chooser.keys,
@@ -97,38 +100,41 @@ class _Shared:
     """What all children have in common, and what each of them is checked by."""
 
     def __init__(
-        self, signature: Signature, keys: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        signature: Signature,
+        keys: tuple[str, ...],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        alike: bool,
     ) -> None:
+        """`alike` says that every child has all the keys; otherwise each is to be checked by itself."""
         self._signature = signature
         self._dotted = {key.partition(".")[0] for key in keys if "." in key}
-        plain = {key for key in keys if "." not in key}
         given = signature.bind_partly(args, kwargs)
-        for name in plain & given.keys():
-            raise ParameterError(self._twice(name))
+        self._given = {*given, *given.get(str(signature.shape.varkw), {})} - {signature.shape.varkw}
+        if alike:
+            self._refuse_twice(keys)
         self.fixed = signature.check(given)
-        if keys:
-            self._refuse_missing({*plain, *self._dotted})
+        if alike and keys:
+            self._refuse_missing({key.partition(".")[0] for key in keys})
 
     def bases(self) -> dict[str, Any]:
         """Return what dotted keys change a part of, where it is not swept itself."""
-        found: dict[str, Any] = {}
-        for name in self._dotted:
-            default = self._signature.parameters[name].default
-            if name not in self.fixed and default is self._signature.parameters[name].empty:
-                raise ParameterError(
-                    f"{self._signature.name}(): a part of {name!r} is swept, and there is no whole to change: give {name!r} to "
-                    "submit(), or let it have a default."
-                )
-            found[name] = self.fixed.get(name, default)
-        return found
+        return {name: self._base(name) for name in self._dotted}
 
     def probe(self, point: Mapping[str, Any]) -> None:
         """Refuse a point that does not fit."""
-        from mlfn.sweep.placing import place
+        self._signature.check(self._placed(point))
 
-        for key, value in point.items():
-            name, _, rest = key.partition(".")
-            self._signature.check({name: place(self.bases()[name], rest, value) if rest else value})
+    def check_row(self, iteration: int, row: Mapping[str, Any]) -> None:
+        """Refuse the parameters of a child that do not fit, by its number."""
+        try:
+            self._refuse_collecting(row)
+            self._refuse_twice(row)
+            self.check(self._placed(row))
+        except (ParameterError, InputNotFoundError) as error:
+            raise type(error)(f"Child {iteration}: {error}") from None
 
     def check(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a child's own parameters as they are submitted; refuse what does not fit."""
@@ -150,6 +156,43 @@ class _Shared:
         from mlfn.sweep.grammar import parse_selector
 
         return parse_selector(select[0]).name if select else None
+
+    def _placed(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters that a point changes, dotted keys put in place."""
+        placed: dict[str, Any] = {}
+        for key, value in point.items():
+            name = key.partition(".")[0]
+            if name == key:
+                placed[name] = value
+            else:
+                base = placed[name] if name in placed else self._base(name)
+                placed[name] = placed_in(self._signature.name, base, key, value)
+        return placed
+
+    def _base(self, name: str) -> Any:
+        signature = self._signature
+        if name not in signature.parameters:
+            raise ParameterError(f"{signature.name}() has no parameter {name!r}: {nearest(name, signature.parameters)}")
+        default = signature.parameters[name].default
+        if name not in self.fixed and default is signature.parameters[name].empty:
+            raise ParameterError(
+                f"{signature.name}(): a part of {name!r} is swept, and there is no whole to change: give {name!r} to "
+                "submit(), or let it have a default."
+            )
+        return self.fixed.get(name, default)
+
+    def _refuse_collecting(self, keys: Iterable[str]) -> None:
+        shape = self._signature.shape
+        for name in [key.partition(".")[0] for key in keys]:
+            if name in (shape.varargs, shape.varkw):
+                raise ParameterError(
+                    f"{self._signature.name}(): {name!r} takes any number of arguments and cannot be swept."
+                )
+
+    def _refuse_twice(self, keys: Iterable[str]) -> None:
+        for name in keys:
+            if name in self._given:
+                raise ParameterError(self._twice(name))
 
     def _twice(self, name: str) -> str:
         return f"{self._signature.name}(): {name!r} is both swept and given to submit(): leave one of them out."
@@ -204,7 +247,7 @@ class _New:
         if record.state.is_terminal or client.ticket(found) is not None:
             self._tell_unheard(record, stored)
             return SweepRun(record, client.ticket(found), client=client)
-        points = PointCodec(client.codec(), found, charge.points.check)
+        points = PointCodec(client.codec(), found, charge.points.check, function=record.name)
         ticket = conduct(client, record, charge.strategy, points, options=vars(charge.body))
         record = client.store.get_run(found)
         if ticket is None and not record.state.is_terminal:

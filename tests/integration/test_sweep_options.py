@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ import mlfn
 logging.basicConfig(format="%(message)s", stream=sys.stdout)
 
 @mlfn.function(name="child")
-def child(x: int, ledger: str, ctx: mlfn.Context) -> int:
+def child(x: int, ledger: str, ctx: mlfn.Context, more: object = None) -> int:
     note(ledger, "start", ctx)
     while x > 1 and not Path(ledger + ".go").exists():
         time.sleep(0.005)
@@ -33,6 +34,8 @@ def child(x: int, ledger: str, ctx: mlfn.Context) -> int:
 ledger, how, options = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
 if how == "grid":
     sweep = child.grid(x=[1, 2, 3, 4, 5, 6, 7, 8])
+elif how.startswith("rows"):
+    sweep = child.sweep([{"x": 1}, {"x": 2, "more": Path("a")}, {"x": 3}, {"x": 4, "more": Path(how)}])
 else:
     sweep = child.search(n=8, seed=1, sampler="random", x=mlfn.randint(2, 9))
 try:
@@ -119,6 +122,22 @@ def test_a_search_goes_on_with_more_at_a_time_as_the_search_that_it_was(tmp_path
     assert strategy["data"]["parallel"] == 1 and stored(stage)["strategy"] == strategy
 
 
+def test_rows_are_carried_on_without_their_script(tmp_path, monkeypatch):
+    stage = killed(tmp_path, "rows", parallel=1)
+    other = stage.run("rows of another end", json.dumps({"parallel": 1}))
+    stage.script.unlink()
+    (tmp_path / "ledger.go").touch()
+    monkeypatch.setenv("MLFN_DATA", str(stage.data))
+    monkeypatch.setenv("MLFN_HEARTBEAT", "0.2")
+
+    sweep = mlfn.run(sweep_id(stage)).resume()
+
+    assert "was submitted with other children: choose" in other
+    assert sweep.result(30) == 4
+    assert [child.params.get("more") for child in sweep.children] == [None, Path("a"), None, Path("rows")]
+    assert [what for what, *_ in stage.entries()].count("end") == 4
+
+
 def test_a_second_driver_changes_no_options_of_the_one_that_lives(tmp_path):
     stage = Stage(tmp_path, SCRIPT, heartbeat=0.2)
     first = stage.start("grid", json.dumps({"parallel": 1}))
@@ -198,7 +217,7 @@ def killed(folder: Any, how: str = "grid", **options: Any) -> Stage:
     stage = Stage(folder, SCRIPT, heartbeat=0.2)
     process = stage.start(how, json.dumps(options))
     process.stdout.readline()
-    number = 2 if how == "grid" else 1
+    number = 1 if how == "search" else 2
     wait_until(lambda: stage.query("SELECT 1 FROM runs WHERE iteration = ? AND state = 'running'", number))
     stage.kill(process)
     return stage
