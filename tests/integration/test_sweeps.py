@@ -77,6 +77,18 @@ def states(sweep: Any) -> list[str]:
     return [str(child.state) for child in sweep.children]
 
 
+@mlfn.function
+def some_last(x: int, until: str, ctx: mlfn.Context) -> int:
+    """Return at once, the even ones later."""
+    import pathlib
+    import time
+
+    while x % 2 == 0 and not pathlib.Path(until).exists():
+        time.sleep(0.005)
+    ctx.log_result("score", x)
+    return x
+
+
 class TestWhatChildrenGet:
     def test_a_grid_becomes_runs_numbered_from_one(self, local):
         sweep = train.grid(depth=[4, 8, 16], lr=[0.3, 0.1]).with_options(select="max.score").submit(base=1.0)
@@ -270,11 +282,39 @@ class TestWhatWins:
         assert endless.best_iteration == 2
         assert unselected.result() == [1, 2]
 
+    def test_the_table_says_who_meets_the_constraints(self, local):
+        sweep = self.sweep([1, 5, "fail", 2], select="max.score", subject_to="score < 3")
+
+        assert sweep.best_iteration == 4
+        assert sweep.table()["feasible"].tolist() == [True, False, None, True]
+        assert "feasible" in sweep.outputs["iteration_results"].read_text().splitlines()[0].split(",")
+        assert "feasible" not in self.sweep([1, 5], select="max.score").table()
+
     def test_constraints_that_no_child_meets_are_told_with_the_closest(self, local):
         sweep = self.sweep([1, 2, "silent"], select="max.score", subject_to="score < 0.25")
 
         with pytest.raises(SweepError, match=r"the closest, child 1, misses 'score < 0.25' by 0.75;"):
             sweep.result()
+
+    def test_a_metric_that_is_never_a_number_was_reported_all_the_same(self, local, caplog):
+        sweep = self.sweep([math.nan, math.nan], select="max.score", subject_to="score < 3", stop_when="score > 9")
+
+        with pytest.raises(SweepError, match="no child succeeded with a finite score"):
+            sweep.result()
+        assert "speaks of" not in caplog.text
+
+    @pytest.mark.parametrize("odd", [math.nan, math.inf, -math.inf])
+    def test_a_constraint_without_bounds_concerns_one_child_alone(self, local, odd):
+        @mlfn.function
+        def bounded(x: float, ctx: mlfn.Context) -> float:
+            ctx.log_metric("score", x if math.isfinite(x) else 9)
+            ctx.log_constraint("memory", x if not math.isfinite(x) else -1)
+            return x
+
+        sweep = bounded.grid(x=[1.0, odd, 2.0]).with_options(select="max.score").submit()
+
+        assert sweep.wait(30)
+        assert sweep.best_iteration == (2 if odd == -math.inf else 3)
 
     def test_no_finite_number_is_an_error(self, local):
         sweep = self.sweep([math.nan, math.inf], select="max.score")
@@ -424,12 +464,63 @@ class TestWhatEndsIt:
         assert (counting.wait(30), len(counting.children)) == (True, 4)
 
     def test_a_timeout_ends_it_with_what_it_has(self, local, tmp_path):
-        sweep = waits.grid(x=[1, 2]).with_options(timeout=0.5).submit(until=str(tmp_path / "never"))
+        lasting = some_last.grid(x=[1, 2, 3]).with_options(timeout=1.5, parallel=3)
+        sweep = lasting.submit(until=str(tmp_path / "never"))
+        best = lasting.with_options(select="max.score").submit(until=str(tmp_path / "never"))
+
+        assert sweep.wait(30) and best.wait(30)
+        assert (str(sweep.state), states(sweep)) == ("succeeded", ["succeeded", "cancelled", "succeeded"])
+        assert sweep.stop_reason == "its timeout of 1.5 s was over after 2 children"
+        assert sweep.result() == [1, 3]
+        assert best.result() == 3
+
+    def test_a_timeout_before_any_child_succeeded_is_a_failure(self, local, tmp_path):
+        waiting = waits.grid(x=[1, 2]).with_options(timeout=0.5)
+        for select in (None, "max.return"):
+            sweep = waiting.with_options(select=select).submit(until=str(tmp_path / "never"))
+
+            with pytest.raises(
+                SweepError, match=r"timeout of 0\.5 s was over after 0 children, and no child has succeeded"
+            ):
+                sweep.result(30)
+            assert states(sweep) == ["cancelled", "cancelled"]
+
+    def test_a_condition_on_time_holds_while_children_run(self, local, tmp_path):
+        until = tmp_path / "never"
+        conditions = ("elapsed > 0.5s and finished >= 2", "started >= 3", "finished >= 2")
+        for condition in conditions:
+            swept = some_last.map(x=[1, 3, 2, 4]).with_options(stop_when=condition, parallel=4)
+            sweep = swept.submit(until=str(until))
+
+            assert sweep.wait(30)
+            assert sweep.stop_reason.startswith(f"{condition} held after "), condition
+        waiting = waits.grid(x=[1, 2]).with_options(stop_when="elapsed > 0.5").submit(until=str(until))
+        with pytest.raises(SweepError, match=r"elapsed > 0\.5 held after 0 children, and no child has succeeded"):
+            waiting.result(30)
+
+    @pytest.mark.parametrize("place", ["local", "inline"])
+    def test_as_many_are_started_as_it_says(self, local, place):
+        sweep = told.on(place).grid(x=range(20)).with_options(stop_when="started >= 3", select="score").submit()
 
         assert sweep.wait(30)
-        assert str(sweep.state) == "succeeded"
-        assert states(sweep) == ["cancelled", "cancelled"]
-        assert "timeout of 0.5 s" in sweep.stop_reason
+        assert len(sweep.children) == 3
+
+    def test_a_map_that_is_stopped_yields_what_there_is(self, local, tmp_path):
+        swept = some_last.map(x=[1, 2, 3, 4]).with_options(stop_when="finished >= 2", parallel=3)
+        sweep = swept.submit(until=str(tmp_path / "never"))
+
+        found = list(sweep)
+        assert found == sweep.result()
+        assert found[:2] == [1, 3] and 2 not in found
+
+    def test_a_map_that_is_cancelled_says_so(self, local, tmp_path):
+        sweep = some_last.map(x=[1, 2]).submit(until=str(tmp_path / "never"))
+        items = iter(sweep)
+
+        assert next(items) == 1
+        sweep.cancel()
+        with pytest.raises(RunCancelledError):
+            next(items)
 
     def test_cancelling_ends_the_children_too(self, local, tmp_path):
         sweep = waits.grid(x=range(20)).submit(until=str(tmp_path / "never"))
