@@ -419,7 +419,8 @@ def given(function: Function[..., Any, R], points: Any) -> Sweep[R]:
         return _sweep(function, FromUser(lambda: points, points.size))
     if callable(getattr(points, "ask", None)) and callable(getattr(points, "tell", None)):
         return _sweep(function, FromUser(lambda: AskTell(points), is_told=True))
-    if isinstance(points, Sequence) and not isinstance(points, (str, bytes)):
+    is_listed = isinstance(points, Sequence) and not isinstance(points, (str, bytes))
+    if is_listed:
         return Sweep(function, FromRows(Rows(points)), SweepOptions())
     return _sweep(function, FromUser(lambda: Given(points), Given(points).size))
 

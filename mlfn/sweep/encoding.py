@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mlfn.codec import Codec
-from mlfn.errors import OutputError, UnpicklableError
+from mlfn.errors import OutputError, ParameterError, UnpicklableError
 from mlfn.inputs import DataItem
 from mlfn.spec.canonical import canonical
 from mlfn.sweep.body import SweepBody
+from mlfn.sweep.listing import short
 from mlfn.sweep.placing import placed_in
 
 Check = Callable[[Mapping[str, Any]], Mapping[str, Any]]
@@ -61,6 +62,11 @@ class PointCodec:
         for key, value in point.items():
             name = key.partition(".")[0]
             if name != key:
+                if name not in plain and name not in body.bases:
+                    raise ParameterError(
+                        f"{self._function}(): {key}={short(value)}: there is no whole to change. A dotted key of what chooses "
+                        f"while it runs needs {name!r} beside it; a list of rows takes it from submit() or the default."
+                    )
                 base = plain[name] if name in plain else self.decode(body.bases[name])
                 plain[name] = placed_in(self._function, base, key, value)
         return dict(self.check(plain)) if self.check is not None else plain

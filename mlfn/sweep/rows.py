@@ -39,7 +39,7 @@ class Rows(Cells):
 
     def _see(self, iterations: range) -> None:
         super()._see(iterations)
-        self.__dict__.pop("keys", None)  # a view has those of its own rows
+        vars(self).pop("keys", None)  # a view has those of its own rows
 
     @property
     def _whole_size(self) -> int:

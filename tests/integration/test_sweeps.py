@@ -548,6 +548,20 @@ class TestWhatEndsIt:
         with pytest.raises(ParameterError, match="depth='deep'"):
             sweep.result(30)
 
+    def test_a_part_of_a_point_of_a_generator_needs_its_whole_beside_it(self, local):
+        beside = nested.sweep({"conf": Conf(1), "conf.depth": depth} for depth in (5, 6)).submit()
+        alone = nested.sweep({"conf.depth": depth} for depth in (5, 6)).submit()
+
+        assert beside.result(30) == [5, 6]
+        with pytest.raises(ParameterError, match=r"nested\(\): conf.depth=5: there is no whole to change"):
+            alone.result(30)
+
+    def test_a_part_that_does_not_fit_while_it_runs_names_function_and_key(self, local):
+        sweep = nested.sweep({"conf": Conf(1), "conf.dpth": depth} for depth in (5, 6)).submit()
+
+        with pytest.raises(ParameterError, match=r"^nested\(\): conf.dpth=5: 'conf' \(Conf\) has no 'dpth'"):
+            sweep.result(30)
+
 
 class TestBadInput:
     @pytest.mark.parametrize(
