@@ -41,7 +41,7 @@ class Table:
                 "artifact 'iteration_results' as CSV."
             ) from error
         frame: pd.DataFrame = pd.DataFrame(
-            {name: pd.Series(values, dtype=_dtype(values)) for name, values in self.columns.items()}
+            {name: pd.Series(values, dtype=dtype_of(values)) for name, values in self.columns.items()}
         )
         return frame
 
@@ -117,8 +117,8 @@ def _error(row: ChildRow) -> str | None:
     return f"{name}: {first}"[:200]
 
 
-def _dtype(values: Sequence[Any]) -> str | None:
-    """Keep whole numbers whole where some are missing, and leave the rest to pandas."""
+def dtype_of(values: Sequence[Any]) -> str | None:
+    """Return what to make a column of pandas of: keep whole numbers whole where some are missing, and leave the rest to pandas."""
     kinds = {type(value) for value in values}
     if kinds == {int, type(None)}:
         fit = all(value is None or -(2**63) <= value < 2**63 for value in values)
