@@ -20,6 +20,7 @@ _LEAST_BAR = 6
 _LONGEST_NAME = 32
 _LEAST_CELL = 6  # of a parameter that is cut
 _LONGEST_CELL = 32
+_LEAST_HEAD = 8  # of a metric whose name is cut
 _GAP = "  "
 
 # What makes room on the first line, in this order: the bar gives way after the first few.
@@ -68,7 +69,7 @@ def below(sweep: SweepSnapshot, width: int, height: int) -> list[Line]:
     rows = [*best, *working, *failed]
     if rows and height > 1:
         table = _table(rows, sweep, width)
-        if failed:
+        if failed and failed[0].error:
             table.append(Line(_cut(f"    {_flat(failed[0].error)}", width), "red"))
         return table
     text = best_text(sweep)
@@ -111,7 +112,6 @@ def _table(rows: Sequence[Row], sweep: SweepSnapshot, width: int) -> list[Line]:
             str(selector).partition(".")[2],
             [number(row.values[at]) if at < len(row.values) else "–" for row in rows],
             right=True,
-            by_cells=True,
         )
         for at, selector in enumerate(sweep.select)
     ]
@@ -140,25 +140,24 @@ class _Column:
     head: str
     cells: tuple[str, ...]
     width: int
+    content: int  # how wide it is without its head
     right: bool = False
 
     @classmethod
-    def of(
-        cls, head: str, cells: Sequence[str], *, most: int = 1000, right: bool = False, by_cells: bool = False
-    ) -> _Column:
-        """Return a column as wide as its cells are, and as its head is unless that is to be cut."""
+    def of(cls, head: str, cells: Sequence[str], *, most: int = 1000, right: bool = False) -> _Column:
         from rich.cells import cell_len
 
         head, flat = _flat(head), [_flat(cell) for cell in cells]
         widths = [cell_len(cell) for cell in flat]
-        wide = max([*widths, min(cell_len(head), 10) if by_cells else cell_len(head)])
-        return cls(head, tuple(flat), wide, right).cut(min(wide, most))
+        wide = max(cell_len(head), *widths)
+        return cls(head, tuple(flat), wide, max(widths), right).cut(min(wide, most))
 
     def cut(self, width: int) -> _Column:
         return _Column(
             _padded(self.head, width, right=self.right),
             tuple(_padded(cell, width, right=self.right) for cell in self.cells),
             width,
+            self.content,
             self.right,
         )
 
@@ -167,6 +166,10 @@ def _fitted(
     child: _Column, state: _Column, params: list[_Column], numbers: list[_Column], time: _Column, width: int
 ) -> list[_Column]:
     """Cut parameters, and leave out what is in the middle, until it fits; child and first metric are whole."""
+    whole = [child, state, *params, *numbers, time]
+    if sum(column.width + len(_GAP) for column in whole) - len(_GAP) <= width:
+        return whole
+    numbers = [column.cut(min(column.width, max(column.content, _LEAST_HEAD))) for column in numbers]
     for before, after in (
         ([child, state], [*numbers, time]),
         ([child], [*numbers, time]),
@@ -207,6 +210,6 @@ def _cut(text: str, width: int) -> str:
 def _padded(text: str, width: int, *, right: bool) -> str:
     from rich.cells import cell_len
 
-    text = _cut(text, width)
+    text = _cut(text.strip(), width)
     space = " " * (width - cell_len(text))
     return space + text if right else text + space

@@ -181,6 +181,7 @@ def _counted(sweep: SweepRun[Any], known: SweepSnapshot) -> SweepSnapshot:
         stopped=clean(str(said.get("stopped") or "")),
         best=(said.get("best") or {}).get("iteration"),
         leaders=_leaders(said),
+        working=(),
     )
     active = 0
     if not found.state.is_terminal and record.owner is not None:
