@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlfn.errors import NotFoundError
 from mlfn.spec.record import RunState
-from mlfn.store.reading import Reading
+from mlfn.store.reading import Reading, number_of
 
 _AT_ONCE = 500  # ids in one statement
 _CHILD = "id, iteration, state, reason, attempt, owner, point, started, ended, failure, reused"
@@ -145,6 +145,21 @@ class FamilyReading(Reading):
         """Return the same for some runs."""
         return _by_run(self._among("SELECT run, name, value FROM scores WHERE run IN ({})", runs))
 
+    def unscored_among(self, runs: Sequence[str], names: Collection[str]) -> dict[str, set[str]]:
+        """Return which of the metrics and outputs the last attempts of runs have reported, as a number or as none."""
+        found: dict[str, set[str]] = {}
+        for table in ("metrics", "outputs"):
+            column = "name" if table == "metrics" else "key"
+            rows = self._among(
+                f"SELECT DISTINCT {table}.run, {table}.{column} FROM {table} JOIN runs ON runs.id = {table}.run "
+                f"AND runs.attempt = {table}.attempt WHERE {table}.run IN ({{}})",
+                runs,
+            )
+            for run, name in rows:
+                if name in names:
+                    found.setdefault(run, set()).add(name)
+        return found
+
     def extremes_among(self, runs: Sequence[str], name: str) -> dict[str, tuple[float, float]]:
         """Return the least and the greatest value of a metric's series, by run; of its last attempt."""
         rows = self._among(
@@ -177,7 +192,7 @@ class FamilyReading(Reading):
             "AND runs.attempt = outputs.attempt WHERE outputs.role = 'constraint' AND outputs.run IN ({})",
             runs,
         )
-        return _by_run((run, key, float(json.loads(inline))) for run, key, inline in rows)
+        return _by_run((run, key, _bound(json.loads(inline))) for run, key, inline in rows)
 
     def find_finished(self, function: str, memo: str) -> str | None:
         """Return the newest run that succeeded with the same function and parameters, and was no copy itself."""
@@ -192,6 +207,12 @@ class FamilyReading(Reading):
         for start in range(0, len(runs), _AT_ONCE):
             some = runs[start : start + _AT_ONCE]
             yield from self.session.read(sql.format(", ".join("?" * len(some))), (*before, *some))
+
+
+def _bound(inline: Any) -> float:
+    """Return a constraint's value; what is no number is not met."""
+    value = number_of(inline)
+    return math.inf if value is None or math.isnan(value) else float(value)
 
 
 def _child(row: tuple[Any, ...]) -> ChildRow:

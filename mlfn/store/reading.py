@@ -345,3 +345,13 @@ def _load(text: str | None, owner: str, what: str) -> Any:
         raise StoreCorruptError(
             f"The {what} of {owner!r} cannot be read ({error}); restore the store from a copy, or delete that row."
         ) from error
+
+
+def number_of(inline: Any) -> float | None:
+    """Return the number that an inline value is, as JSON or as a tagged NumPy scalar; False is 0 and True 1."""
+    value = inline
+    if isinstance(value, dict) and value.get("!") == "numpy":
+        value = value["v"][1]
+    if isinstance(value, dict) and value.get("!") == "float":
+        value = float(value["v"])
+    return value if isinstance(value, (int, float)) else None

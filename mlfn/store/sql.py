@@ -36,6 +36,7 @@ from mlfn.store.changes import (
 from mlfn.store.engine import Engine
 from mlfn.store.families import FamilyReading, TagRow
 from mlfn.store.nesting import left_open, mark_best, open_child, take_from_best
+from mlfn.store.reading import number_of
 from mlfn.store.session import Session
 
 
@@ -270,6 +271,8 @@ def _claimed(engine: Engine, change: Claimed) -> int:
         "INSERT INTO attempts (run, attempt, worker, claimed, state, log) VALUES (?, ?, ?, ?, 'running', ?)",
         (change.run, attempt, change.worker, change.time, change.log),
     )
+    if change.body is not None:
+        engine.execute("UPDATE sweeps SET body = ? WHERE run = ?", (json.dumps(change.body), change.run))
     _event(engine, change.run, attempt, change.time, "claimed")
     return attempt
 
@@ -466,19 +469,9 @@ def _store_output(engine: Engine, run: str, attempt: int, output: Output) -> Non
         ),
     )
     # A number that the function returns or logs can be sorted by, as a metric can.
-    number = _number(output.inline)
+    number = number_of(output.inline)
     if number is not None:
         _score(engine, run, output.key, number)
-
-
-def _number(inline: Any) -> float | None:
-    """Return the number that an inline value is, as JSON or as a tagged NumPy scalar."""
-    value = inline
-    if isinstance(value, dict) and value.get("!") == "numpy":
-        value = value["v"][1]
-    if isinstance(value, dict) and value.get("!") == "float":
-        value = float(value["v"])
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def _score(engine: Engine, run: str, name: str, value: float) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from mlfn.client import Client
 from mlfn.codec import Codec
-from mlfn.errors import StorageError, nearest
+from mlfn.errors import ParameterError, StorageError, nearest
 from mlfn.execution import describe_failure
 from mlfn.identity import identify, new_id, now
 from mlfn.registry import place_class
@@ -87,6 +87,8 @@ class Driver:
         self._last = 0  # the number of the last child
         self._exhausted = False
         self._cancelled = False
+        self._broke: Exception | None = None  # what the strategy raised when it was told of a point
+        self._unjudged: set[str] = set()  # children of which a point cannot be judged
         self._told_progress: Mapping[str, Any] = {}
         self._next_tick = time.monotonic() + _TICK
         self._loads_ahead = False
@@ -193,6 +195,7 @@ class Driver:
         self._take_over()
         while True:
             self._judge()
+            self.board.look(self._elapsed())
             if self._cancelled or self.board.stop is not None:
                 break
             self._fill()
@@ -200,6 +203,10 @@ class Driver:
                 self._hear()
             elif self._exhausted:
                 break
+            if self._broke is not None:
+                raise self._broke
+        if not self._cancelled:
+            self.board.run_out(self._body.size)
         stop = self.board.stop
         self._wind_down()
         if self._cancelled:
@@ -240,12 +247,15 @@ class Driver:
         busy = len(self._flying) >= 2 * self._crew.width  # others wait already for the workers that come free
         if busy and not self._strategy.adaptive and room < min(self._width, _BATCH) // 2:
             return  # soon there is room for a batch
-        while room > 0 and not self._exhausted:
-            batch = self._asked(1 if self._strategy.adaptive or self._width == 1 else min(room, _BATCH))
+        one_by_one = self._strategy.adaptive or self._width == 1 or self.board.limits.counts_starts
+        while room > 0 and not self._exhausted and self.board.stop is None:
+            batch = self._asked(1 if one_by_one else min(room, _BATCH))
             if not batch:
                 return
             self._submit(batch)
             room -= len(batch)
+            if self.board.limits.counts_starts:
+                self.board.look(self._elapsed())
             if self._strategy.adaptive and not self._news.empty() and not self._body.deterministic:
                 return  # what has ended meanwhile is told first
 
@@ -327,11 +337,16 @@ class Driver:
                 return  # a round is judged when it is over, in the order of its numbers
             self._ended.sort(key=lambda item: item[1].iteration)
         ended, self._ended = self._ended, []
-        children = self._standing.ended([(run, flying.iteration, state) for run, flying, state in ended])
+        children = self._read(ended)
         for (_, flying, _), child in zip(ended, children, strict=True):
             self._miss(child)
             self.board.take(child, elapsed=self._elapsed())
             self._strategy.tell(told(child, flying.point))
+
+    def _read(self, ended: Sequence[tuple[str, _Flying, RunState]]) -> list[Child]:
+        items = [(run, flying.iteration, state) for run, flying, state in ended]
+        found: list[Child] = self._patiently(lambda: self._standing.ended(items))
+        return found
 
     def _miss(self, child: Child) -> None:
         """Say once which of the metrics that decide the first child that succeeded has not reported."""
@@ -366,7 +381,6 @@ class Driver:
         if time.monotonic() >= self._next_tick:
             self._next_tick = time.monotonic() + _TICK
             self._tick()
-        self.board.overdue(self._elapsed())
 
     def _tick(self) -> None:
         record = self._patiently(lambda: self._client.store.get_run(self._record.id))
@@ -374,7 +388,7 @@ class Driver:
             raise _ReplacedError
         if record.cancel_requested:
             self._cancelled = True
-        self._client.store.register_client(self._client.id, identify(os.getpid()), time=now())
+        self._patiently(lambda: self._client.store.register_client(self._client.id, identify(os.getpid()), time=now()))
         for run, (state, owner) in self._client.store.states(list(self._elsewhere)).items():
             if state.is_terminal:
                 self._on_ended(run, state)
@@ -396,17 +410,17 @@ class Driver:
         progress = self.board.progress(self._body.size)
         if progress != self._told_progress:
             self._told_progress = progress
-            self._client.store.apply([Progressed(self._record.id, self._record.attempt, progress)])
+            change = Progressed(self._record.id, self._record.attempt, progress)
+            self._patiently(lambda: self._client.store.apply([change]))
 
     def _wind_down(self) -> None:
         """End what is in flight, and take in how it ended."""
         self._crew.stop(list(self._flying), Outcome(RunState.CANCELLED))
-        for run in self._elsewhere:
-            self._client.store.apply([CancelRequested(run, now())])
+        calls = [CancelRequested(run, now()) for run in self._elsewhere]
+        self._patiently(lambda: self._client.store.apply(calls))
         while self._flying:
             self._hear()
-        for run, flying, state in self._ended:
-            [child] = self._standing.ended([(run, flying.iteration, state)])
+        for child in self._read(self._ended):
             self.board.take(child, elapsed=self._elapsed())
         self._ended = []
 
@@ -431,12 +445,24 @@ class Driver:
             self._ended.append((run, flying, state))
 
     def _verdict(self, run: str, step: int | None, value: float) -> str | None:
-        """Say why a child that logged this point should stop, if it should."""
+        """Say why a child that logged this point should stop, if it should.
+
+        Inline it is asked within the handler, which is to hear of the child alone: what breaks ends the sweep later.
+        """
         flying = self._flying.get(run)
-        if flying is None:
+        if flying is None or self._broke is not None:
             return None
         self._steps[run] = step = self._steps.get(run, -1) + 1 if step is None else step
-        why = self._strategy.report(flying.iteration, step, value)
+        try:
+            why = self._strategy.report(flying.iteration, step, value)
+        except ParameterError as error:
+            if run not in self._unjudged:
+                self._unjudged.add(run)
+                logger.warning("%s of %s is not pruned by such points: %s", run[:8], self._record.name, error)
+            return None
+        except Exception as error:  # noqa: BLE001 - a pruner can be the user's own
+            self._broke = error
+            return None
         if why is not None:
             self._doomed[run] = time.monotonic() + self._client.settings.grace
         return why

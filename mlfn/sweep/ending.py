@@ -62,7 +62,7 @@ class Ending:
         children = standing.children(rows, scores)
         leader, wrong = _best(children, standing)
         wrong = _unreported(body, children) or wrong
-        outputs = [*_best_outputs(client, leader), *_kept(client, record, body, rows, scores, leader)]
+        outputs = [*_best_outputs(client, leader), *_kept(client, record, body, rows, scores, children, leader)]
         outcome = self._outcome(client, record, rows, leader, wrong)
         outcome = replace(outcome, outputs=tuple(outputs))
         progress = board.progress(body.size)
@@ -83,7 +83,8 @@ class Ending:
             return Outcome(RunState.FAILED, Reason.ERROR, self.failure)
         if self.state is RunState.CANCELLED:
             return Outcome(RunState.CANCELLED)
-        said = self._failed(record, rows) or (f"{record.name}: {wrong}" if wrong is not None else None)
+        stopped = f"{self.stop.text}; " if self.stop is not None else ""
+        said = self._failed(record, rows) or (f"{record.name}: {stopped}{wrong}" if wrong is not None else None)
         if said is not None:
             return failed(Reason.ERROR, SweepError(said))
         returns = client.store.get_run(leader.run).returns if leader is not None else None
@@ -95,6 +96,8 @@ class Ending:
         said = f" The first, child {first.iteration}, ended with {_said(first)}" if first is not None else ""
         if self.state is RunState.FAILED and self.stop is not None:
             return f"{record.name}: {self.stop.text}; what the others came to is kept.{said}"
+        if self.stop is not None and not any(row.state is RunState.SUCCEEDED for row in rows):
+            return f"{record.name}: {self.stop.text}, and no child has succeeded.{said}"
         if rows and all(row.state is RunState.FAILED for row in rows):
             return f"{record.name}: {'its one child' if len(rows) == 1 else f'all {len(rows)} children'} failed.{said}"
         return None
@@ -156,6 +159,7 @@ def _kept(
     body: SweepBody,
     rows: Sequence[ChildRow],
     scores: Mapping[str, Mapping[str, float]],
+    children: Sequence[Child],
     leader: Child | None,
 ) -> list[Output]:
     """Return the table and the picture as artifacts; one that cannot be made costs nothing but itself."""
@@ -165,7 +169,7 @@ def _kept(
     with tempfile.TemporaryDirectory(prefix="mlfn-") as folder:
         for key, suffix, write in _WRITERS:
             try:
-                table = make_table(rows, scores, PointCodec(client.codec(), record.id).decode, body.keys)
+                table = make_table(rows, scores, PointCodec(client.codec(), record.id).decode, body.keys, children)
                 content = write(table, record, body, leader)
                 if content is not None:
                     path = Path(folder, f"{key}{suffix}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,11 @@ class Limits:
 
     def __bool__(self) -> bool:
         return any(value is not None for value in vars(self).values())
+
+    @property
+    def counts_starts(self) -> bool:
+        """Whether a child may be the last to be started."""
+        return self.stop_when is not None and "started" in self.stop_when.words()
 
 
 @dataclass(frozen=True)
@@ -87,11 +92,18 @@ class Scoreboard:
             said["leaders"] = [iteration for _, iteration in self._leaders]
         return said
 
-    def overdue(self, elapsed: float) -> None:
-        """Stop the sweep if its time is up."""
+    def look(self, elapsed: float) -> None:
+        """Stop the sweep if its time is up, or if `stop_when` holds by what no child has to tell."""
         limit = self.limits.timeout
         if self.stop is None and limit is not None and elapsed >= limit:
-            self.stop = Stop("timeout", f"its timeout of {limit:g} s was over after {self.finished} children")
+            self.stop = Stop("timeout", f"its timeout of {limit:g} s was over after {_children(self.finished)}")
+        if self.stop is None and self._holds({}, elapsed):
+            self.stop = Stop("stop_when", f"{self.limits.stop_when} held after {_children(self.finished)}")
+
+    def run_out(self, size: int | None) -> None:
+        """Say so where the strategy had no parameters for as many children as were wanted."""
+        if self.stop is None and size is not None and self.started < size:
+            self.stop = Stop("exhausted", f"nothing was left to try after {self.started} of {size} children")
 
     def _compare(self, child: Child) -> None:
         if child.numbers is None or not child.is_feasible:
@@ -125,9 +137,15 @@ class Scoreboard:
         return None
 
     def _reached(self, child: Child, elapsed: float) -> Stop | None:
+        own = child.metrics if child.state is RunState.SUCCEEDED else {}
+        if not self._holds(own, elapsed):
+            return None
+        return Stop("stop_when", f"{self.limits.stop_when} held after child {child.iteration}")
+
+    def _holds(self, own: Mapping[str, float], elapsed: float) -> bool:
         condition = self.limits.stop_when
         if condition is None:
-            return None
+            return False
         words: dict[str, float] = {
             "elapsed": elapsed,
             "started": self.started,
@@ -137,7 +155,8 @@ class Scoreboard:
         }
         if self.leader is not None and self.leader.numbers is not None:
             words["best"] = self.leader.numbers[0]
-        own = child.metrics if child.state is RunState.SUCCEEDED else {}
-        if not condition.holds(own, words):
-            return None
-        return Stop("stop_when", f"{condition} held after child {child.iteration}")
+        return condition.holds(own, words)
+
+
+def _children(count: int) -> str:
+    return "1 child" if count == 1 else f"{count} children"

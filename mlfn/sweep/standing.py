@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -21,7 +22,8 @@ Scores = Mapping[str, Mapping[str, float]]
 class Standing:
     """Reads children together with the numbers that decide.
 
-    `series` names a metric whose points are wanted too. Where neither selectors nor `numbers` ask for any, none are read.
+    `series` names a metric whose points are wanted too, `more` metrics on which something else depends. Where nothing
+    does, no numbers are read.
     """
 
     def __init__(
@@ -31,29 +33,30 @@ class Standing:
         subject_to: Sequence[Condition] = (),
         *,
         series: str | None = None,
-        numbers: bool = False,
+        more: Iterable[str] = (),
     ) -> None:
         self._store = store
         self.selectors = tuple(selectors)
         self._subject_to = tuple(subject_to)
         self._series = series
-        self._numbers = numbers or bool(selectors)
+        conditions = (name for condition in self._subject_to for name in condition.names())
+        self._names = frozenset((*(selector.name for selector in self.selectors), *conditions, *more))
 
     def ended(self, items: Sequence[tuple[str, int, RunState]]) -> list[Child]:
         """Return children of which (run, iteration, state) is known."""
         runs = [run for run, _, _ in items]
-        scores = self._store.scores_among(runs) if self._numbers else {}
+        scores = self._store.scores_among(runs) if self._names else {}
         return self._made(items, scores)
 
     def children(self, rows: Sequence[ChildRow], scores: Scores | None = None) -> list[Child]:
         """Return children by their rows."""
         items = [(row.run, row.iteration, row.state) for row in rows]
         if scores is None:
-            scores = self._store.scores_among([row.run for row in rows]) if self._numbers else {}
+            scores = self._store.scores_among([row.run for row in rows]) if self._names else {}
         return self._made(items, scores)
 
     def _made(self, items: Sequence[tuple[str, int, RunState]], scores: Scores) -> list[Child]:
-        if not self._numbers:
+        if not self._names:
             return [Child(iteration, run, state) for run, iteration, state in items]
         runs = [run for run, _, _ in items]
         reduced = {
@@ -62,17 +65,29 @@ class Standing:
             if selector.reduce != "last"
         }
         logged = self._store.constraints_among(runs)
+        numberless = self._numberless(items, scores)
         series = self._store.series_among(runs, self._series) if self._series is not None else {}
         made: list[Child] = []
         for run, iteration, state in items:
-            own = scores.get(run, {})
+            own = {**numberless.get(run, {}), **scores.get(run, {})}
             asked = {str(condition): _bounded(condition.violation(own)) for condition in self._subject_to}
+            limited = {name: _bounded(value) for name, value in logged.get(run, {}).items()}
             selected = tuple(
                 _selected(selector, own, reduced.get(selector, {}).get(run)) for selector in self.selectors
             )
             points = _numbered(series.get(run, ()))
-            made.append(Child(iteration, run, state, own, selected, {**logged.get(run, {}), **asked}, points))
+            made.append(Child(iteration, run, state, own, selected, {**limited, **asked}, points))
         return made
+
+    def _numberless(self, items: Sequence[tuple[str, int, RunState]], scores: Scores) -> Scores:
+        """Return as NaN what decides and was reported, but never as a number."""
+        lacking = [
+            run
+            for run, _, state in items
+            if state is RunState.SUCCEEDED and not self._names <= scores.get(run, {}).keys()
+        ]
+        found = self._store.unscored_among(lacking, self._names)
+        return {run: dict.fromkeys(names, math.nan) for run, names in found.items()}
 
 
 def standing_of(store: SqlStore, body: SweepBody) -> Standing:
@@ -82,7 +97,7 @@ def standing_of(store: SqlStore, body: SweepBody) -> Standing:
         [parse_selector(text) for text in body.select],
         [parse_constraint(text) for text in body.subject_to],
         series=body.judged,
-        numbers=body.stop_when is not None or bool(body.subject_to),
+        more=parse_condition(body.stop_when).names() if body.stop_when is not None else (),
     )
 
 

@@ -19,7 +19,7 @@ from mlfn.sweep.grammar import Selector, parse_constraint, parse_selector
 from mlfn.sweep.selection import best, pareto
 from mlfn.sweep.standing import standing_of, told
 from mlfn.sweep.strategy import Told
-from mlfn.sweep.table import Table, read_table
+from mlfn.sweep.table import Table, make_table
 from mlfn.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -108,6 +108,8 @@ class SweepRun(Run[R]):
     def result(self, timeout: float | None = None) -> R:
         """Return what the best child returned; without a selector, a list of what all returned, in order.
 
+        Where a condition or a timeout has ended the sweep (see `stop_reason`), of all that succeeded until then.
+
         Raises what the sweep failed with; without a selector, the exception of the first child that failed.
         """
         body = self._body
@@ -118,7 +120,9 @@ class SweepRun(Run[R]):
         failure = self._exception()
         if failure is not None and (self.state is not RunState.FAILED or not body.mapped):
             raise failure
-        return cast("R", [child.result() for child in self.children])
+        states = () if self.stop_reason is None else (RunState.SUCCEEDED,)
+        rows = self._client.store.children(self.id, states=states)
+        return cast("R", [self._child(row.run).result() for row in rows])
 
     def to_optuna(self, storage: str, *, name: str | None = None) -> str:
         """Copy the sweep into a storage of Optuna's, for optuna-dashboard and its kin; return the study's name.
@@ -214,7 +218,9 @@ class SweepRun(Run[R]):
 
     def _table(self) -> Table:
         points = PointCodec(self._client.codec(), self.id)
-        return read_table(self._client.store, self.id, points.decode, self._body.keys)
+        rows, scores = self._rows(), self._client.store.family_scores(self.id)
+        children = standing_of(self._client.store, self._body).children(rows, scores)
+        return make_table(rows, scores, points.decode, self._body.keys, children)
 
     def _rows(self) -> list[ChildRow]:
         return self._client.store.children(self.id)
@@ -244,16 +250,22 @@ class SweepRun(Run[R]):
             self.wait(_LOOK)
 
     def _in_order(self) -> Iterator[R]:
-        number = 0
+        number = told = 0
         while True:
             over = self.done()
             rows = self._rows()
             while number < len(rows) and rows[number].state.is_terminal:
-                number += 1
+                if rows[number].state is RunState.CANCELLED:
+                    if not over:
+                        break  # why it was cancelled is known when the sweep is over
+                    if self.stop_reason is not None:
+                        number += 1
+                        continue
+                number, told = number + 1, told + 1
                 yield self._child(rows[number - 1].run).result()
             if over:
                 failure = self._exception()
-                if failure is not None and number < len(self):
+                if failure is not None and told < len(self):
                     raise failure
                 return
             self.wait(_LOOK)

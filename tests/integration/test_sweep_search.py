@@ -37,6 +37,25 @@ def learns(rate: float, ctx: mlfn.Context, steps: int = 8, deaf: bool = False) -
     return loss
 
 
+@mlfn.function
+def steps(x: float, ctx: mlfn.Context) -> None:
+    for step in range(4):
+        ctx.log_metric("loss", x, step=-1 if x == 2 else step)
+
+
+class Broken:
+    """As a pruner of the user's own with a mistake in it."""
+
+    def prune(self, study: Any, trial: Any) -> bool:
+        raise ZeroDivisionError("a mistake in a pruner")
+
+
+def broken_pruner() -> Any:
+    import optuna
+
+    return type("BrokenPruner", (Broken, optuna.pruners.BasePruner), {})()
+
+
 def points(sweep: Any) -> list[dict[str, Any]]:
     return [child.params for child in sweep.children]
 
@@ -351,3 +370,43 @@ class TestNesting:
 
         assert one.wait(30) and two.wait(30)
         assert [len(one.children), len(two.children)] == [2, 1]
+
+
+@pytest.mark.parametrize("place", ["local", "inline"])
+class TestVerdictsThatCannotBeGiven:
+    def test_a_pruner_that_raises_ends_the_sweep_and_no_child_hears_of_it(self, local, place):
+        search = steps.on(place).search(n=12, seed=1, pruner=broken_pruner(), x=[0.0, 1.0])
+        sweep = search.with_options(select="min.loss", parallel=2).submit()
+
+        with pytest.raises(ZeroDivisionError, match="a mistake in a pruner"):
+            sweep.result(30)
+        assert str(sweep.state) == "failed"
+        assert {str(child.state) for child in sweep.children} <= {"succeeded", "cancelled"}
+
+    def test_points_at_steps_that_no_pruner_counts_are_kept_and_not_judged(self, local, place, caplog):
+        search = steps.on(place).search(
+            n=8, pruner="median", first=[{"x": 2.0}, {"x": 2.0}, {"x": 1.0}], x=[0.0, 1.0, 2.0]
+        )
+        sweep = search.with_options(select="min.loss", parallel=2).submit()
+
+        assert sweep.wait(30)
+        assert (str(sweep.state), len(sweep.children)) == ("succeeded", 8)
+        assert [str(sweep.children[number].state) for number in (1, 2)] == ["succeeded", "succeeded"]
+        assert sweep.children[1].metrics.history("loss") == [(-1, 2.0)] * 4
+        said = [
+            record.getMessage() for record in caplog.records if "is not pruned by such points" in record.getMessage()
+        ]
+        assert "step=-1: a pruner counts whole steps from 0" in said[0]
+        assert len(said) == sum(child.params["x"] == 2 for child in sweep.children)
+
+
+def test_a_sampler_with_nothing_left_to_try_says_so(local):
+    import optuna
+
+    sampler = optuna.samplers.GridSampler({"x": [0.25, 0.5]}, seed=1)
+    sweep = (
+        peak.search(n=9, sampler=sampler, x=mlfn.uniform(0, 1)).with_options(select="max.score", parallel=1).submit()
+    )
+
+    assert sweep.result(30) < 0
+    assert sweep.stop_reason == f"nothing was left to try after {len(sweep.children)} of 9 children"
