@@ -87,19 +87,24 @@ def description_card(sweep: Sweep[Any]) -> str:
 
 def count_text(sweep: SweepSnapshot) -> str:
     """Return how many children have ended, how, and when the rest will have, in words."""
-    total = f"{sweep.done:,} of {sweep.total:,}" if sweep.total is not None else f"{sweep.done:,}"
+    done, *others = counts(sweep).values()
+    return " · ".join((f"{done} children", *others))
+
+
+def counts(sweep: SweepSnapshot) -> dict[str, str]:
+    """Return the parts of `count_text` by what they tell: `done`, states, `pace`, `left`, `front`."""
     ended = sweep.ended
-    parts = [f"{total} children"]
-    parts += [f"{ended[state.value]:,} {state}" for state in _ORDER[1:] if ended.get(state.value)]
+    parts = {"done": f"{sweep.done:,} of {sweep.total:,}" if sweep.total is not None else f"{sweep.done:,}"}
+    parts |= {state.value: f"{ended[state.value]:,} {state}" for state in _ORDER[1:] if ended.get(state.value)}
     if sweep.active:
-        parts.append(f"{sweep.active:,} running")
+        parts["running"] = f"{sweep.active:,} running"
     if sweep.pace is not None:
-        parts.append(pace_text(sweep.pace))
+        parts["pace"] = pace_text(sweep.pace)
     if sweep.left is not None and sweep.left >= 1:
-        parts.append(f"about {duration(sweep.left, exact=False)} left")
+        parts["left"] = f"about {duration(sweep.left, exact=False)} left"
     if sweep.front:
-        parts.append(f"{sweep.front} on the Pareto front")
-    return " · ".join(parts)
+        parts["front"] = f"{sweep.front} on the Pareto front"
+    return parts
 
 
 def best_text(sweep: SweepSnapshot) -> str:
@@ -111,7 +116,7 @@ def best_text(sweep: SweepSnapshot) -> str:
 
 
 def _values(row: Row, sweep: SweepSnapshot) -> str:
-    return ", ".join(f"{selector.name} = {_number(value)}" for selector, value in zip(sweep.select, row.values))
+    return ", ".join(f"{selector.name} = {number(value)}" for selector, value in zip(sweep.select, row.values))
 
 
 def pace_text(pace: float) -> str:
@@ -159,9 +164,9 @@ def _rows(rows: Sequence[Row], sweep: SweepSnapshot) -> str:
     lines = [
         f'<tr{" class=mlfn-first" * (row.iteration == sweep.best)}><td class="mlfn-fit" title="{_text(row.run)}">{row.iteration}'
         f"{'' if row.state is RunState.SUCCEEDED else f' {_text(row.state)}'}</td>"
-        + "".join(f'<td class="mlfn-value">{_number(value)}</td>' for value in _padded(row.values, len(sweep.select)))
+        + "".join(f'<td class="mlfn-value">{number(value)}</td>' for value in _padded(row.values, len(sweep.select)))
         + _params(row.params, names, wide=wide)
-        + f'<td class="mlfn-end">{_text(_spent(row, sweep.run.taken))}</td></tr>'
+        + f'<td class="mlfn-end">{_text(spent(row, sweep.run.taken))}</td></tr>'
         for row in rows
     ]
     return (
@@ -193,7 +198,7 @@ def _padded(values: Sequence[float | None], count: int) -> Sequence[float | None
 def _working(sweep: SweepSnapshot) -> str:
     lines = [
         f'<tr><td class="mlfn-fit">{row.iteration}</td><td class="mlfn-value">{_text(in_a_line(row.params))}</td>'
-        f'<td class="mlfn-end">{_text(_spent(row, sweep.run.taken))}</td></tr>'
+        f'<td class="mlfn-end">{_text(spent(row, sweep.run.taken))}</td></tr>'
         for row in sweep.working
     ]
     return _table(lines) + _and_more(sweep.active - len(lines)) if lines else ""
@@ -213,13 +218,15 @@ def _picture(sweep: SweepSnapshot) -> str:
     return f'<div class="mlfn-scroll">{sweep.picture.svg}</div>{notes}'
 
 
-def _spent(row: Row, taken: float) -> str:
+def spent(row: Row, taken: float) -> str:
+    """Return how long a child took, or has taken by `taken`, in words."""
     if row.started is None:
         return ""
     return duration(max(0.0, (row.ended or taken) - row.started), exact=row.ended is not None)
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Return a metric as it is shown."""
     return "–" if value is None else f"{value:.6g}"
 
 
@@ -232,11 +239,11 @@ def _said(value: Any) -> str:
 
 
 def _cells(cells: Any, size: int) -> str:
-    rows = [(number, dict(cell)) for number, cell in zip(islice(iter(cells.iterations), MOST_CELLS), cells)]
+    rows = [(iteration, dict(cell)) for iteration, cell in zip(islice(iter(cells.iterations), MOST_CELLS), cells)]
     names = list(dict.fromkeys(name for _, cell in rows for name in cell))
     head = _heads(["child", *names])
     lines = [
-        f'<tr><td class="mlfn-fit">{number}</td>'
+        f'<tr><td class="mlfn-fit">{iteration}</td>'
         + "".join(
             f'<td class="mlfn-value">{_text(text_of(cell[name]))}</td>'
             if name in cell
@@ -244,7 +251,7 @@ def _cells(cells: Any, size: int) -> str:
             for name in names
         )
         + "</tr>"
-        for number, cell in rows
+        for iteration, cell in rows
     ]
     table = _table(lines, f"<thead><tr>{head}</tr></thead>")
     more = f'<div class="mlfn-soft">and {size - len(rows):,} more</div>' if size > len(rows) else ""

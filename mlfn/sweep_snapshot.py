@@ -18,12 +18,13 @@ from mlfn.sweep.child import Child
 from mlfn.sweep.grammar import Selector
 from mlfn.sweep.picture import Picture, draw
 from mlfn.sweep.selection import best, pareto
-from mlfn.sweep.standing import standing_of
+from mlfn.sweep.standing import Standing, standing_of
 from mlfn.sweep.sweep_run import SweepRun
 from mlfn.sweep.table import make_table
 
 MOST_ROWS = 10
 MOST_ACTIVE = 5
+MOST_GLANCED = 8
 _LINES = 200  # of the picture in a card
 _FEW = 500  # children whose values are read anew at each look
 _SPAN = 20.0  # seconds over which the pace is taken
@@ -54,6 +55,7 @@ class SweepSnapshot:
     rows: the best ones, the best first; without a selector, the last ones.
     working: some of those that run.
     best: the number of the best child.
+    leaders: the numbers of the best few, the best first, as the driver says.
     history: the best value so far, as children ended.
     marks: (time, how many had ended), of the last looks: the pace.
     """
@@ -66,6 +68,7 @@ class SweepSnapshot:
     active: int = 0
     stopped: str = ""
     best: int | None = None
+    leaders: tuple[int, ...] = ()
     front: int = 0
     rows: tuple[Row, ...] = ()
     working: tuple[Row, ...] = ()
@@ -139,17 +142,19 @@ def look_at_sweep(sweep: SweepRun[Any], before: SweepSnapshot | None = None) -> 
 
 
 def glance(sweep: SweepRun[Any], before: SweepSnapshot | None = None) -> SweepSnapshot:
-    """Return counts, pace and the best child alone: three rows are read, or none."""
+    """Return counts, pace and a few children: of the best ones only those are read that were not before."""
     run = look_briefly(sweep)
     known = replace(before, run=run) if before is not None else SweepSnapshot(run)
     if run.notice:
         return known
     try:
         found = _counted(sweep, known)
-        if found.best is not None and (before is None or found.best != before.best):
-            rows = _rows_at(sweep, [found.best])
-            return replace(found, rows=tuple(rows))
-        return found
+        return replace(
+            found,
+            rows=_glanced(sweep, found, before),
+            working=_with_last_values(sweep, found.working),
+            failed=_last_failed(sweep, found, before),
+        )
     except Exception:  # noqa: BLE001 - as above
         return known
 
@@ -175,6 +180,8 @@ def _counted(sweep: SweepRun[Any], known: SweepSnapshot) -> SweepSnapshot:
         ended=ended,
         stopped=clean(str(said.get("stopped") or "")),
         best=(said.get("best") or {}).get("iteration"),
+        leaders=_leaders(said),
+        working=(),
     )
     active = 0
     if not found.state.is_terminal and record.owner is not None:
@@ -184,6 +191,42 @@ def _counted(sweep: SweepRun[Any], known: SweepSnapshot) -> SweepSnapshot:
     if not marks or marks[-1] != (found.run.taken, found.done):
         marks.append((found.run.taken, found.done))
     return replace(found, active=active, marks=tuple(marks))
+
+
+def _leaders(said: Mapping[str, Any]) -> tuple[int, ...]:
+    """Return the numbers of the best children; a driver of an earlier version names the best one alone."""
+    best = (said.get("best") or {}).get("iteration")
+    return tuple(said.get("leaders") or (() if best is None else (best,)))
+
+
+def _glanced(sweep: SweepRun[Any], found: SweepSnapshot, before: SweepSnapshot | None) -> tuple[Row, ...]:
+    """Return the best few children, or those that ended last; a child that succeeded stays as it was read."""
+    if not found.select:
+        return _last_rows(sweep, found, MOST_GLANCED) if before is None or before.done != found.done else before.rows
+    known = {row.iteration: row for row in (before.rows if before is not None else ())}
+    wanted = found.leaders[:MOST_GLANCED]
+    missing = [number for number in wanted if number not in known]
+    if missing:
+        known |= {row.iteration: row for row in _rows_at(sweep, missing)}
+    return tuple(known[number] for number in wanted if number in known)
+
+
+def _with_last_values(sweep: SweepRun[Any], rows: tuple[Row, ...]) -> tuple[Row, ...]:
+    """Add what children at work have reported last; a selector that goes by a whole series waits for its end."""
+    selectors = sweep._selectors
+    if not rows or all(selector.reduce != "last" for selector in selectors):
+        return rows
+    scores = sweep._client.store.scores_among([row.run for row in rows])
+    return tuple(
+        replace(
+            row,
+            values=tuple(
+                scores.get(row.run, {}).get(selector.name) if selector.reduce == "last" else None
+                for selector in selectors
+            ),
+        )
+        for row in rows
+    )
 
 
 def _running(sweep: SweepRun[Any], found: SweepSnapshot, before: SweepSnapshot | None) -> SweepSnapshot:
@@ -197,16 +240,17 @@ def _running(sweep: SweepRun[Any], found: SweepSnapshot, before: SweepSnapshot |
         elif value is not None:
             history = (*history, value)
         history = thin(history)
-    return replace(found, rows=_page(sweep, found), history=history, failed=found.failed or _first_failed(sweep, found))
+    return replace(found, rows=_page(sweep, found), history=history, failed=_last_failed(sweep, found, before))
 
 
 def _page(sweep: SweepRun[Any], found: SweepSnapshot) -> tuple[Row, ...]:
-    """Return the best children by the last value of the first selector; without one, those that ended last."""
+    """Return the best children; without a selector, those that ended last."""
     store = sweep._client.store
     if not found.select:
-        over = [state for state in RunState if state.is_terminal]
-        return tuple(_row(row, found.keys) for row in reversed(store.children(sweep.id, states=over, last=MOST_ROWS)))
+        return _last_rows(sweep, found, MOST_ROWS)
     first = found.select[0]
+    if len(found.leaders) > 1:
+        return tuple(_rows_at(sweep, found.leaders[:MOST_ROWS]))
     numbers = store.best_children(sweep.id, first.name, highest=first.direction == "max", limit=MOST_ROWS)
     if found.best is not None:  # which the driver knows by all that counts
         numbers = [found.best, *(number for number in numbers if number != found.best)][:MOST_ROWS]
@@ -216,9 +260,16 @@ def _page(sweep: SweepRun[Any], found: SweepSnapshot) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def _last_rows(sweep: SweepRun[Any], found: SweepSnapshot, most: int) -> tuple[Row, ...]:
+    over = [state for state in RunState if state.is_terminal]
+    rows = sweep._client.store.children(sweep.id, states=over, last=most)
+    return tuple(_row(row, found.keys) for row in reversed(rows))
+
+
 def _rows_at(sweep: SweepRun[Any], numbers: Sequence[int]) -> list[Row]:
     rows = sweep._client.store.children_at(sweep.id, numbers)
-    children = standing_of(sweep._client.store, sweep._body).children(rows)
+    # Not by `standing_of`: the series that a pruner goes by is not shown.
+    children = Standing(sweep._client.store, sweep._selectors, sweep._subject_to).children(rows)
     return [_row(row, sweep._body.keys, child) for row, child in zip(rows, children, strict=True)]
 
 
@@ -230,7 +281,9 @@ def _over(sweep: SweepRun[Any], found: SweepSnapshot) -> SweepSnapshot:
     ended: dict[str, int] = {}
     for row in rows:
         ended[row.state.value] = ended.get(row.state.value, 0) + 1
-    found = replace(found, ended=ended, working=(), active=0, failed=_first_failed(sweep, replace(found, ended=ended)))
+    found = replace(
+        found, ended=ended, working=(), active=0, failed=_last_failed(sweep, replace(found, ended=ended), None)
+    )
     if not found.select:
         shown = tuple(_row(row, found.keys) for row in rows[: -MOST_ROWS - 1 : -1])
         return replace(found, rows=shown, picture=_picture(rows, scores, sweep, None))
@@ -271,9 +324,12 @@ def _readable(encoded: Mapping[str, Any]) -> Any:
     return parameter("", encoded).text
 
 
-def _first_failed(sweep: SweepRun[Any], found: SweepSnapshot) -> Row | None:
-    if not found.ended.get(RunState.FAILED.value):
+def _last_failed(sweep: SweepRun[Any], found: SweepSnapshot, before: SweepSnapshot | None) -> Row | None:
+    count = found.ended.get(RunState.FAILED.value)
+    if not count:
         return None
+    if before is not None and before.failed is not None and before.ended.get(RunState.FAILED.value) == count:
+        return before.failed
     rows = sweep._client.store.children(sweep.id, states=(RunState.FAILED,), last=1)
     return _row(rows[0], found.keys) if rows else None
 

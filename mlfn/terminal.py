@@ -1,10 +1,11 @@
-"""A progress line while this process waits for a run in a terminal; gone when the wait is over."""
+"""What a terminal shows while this process waits for a run: a line, of a sweep a table, too; gone when the wait is over."""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,12 @@ from mlfn.cards import duration, progress_text
 from mlfn.snapshot import Snapshot, look_briefly
 
 if TYPE_CHECKING:
-    from rich.console import Console, RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
     from mlfn.handle import Run
     from mlfn.sweep_snapshot import SweepSnapshot
+
+_SHARE = 100  # looking at a sweep takes at most one part of so many of a core
 
 _one_line = threading.Lock()
 
@@ -73,7 +76,7 @@ class _Line:
 
 
 class _SweepLines:
-    """A sweep's two lines: how many children have ended, and the best one so far."""
+    """A sweep's lines: how many children have ended, and a table of the best few, of those at work and of a failed one."""
 
     def __init__(self, run: Run[Any]) -> None:
         from rich.spinner import Spinner
@@ -83,28 +86,41 @@ class _SweepLines:
         self._sweep = run if isinstance(run, SweepRun) else SweepRun(run._record, client=run._client)
         self._shown: SweepSnapshot | None = None
         self._spinner = Spinner("line")
+        self._next_look = 0.0
 
-    def __rich__(self) -> RenderableType:
-        from rich.console import Group
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         from rich.progress_bar import ProgressBar
-        from rich.table import Table
-        from rich.text import Text
+        from rich.segment import Segment
 
-        from mlfn.sweep_cards import best_text, count_text
+        from mlfn.sweep_lines import below, head
+
+        sweep = self._looked()
+        # What ends in the last column may wrap: the line would not be erased then.
+        width = max(1, options.max_width - 1)
+        first = head(sweep, width - 1)
+        yield Segment(str(self._spinner.render(console.get_time())))
+        if first.who:
+            yield Segment(f" {first.who}")
+        if first.bar and sweep.total:
+            yield Segment(" ")
+            bar = ProgressBar(total=sweep.total, completed=sweep.done, width=first.bar)
+            yield from console.render(bar, options.update(width=first.bar))
+        yield Segment(f" {first.counts}")
+        if first.elapsed:
+            yield Segment(f" {first.elapsed}", console.get_style("dim"))
+        for line in below(sweep, width, options.size.height - 2):
+            yield Segment.line()
+            yield Segment(line.text, console.get_style(line.style) if line.style else None)
+
+    def _looked(self) -> SweepSnapshot:
+        """Look at the sweep, unless that has taken too much of the processor of late."""
         from mlfn.sweep_snapshot import glance
 
-        self._shown = sweep = glance(self._sweep, self._shown)
-        cells: list[RenderableType] = [self._spinner, Text(_who(sweep.run), overflow="ellipsis", no_wrap=True)]
-        if sweep.total:
-            cells.append(ProgressBar(total=sweep.total, completed=sweep.done, width=16))
-        cells.append(Text(count_text(sweep), overflow="ellipsis", no_wrap=True))
-        cells.append(Text(duration(sweep.run.elapsed, exact=False), style="dim", no_wrap=True))
-        grid = Table.grid(padding=(0, 1))
-        for _ in cells:
-            grid.add_column(no_wrap=True)
-        grid.add_row(*cells)
-        best = best_text(sweep)
-        return Group(grid, Text(f"  {best}", overflow="ellipsis", no_wrap=True)) if best else grid
+        if self._shown is None or time.monotonic() >= self._next_look:
+            begun = time.thread_time()
+            self._shown = glance(self._sweep, self._shown)
+            self._next_look = time.monotonic() + _SHARE * (time.thread_time() - begun)
+        return self._shown
 
 
 def _who(run: Snapshot) -> str:

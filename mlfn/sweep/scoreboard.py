@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from mlfn.sweep.condition import Condition
 from mlfn.sweep.grammar import Selector
 
 _TOLD = (RunState.FAILED, RunState.PRUNED, RunState.CANCELLED)
+MOST_LEADERS = 10
 _FEW = 10  # children that must have ended before a rate of failures says anything
 
 
@@ -51,6 +53,7 @@ class Scoreboard:
         self.started = 0
         self.counts: dict[RunState, int] = dict.fromkeys(RunState, 0)
         self.leader: Child | None = None
+        self._leaders: list[tuple[float, int]] = []  # of the best few: their number turned so that lower is better
         self.stagnation = 0
         self.seen: set[str] = set()
         self.stop: Stop | None = None
@@ -86,6 +89,7 @@ class Scoreboard:
         said["ended"] = {state.value: count for state, count in self.counts.items() if count}
         if self.leader is not None and self.leader.numbers is not None:
             said["best"] = {"iteration": self.leader.iteration, "value": self.leader.numbers[0]}
+            said["leaders"] = [iteration for _, iteration in self._leaders]
         return said
 
     def look(self, elapsed: float) -> None:
@@ -105,10 +109,15 @@ class Scoreboard:
         if child.numbers is None or not child.is_feasible:
             self.stagnation += 1
             return
+        self._rank(child.numbers[0], child.iteration)
         if self.leader is None or self._leads(child, self.leader):
             self.leader, self.stagnation = child, 0
         else:
             self.stagnation += 1
+
+    def _rank(self, number: float, iteration: int) -> None:
+        insort(self._leaders, (-number if self.selectors[0].direction == "max" else number, iteration))
+        del self._leaders[MOST_LEADERS:]
 
     def _leads(self, child: Child, leader: Child) -> bool:
         assert child.numbers is not None

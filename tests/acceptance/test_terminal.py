@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
+import struct
 import subprocess
 import sys
+import termios
 import time
 from contextlib import contextmanager
 
@@ -33,9 +36,11 @@ if __name__ == "__main__":
 
 
 @contextmanager
-def terminal(command, **variables):
-    """Start a command in a terminal of its own; give it and the terminal's other end."""
+def terminal(command, size=None, **variables):
+    """Start a command in a terminal of its own, of (columns, lines); give it and the terminal's other end."""
     ours, theirs = pty.openpty()
+    if size is not None:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", size[1], size[0], 0, 0))
     environ = {**os.environ, "PYTHONPATH": str(ROOT), "TERM": "xterm", "COLUMNS": "100", **variables}
     environ = {name: value for name, value in environ.items() if value is not None}
     process = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs, env=environ)
@@ -172,17 +177,87 @@ if __name__ == "__main__":
 """
 
 
-def test_a_sweep_shows_how_far_it_is_and_the_best_so_far(tmp_path):
+def read_screen(ours, holds, limit=60.0):
+    """Return all that was written when the screen first satisfied `holds`, and that screen; asked between two drawings."""
+    written, end = b"", time.monotonic() + limit
+    while time.monotonic() < end:
+        if select.select([ours], [], [], 0.05)[0]:
+            written += os.read(ours, 65536)
+            continue
+        text = written.decode("utf-8", "replace")
+        screen = [line.rstrip() for line in left_on_screen(text)]
+        if screen and holds(screen):
+            return text, screen
+    raise AssertionError(f"it never came: {left_on_screen(written.decode('utf-8', 'replace'))}")
+
+
+def test_a_sweep_shows_how_far_it_is_and_a_table(tmp_path):
     gate, path = tmp_path / "gate", tmp_path / "sweep.py"
     path.write_text(SWEEP)
 
-    with terminal([sys.executable, str(path), str(gate)], CI=None, COLUMNS="140") as (process, ours):
-        during = read_until(ours, b"best score = 7: child 8, x=7")
+    with terminal([sys.executable, str(path), str(gate)], CI=None, COLUMNS="140", LINES="24") as (process, ours):
+        during, screen = read_screen(ours, lambda lines: "8 of 10" in lines[0] and len(lines) == 11)
         gate.touch()
         after = read_until(ours, b"never")
         assert process.wait(30) == 0
 
-    assert "8 of 10 children" in during
-    assert "1 failed" in during
-    assert "2 running" in during
+    assert "1 failed · 2 running" in screen[0]
+    assert [line.split()[:5] for line in screen[1:]] == [
+        ["child", "state", "x", "score", "time"],
+        ["*", "8", "succeeded", "7", "7"],
+        ["7", "succeeded", "6", "6", screen[3].split()[4]],
+        ["6", "succeeded", "5", "5", screen[4].split()[4]],
+        ["5", "succeeded", "4", "4", screen[5].split()[4]],
+        ["3", "succeeded", "2", "2", screen[6].split()[4]],
+        ["9", "running", "8", "8", screen[7].split()[4]],
+        ["10", "running", "9", "9", screen[8].split()[4]],
+        ["4", "failed", "3", "–", screen[9].split()[4]],
+        ["ValueError:"],
+    ]
     assert left_on_screen(during + after) == ["result 10"]
+    assert "\x1b[1m  * 8" in during  # in bold
+
+
+MANY = """
+import pathlib, sys, time
+import mlfn
+
+@mlfn.function
+def train(x: int, how: str, gate: str, ctx: mlfn.Context):
+    ctx.log_metric("score", -x)
+    while x >= 60 and not pathlib.Path(gate).exists():
+        time.sleep(0.01)
+    if x == 40:
+        raise ValueError("no \x1b[2J\x07such way\\nand more")
+
+if __name__ == "__main__":
+    ways = ["a long text that a narrow terminal has no room for"]
+    sweep = train.grid(x=range(10_000), how=ways).with_options(select="max.score", parallel=3).submit(gate=sys.argv[1])
+    sweep.wait()
+"""
+
+
+@pytest.mark.parametrize(("columns", "lines", "most"), [(80, 24, 11), (40, 24, 11), (80, 6, 5), (40, 3, 2)])
+def test_of_ten_thousand_children_as_many_are_shown_as_the_terminal_has_room_for(tmp_path, columns, lines, most):
+    gate, path = tmp_path / "gate", tmp_path / "sweep.py"
+    path.write_text(MANY)
+
+    command = [sys.executable, str(path), str(gate)]
+    with terminal(command, size=(columns, lines), CI=None, COLUMNS=None, LINES=None) as (process, ours):
+        during, screen = read_screen(ours, lambda shown: "60 of 10,000" in shown[0] and len(shown) == most)
+        process.send_signal(2)
+        after = read_until(ours, b"never")
+        process.wait(30)
+
+    assert all(len(line) < columns for line in screen)
+    assert screen[0].rstrip().split()[-1] in ("s", "left", "running")
+    assert "\x1b[2J" not in during
+    assert "\x07" not in during
+    if most == 11:
+        assert [line.split()[0] for line in screen[1:10]] == ["child", "*", "2", "3", "4", "61", "62", "63", "41"]
+        assert screen[10].strip() == "ValueError: no �such way"
+        assert [line.rpartition("  ")[0].split()[-1] for line in screen[2:6]] == ["0", "-1", "-2", "-3"]
+    left = left_on_screen(during + after)
+    assert left[0].startswith("Traceback")
+    assert left[-1].strip() == "mlfn: cancelled 1 run"
+    assert not any("10,000" in line or "such way" in line or line.startswith("child") for line in left)

@@ -48,7 +48,18 @@ LAYERS = (
     ),
     ("declaration",),
     ("library", "mlrun_names", "serving", "testing"),
-    ("__main__", "cards", "cli", "notebook", "service", "snapshot", "sweep_cards", "sweep_snapshot", "terminal"),
+    (
+        "__main__",
+        "cards",
+        "cli",
+        "notebook",
+        "service",
+        "snapshot",
+        "sweep_cards",
+        "sweep_lines",
+        "sweep_snapshot",
+        "terminal",
+    ),
     ("",),  # mlfn/__init__.py itself: nothing below may import a public name
 )
 LAYER_OF = {room: number for number, rooms in enumerate(LAYERS) for room in rooms}
