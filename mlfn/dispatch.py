@@ -45,7 +45,7 @@ from mlfn.store.changes import (
 from mlfn.store.reading import WorkerRow
 from mlfn.store.sql import SqlStore
 from mlfn.ticket import Ticket
-from mlfn.verdict import failed, of_exit, retry_of, terminated, waits_before_retry
+from mlfn.verdict import MAX_FREE_ATTEMPTS, failed, of_exit, retry_of, terminated, waits_before_retry
 
 logger = logging.getLogger(__name__)
 _TICK = 0.25  # seconds between looks at cancel requests and at other processes' runs
@@ -79,6 +79,7 @@ class Dispatcher:
         )
         self._record = self._recording.add
         self._usurped: set[str] = set()  # workers that another client reads now
+        self._warned: set[str] = set()
         self._next_tick = 0.0
         self._next_beat = 0.0
         self._next_rescue = 0.0
@@ -347,7 +348,7 @@ class Dispatcher:
 
     def _take_back(self, worker: str) -> None:
         """Give others the runs that a worker was given and has not begun."""
-        for run in self._place.take_back(worker):
+        for run in reversed(self._place.take_back(worker)):  # each goes before the others
             ticket = self._held[worker].pop(run)
             self._return(ticket)
         if not self._held.get(worker, True):
@@ -366,9 +367,13 @@ class Dispatcher:
     def _bury(self, gone: Gone) -> None:
         self._recording.afterwards(partial(self._forget, gone.worker))
         held = self._held.pop(gone.worker, {})
-        for run in gone.unread:
-            if run in held:
-                self._return(held.pop(run))
+        unread = [held.pop(run) for run in gone.unread if run in held]
+        if gone.never_began and unread and unread[0].cause is None:
+            # One answers for it: returned as well, it would be given to the next worker, and the next, without an end.
+            first = unread.pop(0)
+            held[first.run] = first
+        for ticket in reversed(unread):  # each goes before the others
+            self._return(ticket)
         for ticket in held.values():
             self._lay_to_rest(ticket, gone)
 
@@ -397,12 +402,20 @@ class Dispatcher:
         reason = outcome.reason or Reason.ERROR
         counts = reason not in (Reason.PREEMPTED, Reason.NEVER_STARTED)
         ticket.retries, ticket.free = ticket.retries + counts, ticket.free + (not counts)
+        if reason is Reason.NEVER_STARTED:
+            self._warn(ticket.plan, outcome)
         again = Requeued(ticket.run, ticket.attempt, reason, outcome.failure, now() + wait, time_, counts)
         self._record(again, lambda _: self._delay(ticket, again.not_before))
         if not ticket.ours:
             self._record(
                 Adopted(ticket.run, NOBODY, self._client, time_), lambda _: self._finish(ticket, RunState.PENDING)
             )
+
+    def _warn(self, plan: str, outcome: Outcome) -> None:
+        """Say, once, what makes the runs of a plan wait."""
+        if plan not in self._warned and outcome.failure is not None:
+            self._warned.add(plan)
+            logger.warning("%s\nIt is tried again, up to %d times.", outcome.failure.message, MAX_FREE_ATTEMPTS)
 
     def _finish(self, ticket: Ticket, state: RunState, outcome: Outcome | None = None) -> None:
         with self._lock:

@@ -11,10 +11,13 @@ from mlfn.errors import MlfnError
 from mlfn.places.base import Gone
 from mlfn.spec.record import Outcome, Reason, RemoteFailure, RunState
 from mlfn.spec.values import Retry, shown_bytes
-from mlfn.worker.journal import STORAGE_EXIT
+from mlfn.worker.journal import MEMORY_EXIT, STORAGE_EXIT
 
 MAX_FREE_ATTEMPTS = 10
 """How often a run may be preempted or never start: that uses no retry budget, but is no endless loop either."""
+FREE_DELAY = 0.1
+"""Seconds before the first of these attempts; doubled before each further one."""
+_LONGEST_FREE_DELAY = 30.0
 
 _FREE = (Reason.PREEMPTED, Reason.NEVER_STARTED)
 # These would fail again in the same way.
@@ -39,13 +42,19 @@ def of_exit(name: str, gone: Gone, *, started: bool, mem: int | None) -> Outcome
     if gone.lost:
         text = f"{name}: its worker is gone without an outcome: its heartbeat lapsed and its process is no more."
         return failed(Reason.LOST if started else Reason.NEVER_STARTED, errors.RunLostError(text))
-    if gone.exit_code == STORAGE_EXIT:
+    if gone.exit_code == STORAGE_EXIT and not gone.never_began:
         text = f"{name}: its worker could not write its journal; is the disk of the data folder full?"
         return failed(Reason.STORAGE, errors.StorageError(text), exit_code=gone.exit_code)
+    if gone.exit_code == MEMORY_EXIT and mem:
+        when = "" if started else " before it could begin"
+        text = f"{name} ran into its limit of mem={shown_bytes(mem)}{when}; raise mem=, or use less."
+        return failed(Reason.OOM, errors.OutOfMemoryError(text), exit_code=gone.exit_code)
     if not started:
         text = (
             f"{name}: its worker ended ({_how(gone)}) before it could begin; `mlfn doctor` checks that one can start."
         )
+        if gone.said:
+            text += f" It wrote:\n{gone.said}"
         return failed(Reason.NEVER_STARTED, errors.WorkerDiedError(text), exit_code=gone.exit_code, signal=gone.signal)
     if gone.memory_killed:
         text = f"{name}: the system killed its worker for want of memory; ask for less, or run it where there is more."
@@ -62,7 +71,7 @@ def waits_before_retry(outcome: Outcome, retry: Retry | None, *, used: int, free
     if outcome.state is not RunState.FAILED or outcome.reason in _FINAL:
         return None
     if outcome.reason in _FREE:
-        return min(0.1 * 2**free, 30.0) if free < MAX_FREE_ATTEMPTS else None
+        return min(FREE_DELAY * 2**free, _LONGEST_FREE_DELAY) if free < MAX_FREE_ATTEMPTS else None
     if retry is None or used >= retry.times or not _wanted(outcome, retry):
         return None
     return retry.wait(used + 1)
@@ -87,6 +96,8 @@ def _wanted(outcome: Outcome, retry: Retry) -> bool:
 
 
 def _how(gone: Gone) -> str:
+    if gone.memory_killed:
+        return "the system killed it for want of memory"
     if gone.signal is not None:
         try:
             return f"signal {gone.signal}, {signals.Signals(gone.signal).name}"

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from mlfn.errors import OptionError, WorkerDiedError
+from mlfn.errors import OptionError, StorageError, WorkerDiedError
 from mlfn.execution import Task
 from mlfn.identity import ProcessIdentity
 from mlfn.places.base import Report, Room, Surroundings, Unavailable, WorkerStarted
@@ -61,7 +61,8 @@ class LocalPlace:
     def warm(self) -> None:
         """Start one worker that is bound to nothing yet."""
         if not self._processes:
-            self._start(sys.executable)
+            with contextlib.suppress(WorkerDiedError):  # the first run is told
+                self._start(sys.executable)
 
     def reserve(self, digest: str, plan: Mapping[str, Any], *, backlog: int) -> Room | Unavailable:
         """Return an idle worker of this plan or a new one, where cores and GPUs are free, or one to queue at."""
@@ -76,7 +77,9 @@ class LocalPlace:
         environ = environ_mark()
         try:
             process = self._idle(digest, environ) or self._room_for(digest, plan, python, environ)
-        except WorkerDiedError as error:
+        except StorageError:
+            raise  # tried again: there may be room later
+        except Exception as error:  # noqa: BLE001 - whatever broke would break again
             return Unavailable(error)
         if process is None:
             process = self._shortest_queue(digest, environ, backlog)
@@ -257,11 +260,10 @@ class LocalPlace:
 
     def _bind(self, process: WorkerProcess, digest: str, plan: Mapping[str, Any], slots: int) -> None:
         count = plan["gpus"] or 0
-        process.gpus, self._free_gpus = tuple(self._free_gpus[:count]), self._free_gpus[count:]
-        process.plan, process.slots, process.fresh = digest, slots, plan["kind"]["options"].get("fresh", False)
+        gpus = tuple(self._free_gpus[:count])
         env = dict(plan["env"])
         if self._all_gpus:
-            env.setdefault("CUDA_VISIBLE_DEVICES", ",".join(process.gpus))
+            env.setdefault("CUDA_VISIBLE_DEVICES", ",".join(gpus))
         process.bind(
             {
                 "payload": str(self._around.folder / "payloads" / plan["payload"]),
@@ -281,6 +283,9 @@ class LocalPlace:
                 "calling": {name: plan[name] for name in ("name", "project", "outputs", "shape", "secrets")},
             }
         )
+        # Only now: where the message could not be written, the process is still nobody's.
+        process.gpus, self._free_gpus = gpus, self._free_gpus[count:]
+        process.plan, process.slots, process.fresh = digest, slots, plan["kind"]["options"].get("fresh", False)
 
     def _too_few_gpus(self, wanted: int) -> OptionError:
         return OptionError(

@@ -15,6 +15,7 @@ from typing import Any
 from mlfn.errors import StorageError, WorkerDiedError
 from mlfn.execution import Task
 from mlfn.identity import identify, new_id
+from mlfn.masker import Masker
 from mlfn.places.base import Gone, Report
 from mlfn.places.orphans import last_beat
 from mlfn.places.reports import read_reports
@@ -23,6 +24,7 @@ from mlfn.worker.mailbox import Outbox
 from mlfn.worker.verdicts import verdict_to_bytes
 
 _LEAVING_SECONDS = 5.0
+_MOST_SAID = 2000  # bytes
 
 
 class WorkerProcess:
@@ -47,8 +49,11 @@ class WorkerProcess:
         self._kill_at: float | None = None
         self._stopped = False  # by somebody else (SIGSTOP), for so long that it was ended
         self._memory_kills = memory_kills()
+        self._begun = 0  # runs that it was given and that were not taken back
+        self._secrets: tuple[str, ...] = ()
         self.control = launched.control
         self._popen = launched.popen
+        self._said = launched.said
         self._outbox = Outbox(launched.giving, launched.taking, self.folder)
         self._send({"op": "settle", "folder": str(self.folder)})
 
@@ -64,10 +69,12 @@ class WorkerProcess:
 
     def bind(self, message: Mapping[str, Any]) -> None:
         """Say what its tasks will have in common."""
+        self._secrets = tuple(message["secrets"].values())
         self._send({"op": "bind", **message})
 
     def give(self, task: Task) -> None:
         """Queue a task."""
+        self._begun += 1
         self._send({"op": "run", "task": task.to_json()})
 
     def answer(self, run: str, why: str | None) -> None:
@@ -79,6 +86,7 @@ class WorkerProcess:
         """Return the runs that it was given and has not begun, and now never will."""
         runs = [message["task"]["run"] for message in self._outbox.take_back() if message["op"] == "run"]
         self.backlog -= len(runs)
+        self._begun -= len(runs)
         return runs
 
     def hear(self) -> tuple[list[Report], bool]:
@@ -137,24 +145,34 @@ class WorkerProcess:
         """Return the report of its end."""
         ours = self.is_stopping or self._stopped
         killed = code == -signal.SIGKILL and not ours and memory_kills() > self._memory_kills
+        unread = tuple(self.take_back())
         return Gone(
             self.id,
             exit_code=code if code >= 0 else None,
             signal=-code if code < 0 else None,
             memory_killed=killed,
-            unread=tuple(self.take_back()),
+            unread=unread,
             stopped=self._stopped,
+            never_began=not self._begun and not self.retired,
+            said=self._last_words(),
         )
 
     def close(self) -> None:
         """Close this side; a process that is busy goes on by itself, one that is idle ends."""
         self.control.close()
         self._outbox.close()
+        self._said.close()
 
     def _send(self, message: Mapping[str, Any]) -> None:
         # A worker that died meanwhile is noticed by its closed control socket.
         with contextlib.suppress(ConnectionError):
             self._outbox.send(message)
+
+    def _last_words(self) -> str:
+        # The worker writes where the file stands, which it shares: reading must not move that.
+        size = os.fstat(self._said.fileno()).st_size
+        data = os.pread(self._said.fileno(), _MOST_SAID, max(0, size - _MOST_SAID))
+        return Masker(self._secrets).text(data.decode(errors="backslashreplace").strip()) if data else ""
 
     def _is_frozen(self, lapse: float) -> bool:
         if not self.backlog or (beat := last_beat(self.folder)) is None or time.time() - beat < lapse:

@@ -21,9 +21,9 @@ from mlfn.artifacts import ArtifactStore
 from mlfn.codec import Codec
 from mlfn.errors import EnvironmentBuildError, StorageError
 from mlfn.execution import Calling, Task, execute, keep_reserve, resolve_secrets
-from mlfn.worker.journal import Journal
+from mlfn.worker.journal import MEMORY_EXIT, Journal
 from mlfn.worker.mailbox import PACKETS, Inbox
-from mlfn.worker.output import CapturedOutput, WholeLogChannel, prepare_logging, prepare_streams
+from mlfn.worker.output import CapturedOutput, WholeLogChannel, prepare_logging, prepare_streams, silence
 from mlfn.worker.verdicts import Verdicts
 
 # What numeric libraries read, when they are imported, to choose their number of threads.
@@ -49,13 +49,21 @@ class Worker:
         self._settled = False
         self._in_handler = False
         self._terminated = False
-        self._refusal: EnvironmentBuildError | None = None
+        self._refusal: EnvironmentBuildError | MemoryError | None = None
         self._function: Callable[..., Any] | None = None
         self._plan: dict[str, Any] = {}
         self._calling = Calling("", "")
 
     def serve(self) -> None:
         """Take messages until the place hangs up."""
+        try:
+            self._serve()
+        except MemoryError:
+            if self._plan.get("mem"):
+                os._exit(MEMORY_EXIT)
+            raise
+
+    def _serve(self) -> None:
         signal.signal(signal.SIGTERM, self._on_terminate)
         payload.prepare()
         while (message := self._inbox.receive()) is not None:
@@ -88,6 +96,10 @@ class Worker:
                 f"{self._calling.name}: its worker cannot be as it was asked to (cwd={plan['cwd']!r}, mem={plan['mem']!r}): "
                 f"{error}."
             )
+        except MemoryError:
+            # What needs this much before it begins needs no limit any more: it will only say so, and has to have room for it.
+            _lift_memory_limit()
+            self._refusal = MemoryError(*_needed_memory())
 
     def _take_on(self, plan: Mapping[str, Any]) -> None:
         """Become what the plan asks for: environment, folder, path, limits."""
@@ -115,7 +127,7 @@ class Worker:
 
     def _load(self) -> Callable[..., Any]:
         if self._refusal is not None:
-            raise self._refusal
+            raise self._refusal.with_traceback(None)
         function = self._function
         if function is None:
             data = _read_payload(Path(self._plan["payload"]), self._calling.name)
@@ -137,6 +149,8 @@ class Worker:
         )
         self._in_handler = True
         secrets = _known_secrets(self._calling, self._plan)
+        if not task.log:
+            silence()
         output = CapturedOutput(Path(task.log), secrets) if task.log else None
         try:
             channel = WholeLogChannel(self._journal, output) if output is not None else self._journal
@@ -187,6 +201,19 @@ def _limit_memory(size: int) -> None:
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     ceiling = size if hard == resource.RLIM_INFINITY else min(size, hard)
     resource.setrlimit(resource.RLIMIT_DATA, (ceiling, hard))
+
+
+def _lift_memory_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
+def _needed_memory() -> list[str]:
+    """Say how much of what the limit counts this process has; nothing where the system does not tell."""
+    with contextlib.suppress(OSError, StopIteration), open("/proc/self/status", encoding="ascii") as file:
+        kib = next(int(line.split()[1]) for line in file if line.startswith("VmData:"))
+        return [f"a worker alone takes {kib / 1024:.0f}Mi"]
+    return []
 
 
 def main() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 STORAGE_EXIT = 74  # EX_IOERR: the worker could not write its journal
+MEMORY_EXIT = 71  # EX_OSERR: not even the memory was left to say that there is none
 _BEGIN = b'{"event": '  # as `json.dumps` begins what `send` gets
 _LAST_BYTES = 512  # more than the last line takes of a worker that ends in order
 _ALWAYS = {"event", "run", "attempt", "time"}

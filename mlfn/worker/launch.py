@@ -8,6 +8,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from mlfn.secrets import withheld
 from mlfn.worker.mailbox import PACKETS, SEND_BUFFER
@@ -23,7 +24,8 @@ _spares: list[Launched] = []
 class Launched:
     """A worker process that knows nothing yet, and the place's ends of what leads to it.
 
-    `taking` is the worker's own end of its queue, by which the place takes back what it has not begun.
+    `taking` is the worker's own end of its queue, by which the place takes back what it has not begun; `said` is a file
+    without a name that has what the worker wrote to stderr before its first run.
     """
 
     python: str
@@ -32,6 +34,7 @@ class Launched:
     control: socket.socket
     giving: socket.socket
     taking: socket.socket
+    said: BinaryIO
 
 
 def launch(python: str) -> Launched:
@@ -51,17 +54,33 @@ def _launched(python: str) -> Launched:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
     fds = (theirs.fileno(), taking.fileno())
     hidden = withheld()
-    with theirs:
+    said = _file_without_name()
+    try:
         popen = subprocess.Popen(
             [python, "-c", _START, *map(str, fds)],
             env={name: value for name, value in os.environ.items() if name not in hidden},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=said,
             pass_fds=fds,
             start_new_session=True,
         )
-    return Launched(python, environ_mark(), popen, control, giving, taking)
+    except BaseException:
+        for end in (control, giving, taking):
+            end.close()
+        said.close()
+        raise
+    finally:
+        theirs.close()
+    return Launched(python, environ_mark(), popen, control, giving, taking, said)
+
+
+def _file_without_name() -> BinaryIO:
+    if (create := getattr(os, "memfd_create", None)) is not None:
+        return open(create("mlfn-worker"), "r+b", buffering=0)
+    from tempfile import TemporaryFile
+
+    return TemporaryFile(buffering=0)
 
 
 def launch_spares(count: int) -> None:
@@ -81,6 +100,7 @@ def discard(launched: Launched) -> None:
     launched.control.close()
     launched.giving.close()
     launched.taking.close()
+    launched.said.close()
     launched.popen.kill()
     launched.popen.wait()
 

@@ -40,7 +40,7 @@ class CapturedOutput:
             return
         _flush()
         faulthandler.disable()
-        _to_null()
+        silence()
         if self._pump is not None and self._pump.stdin is not None:
             self._pump.stdin.close()
             # What the handler left running may hold the other end; the pump then goes on without us.
@@ -68,8 +68,8 @@ class WholeLogChannel:
 
 
 def prepare_streams() -> None:
-    """Make every whole line appear at once, and what was inherited point nowhere."""
-    _to_null()
+    """Make every whole line appear at once, and stdout point nowhere; until the first run, stderr is its place's to read."""
+    os.dup2(_null(), 1)
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
 
@@ -107,6 +107,7 @@ def _null() -> int:
     return os.open(os.devnull, os.O_RDWR)
 
 
-def _to_null() -> None:
+def silence() -> None:
+    """Make stdout and stderr point nowhere."""
     os.dup2(_null(), 1)
     os.dup2(_null(), 2)

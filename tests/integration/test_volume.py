@@ -12,44 +12,43 @@ import mlfn
 from mlfn.client import current_client
 from tests.ledger import ROOT, wait_until
 
-WRITERS, EACH = 50, 40
+WRITERS, EACH = 50, 15
 GIGABYTE = 1 << 30
 
 WRITER = """
 import sys
-from pathlib import Path
-from mlfn.spec.record import Outcome, RunState
-from mlfn.store import open_store
-from mlfn.store.changes import Claimed, Finished, MetricLogged, Submitted
 
-folder, me, each = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+import mlfn
+
+@mlfn.function(name="work")
+def work(me: int, i: int, ctx: mlfn.Context) -> int:
+    ctx.log_metric("loss", i)
+    return 100 * me + i
+
+me, each = int(sys.argv[1]), int(sys.argv[2])
+work.spec  # captured before the others are
 print("ready", flush=True)
 sys.stdin.readline()
-store = open_store("", folder)
-for i in range(each // 2):
-    run = f"{me}-{i}"
-    submit = Submitted(run, "n", "p", "f", "h", "local", me, {}, 1.0)
-    assert store.apply([submit, Claimed(run, me, None, None, 2.0)]) == [1, 1]
-    done = Finished(run, 1, Outcome(RunState.SUCCEEDED), 4.0)
-    assert store.apply([MetricLogged(run, 1, "loss", i, 0.5, 3.0), done]) == [1, 1]
-    assert store.get_run(run).state == "succeeded"
-store.session.close()
+here = work.on("inline")
+assert [here.submit(me, i).result() for i in range(each)] == [100 * me + i for i in range(each)]
+seen = mlfn.runs(name="work", limit=10_000)
+assert sum(run.params["me"] == me and run.state == "succeeded" for run in seen) == each
 """
 
 
-def test_fifty_writers_on_one_file_meet_no_error(tmp_path):
-    data = tmp_path / "data"
-    data.mkdir()
+def test_fifty_processes_that_submit_to_one_file_meet_no_error(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(WRITER)
     writers = [
         subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(data), f"w{i}", str(EACH)],
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            [sys.executable, str(script), str(number), str(EACH)],
+            env={**os.environ, "PYTHONPATH": str(ROOT), "MLFN_DATA": str(tmp_path / "data")},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for i in range(WRITERS)
+        for number in range(WRITERS)
     ]
     for writer in writers:
         writer.stdout.readline()
@@ -61,10 +60,13 @@ def test_fifty_writers_on_one_file_meet_no_error(tmp_path):
     assert [error for error in errors if error] == []
     assert [writer.returncode for writer in writers] == [0] * WRITERS
     from mlfn.store import open_store
-    from mlfn.store.reading import RunFilter
 
-    store = open_store("", data)
-    assert store.count_runs(RunFilter(states=("succeeded",))) == WRITERS * EACH // 2
+    store = open_store("", tmp_path / "data")
+    rows = store.session.read(
+        "SELECT r.state, count(*), sum(m.value) FROM runs r JOIN metrics m ON m.run = r.id GROUP BY 1"
+    )
+    assert rows == [("succeeded", WRITERS * EACH, WRITERS * sum(range(EACH)))]
+    assert store.session.read("SELECT count(*) FROM runs") == [(WRITERS * EACH,)]
     assert store.session.read("PRAGMA integrity_check") == [("ok",)]
     store.session.close()
 
