@@ -466,8 +466,8 @@ class Dispatcher:
         if not attempt:
             try:
                 record = self._store.get_run(ticket.run)
-            except (errors.NotFoundError, errors.StoreCorruptError) as error:  # it must not keep a worker for itself
-                logger.error("%s cannot be started: %s", ticket.name, error)
+            except (errors.NotFoundError, errors.StoreCorruptError):  # it must not keep a worker for itself
+                logger.exception("%s cannot be started", ticket.name)
                 self._let_go(ticket, worker)
                 self._finish(ticket, RunState.FAILED)
                 return
@@ -582,7 +582,7 @@ class Dispatcher:
             self._recording.afterwards(partial(self._leave, ticket))
         return concerned.keys()
 
-    def _leave(self, ticket: Ticket, _: int) -> None:
+    def _leave(self, ticket: Ticket, _answer: int) -> None:
         state, _ = self._store.states([ticket.run]).get(ticket.run, (RunState.FAILED, None))
         self._finish(ticket, state)
 

@@ -27,7 +27,7 @@ from typing import Any
 from mlfn.places import environments
 from mlfn.spec.record import RunRecord
 from mlfn.store.damage import faults_of
-from mlfn.store.reading import Unreadable
+from mlfn.store.reading import RunFilter, Unreadable
 from mlfn.store.rows import Fault, pass_over
 from mlfn.store.sql import SqlStore
 
@@ -115,6 +115,8 @@ class Broken:
     faults: tuple[Fault, ...]
     parts: tuple[str, ...]
     """The runs that its handler opened by ``ctx.child``."""
+    orphans: int
+    """How many other children it has: they stay."""
     found: tuple[Garbage, ...]
     """Rows and files."""
 
@@ -127,7 +129,8 @@ def find_broken(store: SqlStore, folder: Path, run: str, *, others: Iterable[Sql
     claims = _claims([store, *others], folder, without=own)
     files = [item for item in listed if item.run not in (claims.artifacts if item.kind == "artifacts" else claims.runs)]
     rows = [Garbage("run", one, 0, run=one) for one in own]
-    return Broken(run, tuple(faults_of(store, run)), parts, (*rows, *files))
+    orphans = store.count_runs(RunFilter(parent=run, whole=True))
+    return Broken(run, tuple(faults_of(store, run)), parts, orphans, (*rows, *files))
 
 
 def remove_broken(store: SqlStore, folder: Path, broken: Broken, *, now: float) -> list[Garbage]:

@@ -101,8 +101,22 @@ class Reading:
             )
         return _asked(rows[0])
 
+    def find_id(self, prefix: str) -> str:
+        """Return the id of the one run whose id begins with `prefix`, whether that run can be read or not."""
+        rows = self._beginning_with(prefix)
+        return str(rows[0][1]) if rows else self.get_run(prefix).id
+
     def find_run(self, prefix: str) -> RunRecord:
         """Return the one run whose id begins with `prefix`."""
+        rows = self._beginning_with(prefix)
+        return _asked(rows[0]) if rows else self.get_run(prefix)
+
+    def raw_state(self, run: str) -> tuple[Any, Any]:
+        """Return (state, owner) as they stand there, whether a run can be read or not."""
+        rows = self.session.read("SELECT state, owner FROM runs WHERE id = ?", (run,))
+        return (rows[0][0], rows[0][1]) if rows else (None, None)
+
+    def _beginning_with(self, prefix: str) -> list[tuple[Any, ...]]:
         wanted = prefix.lower()
         if not wanted or set(wanted) - set("0123456789abcdef"):
             raise NotFoundError(f"{prefix!r} is no run id: hexadecimal digits are allowed; `mlfn runs` lists the runs.")
@@ -110,12 +124,10 @@ class Reading:
             f"SELECT {_COLUMNS} FROM runs WHERE id >= ? AND id <= ? ORDER BY seq DESC LIMIT 5",
             (wanted, wanted + "g"),
         )
-        if not rows:
-            return self.get_run(prefix)
         if len(rows) > 1 and rows[0][1] != wanted:
             ids = ", ".join(str(row[1])[: len(wanted) + 4] for row in rows)
             raise NotFoundError(f"{prefix!r} begins the ids of several runs ({ids}, ...): give more digits.")
-        return _asked(rows[0])
+        return rows
 
     def list_runs(self, wanted: RunFilter, *, limit: int, newest: bool = True) -> list[RunRecord]:
         """Return runs, newest first (or oldest first); those that cannot be read are passed over."""
@@ -126,9 +138,7 @@ class Reading:
     def page(self, *, before: int | None, limit: int) -> tuple[list[RunRecord | Unreadable], int | None]:
         """Return runs, newest first, those that cannot be read among them, and where the next page begins."""
         where, args = RunFilter(before=before).where()
-        rows = self.session.read(
-            f"SELECT {_COLUMNS} FROM runs WHERE {where} ORDER BY seq DESC LIMIT ?", (*args, limit)
-        )
+        rows = self.session.read(f"SELECT {_COLUMNS} FROM runs WHERE {where} ORDER BY seq DESC LIMIT ?", (*args, limit))
         return _either(rows), rows[-1][0] if rows else None
 
     def rows_of(self, runs: Sequence[str]) -> list[RunRecord | Unreadable]:
@@ -483,8 +493,10 @@ def output_of(row: tuple[Any, ...], run: str) -> Output | Fault:
     misfit = shapes.OUTPUT.misfit(row)
     if misfit is None and inline is None and path is None:
         misfit = "inline", "there is neither a value nor a file"
+    value: Any = None
     try:
-        value = shapes.loaded(inline) if misfit is None and inline is not None else None
+        if misfit is None and inline is not None:
+            value = shapes.loaded(inline)
     except ValueError as error:
         misfit = "inline", str(error)
     if misfit is not None:

@@ -24,7 +24,17 @@ from mlfn.execution import describe_failure
 from mlfn.identity import identify, new_id, now
 from mlfn.registry import place_class
 from mlfn.spec.record import Outcome, Reason, RunRecord, RunState
-from mlfn.store.changes import CancelRequested, Finished, Progressed, Reused, Started, Submitted, SweepClosed, Withdrawn
+from mlfn.store.changes import (
+    CancelRequested,
+    Change,
+    Finished,
+    Progressed,
+    Reused,
+    Started,
+    Submitted,
+    SweepClosed,
+    Withdrawn,
+)
 from mlfn.store.families import ChildRow
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.child import Child
@@ -247,9 +257,11 @@ class Driver:
         readable = self._client.store.readable_runs(list(left))
         for run, row in left.items():
             if run not in readable:
-                text = f"Child {row.iteration} of {self._record.name}: its row cannot be read, so that it could not go on."
+                text = (
+                    f"Child {row.iteration} of {self._record.name}: its row cannot be read, so that it could not go on."
+                )
                 outcome = failed(Reason.STORAGE, StoreCorruptError(text))
-                ends = [Withdrawn(run, outcome, now()), Finished(run, row.attempt, outcome, now())]
+                ends: list[Change] = [Withdrawn(run, outcome, now()), Finished(run, row.attempt, outcome, now())]
                 self._patiently(partial(self._client.store.apply, ends))
                 self._on_ended(run, RunState.FAILED)
         self._crew.carry_on(list(readable.values()))
