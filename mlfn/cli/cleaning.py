@@ -68,7 +68,7 @@ def _remove_broken(chosen: Chosen, client: Client, given: str, *, dry_run: bool,
     total = sum(item.size for item in broken.found)
     if not chosen.json:
         for fault in broken.faults:
-            complain(f"{fault.table}.{fault.column} of {run[:8]}{f', {fault.item},' * bool(fault.item)}: {fault.why}.")
+            complain(f"{fault.table}.{fault.column} of {run[:8]}{f', {fault.item}' * bool(fault.item)}: {fault.why}.")
         for item in broken.found:
             say(f"{item.kind:<11} {item.name}" + (f"  {size(item.size)}" if item.kind != "run" else ""))
         verb = "would remove" if dry_run else "removing"

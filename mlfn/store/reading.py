@@ -412,9 +412,8 @@ def record_of(row: tuple[Any, ...]) -> RunRecord | Fault:
         ended, not_before, cancel, failure, returns, progress, labels, parent, sweep, iteration, point, reused, part_of,
     ) = row  # fmt: skip
     try:
-        shapes.moment(created)
-        shapes.moment(started)
-        shapes.moment(ended)
+        if not shapes.are_moments(created, started, ended):
+            raise ValueError
         return RunRecord(
             id=run,
             name=name,

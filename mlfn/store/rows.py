@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 _MOST_TOLD = 20  # rows of which one process speaks
 _SHOWN = 40  # characters of a value
 _EARLIEST, _LATEST = -6e10, 2.5e11  # seconds since the epoch of which a calendar knows the day: years 69 to 9892
+_decode = json.JSONDecoder().decode  # as `json.loads`, without looking for what a column cannot hold
 _told: set[str] = set()
 
 TEXT = frozenset({str})
@@ -132,7 +133,7 @@ def shown(value: object) -> str:
 def loaded(text: str) -> Any:
     """Return what a JSON text means; raise ValueError where it is none."""
     try:
-        return json.loads(text)
+        return _decode(text)
     except RecursionError:
         raise ValueError(f"{shown(text)} is nested too deeply") from None
 
@@ -192,6 +193,15 @@ def failure_of(text: str | None) -> RemoteFailure | None:
     if not all(isinstance(item, str) for item in texts) or not all(isinstance(code, int) for code in codes):
         raise ValueError(f"{shown(text)} does not describe a failure")
     return failure
+
+
+def are_moments(created: float, started: float | None, ended: float | None) -> bool:
+    """Say whether a calendar has these times."""
+    return (
+        _EARLIEST < created < _LATEST
+        and (started is None or _EARLIEST < started < _LATEST)
+        and (ended is None or _EARLIEST < ended < _LATEST)
+    )
 
 
 def moment(value: float | None) -> float | None:
