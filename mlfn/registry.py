@@ -15,6 +15,7 @@ _STRATEGIES = {
     "grid": "mlfn.sweep.cells:Grid",
     "zip": "mlfn.sweep.cells:Zip",
     "random": "mlfn.sweep.cells:Random",
+    "rows": "mlfn.sweep.rows:Rows",
     "search": "mlfn.sweep.optuna.search:Search",
     "given": "mlfn.sweep.given:Given",
     "ask_tell": "mlfn.sweep.given:AskTell",

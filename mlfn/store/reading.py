@@ -412,8 +412,7 @@ def record_of(row: tuple[Any, ...]) -> RunRecord | Fault:
         ended, not_before, cancel, failure, returns, progress, labels, parent, sweep, iteration, point, reused, part_of,
     ) = row  # fmt: skip
     try:
-        if not shapes.are_moments(created, started, ended):
-            raise ValueError
+        shapes.check_moments(created, started, ended)
         return RunRecord(
             id=run,
             name=name,
@@ -537,10 +536,10 @@ def _mapping_of(text: Any, digest: str, what: str) -> dict[str, Any]:
 
 
 def number_of(inline: Any) -> float | None:
-    """Return the number that an inline value is, as JSON or as a tagged NumPy scalar."""
+    """Return the number that an inline value is, as JSON or as a tagged NumPy scalar; False is 0 and True 1."""
     value = inline
     if isinstance(value, dict) and value.get("!") == "numpy":
         value = value["v"][1]
     if isinstance(value, dict) and value.get("!") == "float":
         value = float(value["v"])
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    return value if isinstance(value, (int, float)) else None

@@ -195,13 +195,14 @@ def failure_of(text: str | None) -> RemoteFailure | None:
     return failure
 
 
-def are_moments(created: float, started: float | None, ended: float | None) -> bool:
-    """Say whether a calendar has these times."""
-    return (
+def check_moments(created: float, started: float | None, ended: float | None) -> None:
+    """Raise ValueError where no calendar has one of these times."""
+    if not (
         _EARLIEST < created < _LATEST
         and (started is None or _EARLIEST < started < _LATEST)
         and (ended is None or _EARLIEST < ended < _LATEST)
-    )
+    ):
+        raise ValueError("not a time")
 
 
 def moment(value: float | None) -> float | None:

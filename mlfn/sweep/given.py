@@ -1,4 +1,4 @@
-"""Strategies of the user's own: an iterable of parameters, or an object that is asked and told."""
+"""Strategies of the user's own: an iterable of parameters that is read as it goes, or an object that is asked and told."""
 
 from __future__ import annotations
 
