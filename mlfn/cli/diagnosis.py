@@ -130,7 +130,10 @@ def _rows() -> Finding:
     from mlfn.store.reading import RunFilter
 
     current = settings.current()
-    store = open_store(current.store, settings.data_folder(current))
+    try:
+        store = open_store(current.store, settings.data_folder(current))
+    except MlfnError:
+        return Finding("rows", "note", "not looked at: see the store.")
     try:
         every = store.count_runs(RunFilter())
         seen = survey(store)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import mlfn.store.rows as shapes
 from mlfn.spec.record import RunState
-from mlfn.store import rows as shapes
 from mlfn.store.reading import Reading, Unreadable, output_of
 from mlfn.store.rows import Fault, Shape
 

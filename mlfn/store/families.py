@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import mlfn.store.rows as shapes
 from mlfn.errors import NotFoundError
 from mlfn.spec.record import RunState
-from mlfn.store import rows as shapes
 from mlfn.store.reading import Reading, number_of
 from mlfn.store.rows import Fault, Shape
 

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import mlfn.store.rows as shapes
 from mlfn.errors import NotFoundError, StoreCorruptError
 from mlfn.spec.record import Attempt, Output, Reason, RunRecord, RunState
-from mlfn.store import rows as shapes
 from mlfn.store.rows import Fault, Shape
 from mlfn.store.session import Session
 
