@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlfn.errors import NotFoundError
@@ -18,26 +18,27 @@ R = TypeVar("R")
 class Children(Sequence["Run[R]"]):
     """A run's children, counted from 1 as their iterations are; iterated, the first one first."""
 
-    def __init__(self, parent: str, rows: Sequence[ChildRow], handle: Callable[[str], Run[R]]) -> None:
+    def __init__(self, parent: Run[R], rows: Sequence[ChildRow]) -> None:
         self._parent = parent
         self._rows = list(rows)
-        self._handle = handle
 
     def __getitem__(self, iteration: Any) -> Any:
         if isinstance(iteration, slice):
             wanted = self._range(iteration)
-            return [self._handle(row.run) for row in self._rows if row.iteration in wanted]
-        for row in self._rows:
-            if row.iteration == iteration:
-                return self._handle(row.run)
+            return self._parent._children([row.run for row in self._rows if row.iteration in wanted])
+        run = next((row.run for row in self._rows if row.iteration == iteration), None)
+        if run is None and isinstance(iteration, int):  # one that cannot be read is not among the rows
+            run = self._parent._client.store.child_at(self._parent.id, iteration)
+        if run is not None:
+            return self._parent._child(run)
         raise NotFoundError(
-            f"{self._parent} has no child {iteration!r}: "
+            f"{self._parent.name} has no child {iteration!r}: "
             + (f"numbers go from 1 to {self._last} so far." if self._rows else "it has none so far.")
         )
 
     def __iter__(self) -> Iterator[Run[R]]:
         for row in self._rows:
-            yield self._handle(row.run)
+            yield from self._parent._children([row.run])
 
     def __len__(self) -> int:
         return len(self._rows)

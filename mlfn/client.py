@@ -19,7 +19,7 @@ from mlfn.artifacts import ArtifactStore
 from mlfn.capture.belongings import own_modules_of
 from mlfn.codec import Codec
 from mlfn.dispatch import Dispatcher
-from mlfn.errors import NotFoundError, ParameterError, StorageError
+from mlfn.errors import NotFoundError, ParameterError, StorageError, StoreCorruptError
 from mlfn.identity import identify, new_id, now
 from mlfn.leaving import leave
 from mlfn.parents import parents_of
@@ -31,6 +31,7 @@ from mlfn.spec.record import Outcome, RunRecord, RunState
 from mlfn.store import open_store
 from mlfn.store.changes import CancelRequested, Withdrawn
 from mlfn.store.reading import RunFilter
+from mlfn.store.rows import pass_over
 from mlfn.store.sql import SqlStore
 from mlfn.ticket import Ticket
 from mlfn.worker.launch import discard_spares
@@ -238,6 +239,8 @@ class Client:
                     settle(self, row[0], awaited=awaited)
                 except StorageError as error:  # a full disk: what is known can be looked at all the same
                     logger.warning("what a client that died left cannot be recorded now: %s", error)
+                except StoreCorruptError as error:  # it hurts whoever asks for what it is about, and nobody else
+                    pass_over(error)
 
     def carry_on(self, record: RunRecord) -> Ticket | None:
         """See a run through whose owner is dead; None when it needs nobody, or somebody else was quicker."""
@@ -253,17 +256,17 @@ class Client:
             return self.ticket(record.id)  # None if somebody else was quicker
         if record.sweep and waiting.conductor is not None:
             return waiting.conductor(self, record)
+        plan = self.store.plan(record.plan)
         if record.owner != self.id and not adopt(self, record):
             return None
         for parent in parents_of(record.params):
-            with suppress(NotFoundError):  # removed: dispatch fails the run, naming it
+            with suppress(NotFoundError, StoreCorruptError):  # dispatch fails the run, naming it
                 self.carry_on(self.store.get_run(parent))
-        plan = self.store.plan(record.plan)
         return self.dispatcher(plan["place"]["name"], plan["place"]["options"]).resume(record, plan)
 
     def _rescue(self, run: str) -> None:
         """Carry on a run that others wait for, if its owner is dead."""
-        with suppress(NotFoundError):
+        with suppress(NotFoundError, StoreCorruptError):
             if not self.owner_lives(self.store.get_run(run).owner):
                 self.reconcile()
                 self.carry_on(self.store.get_run(run))
@@ -289,7 +292,7 @@ class Client:
         """Wait for nothing, end what is idle, and be forgotten if nothing here is still this client's."""
         for keeper in self._keepers():
             keeper.close()
-        if self._registered and not self.store.unfinished(self.id) and not self.store.workers(self.id):
+        if self._registered and not self.store.is_needed(self.id):
             self.store.remove_client(self.id)
         self.store.session.close()
 

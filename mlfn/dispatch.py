@@ -145,8 +145,7 @@ class Dispatcher:
         for record, plan in held:
             ticket = Ticket.of_record(record, retries=self._store.retries(record.id))
             ticket.ours, ticket.state, ticket.worker = False, RunState.RUNNING, row.id
-            attempt = next((a for a in self._store.attempts(record.id) if a.attempt == record.attempt), None)
-            ticket.started = attempt.started if attempt is not None else None
+            ticket.started = self._store.begun(record.id, record.attempt)
             self._held.setdefault(row.id, {})[record.id] = ticket
             self._enter(ticket, plan, partial(self._set_deadline, ticket, soonest=_TICK))  # its journal is read first
         process = ProcessIdentity(row.host, row.pid, row.started)
@@ -441,7 +440,7 @@ class Dispatcher:
             return  # cancelled while it waited
         try:
             ticket.params, parent = resolve(self._store, ticket.name, ticket.params)
-        except (errors.ParentFailedError, errors.NotFoundError) as error:
+        except (errors.ParentFailedError, errors.NotFoundError, errors.StoreCorruptError) as error:
             self._withdraw(ticket, failed(Reason.ERROR, error))
             return
         if parent is None:
@@ -478,7 +477,13 @@ class Dispatcher:
 
     def _launch(self, ticket: Ticket, worker: str, attempt: int, log: str) -> None:
         if not attempt:
-            record = self._store.get_run(ticket.run)
+            try:
+                record = self._store.get_run(ticket.run)
+            except (errors.NotFoundError, errors.StoreCorruptError):  # it must not keep a worker for itself
+                logger.exception("%s cannot be started", ticket.name)
+                self._let_go(ticket, worker)
+                self._finish(ticket, RunState.FAILED)
+                return
             if (record.state, record.owner, record.worker) != (RunState.RUNNING, self._client, worker):
                 self._not_claimed(ticket, worker, record)
                 return
@@ -590,8 +595,9 @@ class Dispatcher:
             self._recording.afterwards(partial(self._leave, ticket))
         return concerned.keys()
 
-    def _leave(self, ticket: Ticket, _: int) -> None:
-        self._finish(ticket, self._store.get_run(ticket.run).state)
+    def _leave(self, ticket: Ticket, _answer: int) -> None:
+        state, _ = self._store.states([ticket.run]).get(ticket.run, (RunState.FAILED, None))
+        self._finish(ticket, state)
 
 
 def _each(act: Callable[[Any], None], items: Sequence[Any]) -> None:

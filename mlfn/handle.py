@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
@@ -101,7 +101,7 @@ class Run(Generic[R]):
     @property
     def children(self) -> Children[R]:
         """Its numbered children so far, those of a sweep or opened by ``ctx.child``: ``run.children[1]`` is the first."""
-        return Children(self.name, self._client.store.children(self.id), self._child)
+        return Children(self, self._client.store.children(self.id))
 
     @property
     def reused(self) -> str | None:
@@ -331,6 +331,11 @@ class Run(Generic[R]):
 
     def _child(self, run: str) -> Run[R]:
         return Run(self._client.store.get_run(run), client=self._client)
+
+    def _children(self, runs: Sequence[str]) -> list[Run[R]]:
+        """Return those that can be read."""
+        found = self._client.store.readable_runs(runs)
+        return [Run(record, client=self._client) for record in found.values()]
 
     def _outputs(self) -> list[Output]:
         record = self.record

@@ -130,8 +130,8 @@ def runs(
         if way not in ("max", "min") or not metric:
             raise ParameterError(f"runs(order={order!r}): 'newest', 'oldest', 'max.NAME' or 'min.NAME' is allowed.")
         records = client.store.best_runs(wanted, metric, limit=limit, highest=way == "max")
-        known = ((record.id, client.store.scores(record.id).get(metric)) for record in records)
-        scores = {run: value for run, value in known if value is not None}
+        known = client.store.scores_among([record.id for record in records])
+        scores = {run: own[metric] for run, own in known.items() if metric in own}
         return Runs((handle_of(record, client) for record in records), metric=metric, scores=scores)
     return Runs(handle_of(record, client) for record in records)
 

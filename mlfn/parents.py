@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from mlfn.errors import NotFoundError, ParentFailedError, nearest
+from mlfn.errors import NotFoundError, ParentFailedError, StoreCorruptError, nearest
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.reading import Reading
 
@@ -35,6 +35,8 @@ def resolve(store: Reading, name: str, params: Mapping[str, Any]) -> tuple[Mappi
 
 def _parent_failed(store: Reading, name: str, parent: str, state: RunState | None) -> ParentFailedError:
     if state is None:
+        with suppress(NotFoundError):
+            store.get_run(parent)  # raises, where it is there and cannot be read
         return ParentFailedError(f"{name} waits for run {parent[:8]}, which is not in the store.")
     origin = origin_of_failure(store, parent)
     said = f": {origin.failure.first_line}" if origin is not None and origin.failure is not None else ""
@@ -62,7 +64,7 @@ def origin_of_failure(store: Reading, run: str) -> RunRecord | None:
 
 def _failed(store: Reading, runs: list[str], seen: set[str]) -> Iterator[RunRecord]:
     for run in runs:
-        with suppress(NotFoundError):
+        with suppress(NotFoundError, StoreCorruptError):
             record = store.get_run(run)
             if record.state is RunState.FAILED and run not in seen:
                 seen.add(run)

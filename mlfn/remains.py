@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from mlfn.dispatch import NOBODY, Dispatcher
-from mlfn.errors import RunLostError
+from mlfn.errors import RunLostError, StoreCorruptError
 from mlfn.identity import ProcessIdentity, now
 from mlfn.places.orphans import is_gone
 from mlfn.settings import Settings
 from mlfn.spec.record import Reason, RunRecord, RunState
 from mlfn.store.changes import Adopted, Finished, Requeued
 from mlfn.store.reading import WorkerRow
+from mlfn.store.rows import pass_over
 from mlfn.store.sql import SqlStore
 from mlfn.verdict import failed
 
@@ -55,10 +56,11 @@ def lives(row: ClientRow) -> bool:
 def settle(heir: Heir, dead: str, *, awaited: str | None = None) -> None:
     """Record what a dead client's workers have said, those that are gone; what still runs is left alone.
 
-    `awaited` names a worker that is waited for until it is certain that it is gone, if its process is.
+    `awaited` names a worker that is waited for until it is certain that it is gone, if its process is. A run whose row
+    or plan cannot be read is left as it is, and its client known.
     """
     store = heir.store
-    running = [record for record in store.unfinished(dead) if record.state is RunState.RUNNING]
+    running = _at_work(heir, dead)
     for row in store.workers(dead):
         held = [record for record in running if record.worker == row.id]
         running = [record for record in running if record.worker != row.id]
@@ -72,19 +74,32 @@ def settle(heir: Heir, dead: str, *, awaited: str | None = None) -> None:
             store.apply([Requeued(record.id, record.attempt, Reason.LOST, None, now(), now(), counts=False)])
         elif adopt(heir, record):  # else another client has it, with its worker
             _lose(store, record)
-    if not store.unfinished(dead) and not store.workers(dead):
+    if not store.is_needed(dead):
         store.remove_client(dead)
 
 
 def take_over(heir: Heir, record: RunRecord) -> None:
     """See a dead client's run through that is at work, and what else its worker holds."""
     former = record.owner or NOBODY
+    heir.store.plan(record.plan)  # whoever asks for this very run is told that it cannot be read
     for row in heir.store.workers(former):
         if row.id == record.worker:
-            unfinished = heir.store.unfinished(former)
-            held = [item for item in unfinished if item.state is RunState.RUNNING and item.worker == row.id]
+            held = [item for item in _at_work(heir, former) if item.worker == row.id]
             if _takes(heir, row, held, former=former):
                 _see_through(heir, row, held)
+
+
+def _at_work(heir: Heir, owner: str) -> list[RunRecord]:
+    """Return the runs of a client that are running, of those that can be read with their plans."""
+    running = [record for record in heir.store.unfinished(owner) if record.state is RunState.RUNNING]
+    unknown: set[str] = set()
+    for plan in {record.plan for record in running if not record.sweep}:
+        try:
+            heir.store.plan(plan)
+        except StoreCorruptError as error:
+            unknown.add(plan)
+            pass_over(error)
+    return [record for record in running if record.sweep or record.plan not in unknown]
 
 
 def adopt(heir: Heir, record: RunRecord) -> bool:

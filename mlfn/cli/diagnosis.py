@@ -27,6 +27,7 @@ from mlfn.errors import MlfnError
 from mlfn.private_files import OTHERS
 
 _WORKER_SECONDS = 60
+_MOST_BROKEN = 5  # runs that are named
 _LITTLE = 1_000_000_000  # bytes under which a disk is nearly full
 _COLORS = {"ok": "green", "note": "yellow", "fails": "red"}
 _PACKAGES = ("click", "cloudpickle", "fsspec", "pydantic", "rich")
@@ -72,6 +73,7 @@ def _findings(chosen: Chosen) -> Iterator[Finding]:
     checks: list[tuple[str, Callable[[], Finding]]] = [
         ("data folder", _data_folder),
         ("store", _store),
+        ("rows", _rows),
         ("signing key", _key),
         ("secrets", _secrets),
         ("environments", _environments),
@@ -120,6 +122,40 @@ def _store() -> Finding:
         )
     finally:
         store.session.close()
+
+
+def _rows() -> Finding:
+    from mlfn.store import open_store
+    from mlfn.store.damage import survey
+    from mlfn.store.reading import RunFilter
+
+    current = settings.current()
+    try:
+        store = open_store(current.store, settings.data_folder(current))
+    except MlfnError:
+        return Finding("rows", "note", "not looked at: see the store.")
+    try:
+        every = store.count_runs(RunFilter())
+        seen = survey(store)
+    finally:
+        store.session.close()
+    how_many = f"all {every}" if seen.runs >= every else f"{seen.runs} of {every}, the newest and what is not over,"
+    looked = f"looked at the rows of {how_many} runs, and at what hangs on the newest {seen.whole}"
+    if not seen.faults:
+        return Finding("rows", "ok", f"{looked}: all can be read")
+    broken = dict.fromkeys(fault.run for fault in seen.faults)
+    first = {fault.run: fault for fault in reversed(seen.faults)}
+    named = "; ".join(
+        f"{run}, {first[run].table}.{first[run].column}: {first[run].why}" for run in [*broken][:_MOST_BROKEN]
+    )
+    more = f"; and {len(broken) - _MOST_BROKEN} more" if len(broken) > _MOST_BROKEN else ""
+    typed = " ".join(f"mlfn gc --broken {run};" for run in [*broken][:_MOST_BROKEN]).rstrip(";")
+    return Finding(
+        "rows",
+        "fails",
+        f"{looked}: {len(broken)} cannot be read ({named}{more}). Restore the store from a copy, or remove each run and its "
+        f"files: {typed}",
+    )
 
 
 def _environments() -> Finding:

@@ -8,6 +8,8 @@ again: they go when nothing runs in them and none has been used for long, or on 
 A payload is written before its plan is stored, a parameter's artifact before its run is, a worker's folder before the
 worker is registered. So the disk is listed first and the store asked after, and what is younger than an hour stays,
 whatever the store says. A folder belongs to one store; where another has left its ``mlfn.db`` there, that counts too.
+
+A row that cannot be read may claim anything: while there is one, no artifacts go, or payloads where it is a plan's.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from typing import Any
 
 from mlfn.places import environments
 from mlfn.spec.record import RunRecord
-from mlfn.store.reading import RunFilter
+from mlfn.store.damage import faults_of
+from mlfn.store.reading import RunFilter, Unreadable
+from mlfn.store.rows import Fault, pass_over
 from mlfn.store.sql import SqlStore
 
 GRACE = 3600.0
@@ -101,6 +105,39 @@ def find_garbage(
     files = [item for item in found if _may_go(item, claims, old)]
     whole = {item.run for item in files if item.kind == "artifacts"}
     return removed + [item for item in files if item.kind != "temporary" or item.run not in whole]
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A run of which something cannot be read, and what goes with it."""
+
+    run: str
+    faults: tuple[Fault, ...]
+    parts: tuple[str, ...]
+    """The runs that its handler opened by ``ctx.child``."""
+    orphans: int
+    """How many other children it has: they stay."""
+    found: tuple[Garbage, ...]
+    """Rows and files."""
+
+
+def find_broken(store: SqlStore, folder: Path, run: str, *, others: Iterable[SqlStore], now: float) -> Broken:
+    """Return what goes with a run that cannot be read; files that another run uses are not among it."""
+    parts = tuple(store.parts_of(run))
+    own = (run, *parts)
+    listed = [item for item in _listed(folder, now) if item.run in own and item.kind in ("artifacts", "log")]
+    claims = _claims([store, *others], folder, without=own)
+    files = [item for item in listed if item.run not in (claims.artifacts if item.kind == "artifacts" else claims.runs)]
+    rows = [Garbage("run", one, 0, run=one) for one in own]
+    orphans = store.count_runs(RunFilter(parent=run, whole=True))
+    return Broken(run, tuple(faults_of(store, run)), parts, orphans, (*rows, *files))
+
+
+def remove_broken(store: SqlStore, folder: Path, broken: Broken, *, now: float) -> list[Garbage]:
+    """Remove what `find_broken` found, the rows first; return what is gone."""
+    store.remove_unreadable(broken.run, with_parts=broken.parts)
+    gone = {broken.run, *broken.parts} - store.known_runs([broken.run, *broken.parts])
+    return [item for item in broken.found if item.run in gone and _removed(folder, item, now, gone)]
 
 
 def remove_garbage(store: SqlStore, folder: Path, found: Iterable[Garbage], *, now: float) -> list[Garbage]:
@@ -242,20 +279,28 @@ def _claims(stores: Iterable[SqlStore], folder: Path, *, without: Iterable[str])
     gone = frozenset(without)
     for store in stores:
         for record in _all_runs(store):
-            if record.id not in gone:
-                runs.add(record.id)
+            if record.id in gone:
+                continue
+            runs.add(record.id)
+            if isinstance(record, Unreadable):
+                pass_over(record.fault)
+                artifacts.update(entry.name for entry in _folders(folder / "artifacts", _ID))
+            else:
                 artifacts.update(_used(record))
-        payloads |= store.payload_digests()
-        workers.update(row.id for row in store.workers())
+        known = store.payload_digests()
+        payloads |= {entry.name for entry in _files(folder / "payloads", _PAYLOAD)} if known is None else known
+        workers.update(store.worker_ids())
     used = frozenset(environments.names_in_use(folder / "environments"))
     return Claims(frozenset(runs), frozenset(artifacts | runs), frozenset(payloads), frozenset(workers), used)
 
 
-def _all_runs(store: SqlStore) -> Iterator[RunRecord]:
+def _all_runs(store: SqlStore) -> Iterator[RunRecord | Unreadable]:
     before: int | None = None
-    while page := store.list_runs(RunFilter(before=before), limit=_PAGE):
+    while True:
+        page, before = store.page(before=before, limit=_PAGE)
+        if not page:
+            return
         yield from page
-        before = page[-1].seq
 
 
 def _used(record: RunRecord) -> Iterator[str]:
@@ -280,6 +325,9 @@ def _old_runs(store: SqlStore, limit: float) -> dict[str, RunRecord]:
     old: dict[str, RunRecord] = {}
     needs: dict[str, set[str]] = {}
     for record in _all_runs(store):
+        if isinstance(record, Unreadable):  # it stays, and so does all that it may mean
+            needs.setdefault(record.id, set()).update(record.mentioned())
+            continue
         parents = {run for value in record.params.values() for run in _parent_of(value)}
         needs.setdefault(record.id, set()).update(parents, [record.reused] if record.reused else [])
         if record.parent is not None:  # a sweep and its children stay together

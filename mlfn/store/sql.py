@@ -76,9 +76,10 @@ class SqlStore(FamilyReading):
         return answers
 
     def add_function(self, digest: str, *, project: str, name: str, spec: str, time: float) -> None:
-        """Keep a function version; the same hash again changes nothing."""
+        """Keep a function version; the same hash again changes nothing, but for a row that was damaged."""
         self._insert(
-            "INSERT INTO functions (hash, project, name, spec, created) VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            "INSERT INTO functions (hash, project, name, spec, created) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (hash) DO UPDATE SET spec = excluded.spec WHERE functions.spec <> excluded.spec",
             (digest, project, name, spec, time),
         )
 
@@ -92,9 +93,11 @@ class SqlStore(FamilyReading):
         )
 
     def add_plan(self, digest: str, *, function: str, body: str) -> None:
-        """Keep what runs of one function version have in common."""
+        """Keep what runs of one function version have in common; one that was damaged is put right."""
         self._insert(
-            "INSERT INTO plans (hash, function, body) VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (digest, function, body)
+            "INSERT INTO plans (hash, function, body) VALUES (?, ?, ?) "
+            "ON CONFLICT (hash) DO UPDATE SET body = excluded.body WHERE plans.body <> excluded.body",
+            (digest, function, body),
         )
 
     def register_client(self, client: str, process: ProcessIdentity, *, time: float) -> None:
@@ -142,12 +145,24 @@ class SqlStore(FamilyReading):
                     "DELETE FROM runs WHERE id = ? AND state NOT IN ('pending', 'running')", (run,)
                 )
                 if deleted.rowcount:
-                    for table in ("attempts", "outputs", "metrics", "scores", "events", "labels", "sweeps"):
-                        engine.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
+                    _remove_belongings(engine, run)
+
+    def remove_unreadable(self, run: str, *, with_parts: Sequence[str]) -> None:
+        """Delete a run whatever its row says, with its parts and all that hangs on them; its other children stand alone."""
+        with self.session.writing() as engine:
+            for gone in (run, *with_parts):
+                engine.execute("DELETE FROM runs WHERE id = ?", (gone,))
+                _remove_belongings(engine, gone)
+            engine.execute("UPDATE runs SET parent = NULL WHERE parent = ?", (run,))
 
     def _insert(self, sql: str, args: Sequence[Any]) -> None:
         with self.session.writing() as engine:
             engine.execute(sql, args)
+
+
+def _remove_belongings(engine: Engine, run: str) -> None:
+    for table in ("attempts", "outputs", "metrics", "scores", "events", "labels", "sweeps"):
+        engine.execute(f"DELETE FROM {table} WHERE run = ?", (run,))
 
 
 def _advance(engine: Engine, worker: str, offset: int, client: str | None) -> bool:

@@ -35,7 +35,7 @@ class SqliteEngine:
         return self._patiently(lambda connection: connection.execute(sql, args))
 
     def fetch(self, sql: str, args: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self._patiently(lambda connection: connection.execute(sql, args).fetchall())
+        return self._patiently(lambda connection: _fetched(connection, sql, args))
 
     def begin(self, *, write: bool) -> None:
         # A deferred transaction that reads and then writes fails at once when another writer came between
@@ -140,6 +140,27 @@ class SqliteEngine:
                 f"The store {self.path} cannot be written ({text}); free space or rights there, or set MLFN_DATA elsewhere."
             )
         return StoreError(f"The store {self.path} refused: {text}.")
+
+
+def _fetched(connection: sqlite3.Connection, sql: str, args: Sequence[Any]) -> list[tuple[Any, ...]]:
+    """Return all rows; text that is not UTF-8, as in a damaged row, comes as bytes and hurts no other row."""
+    try:
+        return connection.execute(sql, args).fetchall()
+    except sqlite3.OperationalError as error:
+        if "decode" not in str(error):
+            raise
+    usual, connection.text_factory = connection.text_factory, _text_or_bytes
+    try:
+        return connection.execute(sql, args).fetchall()
+    finally:
+        connection.text_factory = usual
+
+
+def _text_or_bytes(data: bytes) -> str | bytes:
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
 
 
 class _BusyError(StoreError):

@@ -125,8 +125,13 @@ def _points(client: Client, record: RunRecord, plan: Mapping[str, Any], body: Sw
 
 def _call_off(client: Client, record: RunRecord) -> None:
     """End a sweep that was cancelled while nobody drove it."""
-    for row in client.store.children(record.id, states=(RunState.PENDING, RunState.RUNNING)):
-        client.cancel(client.store.get_run(row.run))
+    rows = client.store.children(record.id, states=(RunState.PENDING, RunState.RUNNING))
+    readable = client.store.readable_runs([row.run for row in rows])
+    for row in rows:
+        if row.run not in readable:  # nobody can carry it on
+            client.store.apply([Withdrawn(row.run, Outcome(RunState.CANCELLED), now())])
+            continue
+        client.cancel(readable[row.run])
         ticket = client.ticket(row.run)
         if ticket is not None:
             ticket.done.wait()

@@ -71,7 +71,7 @@ class DispatchedCrew:
         for record in records:
             ticket = self._client.carry_on(record)
             if ticket is None:  # it ended meanwhile, or another client has it
-                self._watch(record)
+                self._watch(record.id)
                 continue
             if self._tell.judged is not None:
                 ticket.judged, ticket.on_point = self._tell.judged, self._tell.judge
@@ -92,14 +92,12 @@ class DispatchedCrew:
         if ticket.state.is_terminal:
             self._tell.ended(ticket.run, ticket.state)
         else:
-            self._watch(self._client.store.get_run(ticket.run))
+            self._watch(ticket.run)
 
-    def _watch(self, record: RunRecord) -> None:
+    def _watch(self, run: str) -> None:
         """Follow a child that another client has."""
-        if record.state.is_terminal:
-            self._tell.ended(record.id, record.state)
-        else:
-            self._tell.ended(record.id, RunState.PENDING)
+        state = _state_of(self._client, run)
+        self._tell.ended(run, state if state.is_terminal else RunState.PENDING)
 
 
 class InlineCrew:
@@ -130,10 +128,16 @@ class InlineCrew:
             if record.owner != self._client.id:
                 self._client.store.apply([Adopted(record.id, self._client.id, record.owner or "", now())])
             state = carry_on_here(self._client, record, self._plan, self._load)
-            self._tell.ended(record.id, state or self._client.store.get_run(record.id).state)
+            self._tell.ended(record.id, state or _state_of(self._client, record.id))
 
     def stop(self, runs: Sequence[str], cause: Outcome) -> None:
         pass  # none runs while the driver does
 
     def answer(self, run: str, why: str | None) -> None:
         pass  # `judge` answers by itself
+
+
+def _state_of(client: Client, run: str) -> RunState:
+    """Return where a child is; one whose state cannot be read counts as failed."""
+    state, _ = client.store.states([run]).get(run, (RunState.FAILED, None))
+    return state

@@ -14,16 +14,27 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from mlfn.client import Client
 from mlfn.codec import Codec
-from mlfn.errors import ParameterError, StorageError, nearest
+from mlfn.errors import ParameterError, StorageError, StoreCorruptError, nearest
 from mlfn.execution import describe_failure
 from mlfn.identity import identify, new_id, now
 from mlfn.registry import place_class
 from mlfn.spec.record import Outcome, Reason, RunRecord, RunState
-from mlfn.store.changes import CancelRequested, Finished, Progressed, Reused, Started, Submitted, SweepClosed
+from mlfn.store.changes import (
+    CancelRequested,
+    Change,
+    Finished,
+    Progressed,
+    Reused,
+    Started,
+    Submitted,
+    SweepClosed,
+    Withdrawn,
+)
 from mlfn.store.families import ChildRow
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.child import Child
@@ -35,6 +46,7 @@ from mlfn.sweep.scoreboard import Limits, Scoreboard, Stop
 from mlfn.sweep.standing import deciding, standing_of, told
 from mlfn.sweep.strategy import Strategy, Told
 from mlfn.ticket import Ticket
+from mlfn.verdict import failed
 
 logger = logging.getLogger(__name__)
 _TICK = 0.25  # seconds between looks at what no message tells
@@ -160,7 +172,8 @@ class Driver:
         except (_LeaveError, _ReplacedError):
             pass  # another driver has it, or will
         finally:
-            self._settle(self._client.store.get_run(self._record.id).state)
+            state, _ = self._client.store.states([self._record.id]).get(self._record.id, (RunState.FAILED, None))
+            self._settle(state)
 
     def _see_through(self) -> None:
         """Drive until the sweep is over, and record how it ended; ctrl-C within an inline child goes on to the caller."""
@@ -221,15 +234,15 @@ class Driver:
             succeeded = self._client.store.children(self._body.after, states=(RunState.SUCCEEDED,))
             self._former = {row.iteration: row for row in succeeded}
         rows = self._client.store.children(self._record.id)
+        self._last = self._client.store.last_child(self._record.id)  # which may be one that cannot be read
         if not rows:
             return
         ends = [row.ended for row in rows if row.ended is not None]
         self._before = max(0.0, max(ends, default=0.0) - (self._record.started or self._began))
         children = self._standing.children(rows)
-        left: list[str] = []
+        left: dict[str, ChildRow] = {}
         held = self._round_left_open(rows)
         for row, child in zip(rows, children, strict=True):
-            self._last = row.iteration
             self.board.started += 1
             point = self._points.point(row.point)
             if self.board.started > held and row.state.is_terminal:
@@ -242,8 +255,22 @@ class Driver:
                 self.board.take(child, elapsed=self._elapsed())
             else:
                 self._flying[row.run] = _Flying(row.iteration, point)
-                left.append(row.run)
-        self._crew.carry_on([self._client.store.get_run(run) for run in left])
+                left[row.run] = row
+        self._carry_on(left)
+
+    def _carry_on(self, left: Mapping[str, ChildRow]) -> None:
+        """See children through that others submitted; one that cannot be read fails, for nobody can see it through."""
+        readable = self._client.store.readable_runs(list(left))
+        for run, row in left.items():
+            if run not in readable:
+                text = (
+                    f"Child {row.iteration} of {self._record.name}: its row cannot be read, so that it could not go on."
+                )
+                outcome = failed(Reason.STORAGE, StoreCorruptError(text))
+                ends: list[Change] = [Withdrawn(run, outcome, now()), Finished(run, row.attempt, outcome, now())]
+                self._patiently(partial(self._client.store.apply, ends))
+                self._on_ended(run, RunState.FAILED)
+        self._crew.carry_on(list(readable.values()))
 
     def _round_left_open(self, rows: Sequence[ChildRow]) -> int:
         """Return how many children come before the round that an earlier driver left open; all, if it left none."""
@@ -418,7 +445,7 @@ class Driver:
                 self._on_ended(run, state)
             elif not self._client.owner_lives(owner):
                 self._elsewhere.discard(run)
-                self._crew.carry_on([self._client.store.get_run(run)])
+                self._crew.carry_on(list(self._client.store.readable_runs([run]).values()))
         moment = time.monotonic()
         if not self._loads_ahead:
             self._loads_ahead = True

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from mlfn.client import Client
-from mlfn.errors import OptionError, StorageError, SweepError
+from mlfn.errors import OptionError, StorageError, StoreCorruptError, SweepError
 from mlfn.identity import now
 from mlfn.spec.record import Outcome, Output, Reason, RemoteFailure, RunRecord, RunState
 from mlfn.store.changes import Finished, Progressed, SweepClosed
 from mlfn.store.families import ChildRow
+from mlfn.store.rows import pass_over
 from mlfn.sweep.body import SweepBody
 from mlfn.sweep.child import Child
 from mlfn.sweep.encoding import PointCodec
@@ -60,10 +61,10 @@ class Ending:
         rows = client.store.children(record.id)
         scores = client.store.family_scores(record.id)
         children = standing.children(rows, scores)
-        leader, wrong = _best(children, standing)
+        leader, wrong, returns, taken = _readable_best(client, children, standing)
         wrong = _unreported(body, children) or wrong
-        outputs = [*_best_outputs(client, leader), *_kept(client, record, body, rows, scores, children, leader)]
-        outcome = self._outcome(client, record, rows, leader, wrong)
+        outputs = [*taken, *_kept(client, record, body, rows, scores, children, leader)]
+        outcome = self._outcome(record, rows, wrong, returns)
         outcome = replace(outcome, outputs=tuple(outputs))
         progress = board.progress(body.size)
         if self.stop is not None:
@@ -77,7 +78,7 @@ class Ending:
         )
 
     def _outcome(
-        self, client: Client, record: RunRecord, rows: Sequence[ChildRow], leader: Child | None, wrong: str | None
+        self, record: RunRecord, rows: Sequence[ChildRow], wrong: str | None, returns: Mapping[str, Any] | None
     ) -> Outcome:
         if self.failure is not None:
             return Outcome(RunState.FAILED, Reason.ERROR, self.failure)
@@ -87,7 +88,6 @@ class Ending:
         said = self._failed(record, rows) or (f"{record.name}: {stopped}{wrong}" if wrong is not None else None)
         if said is not None:
             return failed(Reason.ERROR, SweepError(said))
-        returns = client.store.get_run(leader.run).returns if leader is not None else None
         return Outcome(RunState.SUCCEEDED, returns=returns)
 
     def _failed(self, record: RunRecord, rows: Sequence[ChildRow]) -> str | None:
@@ -112,6 +112,28 @@ def _best(children: Sequence[Child], standing: Standing) -> tuple[Child | None, 
     except OptionError as error:
         return None, str(error)
     return leader, None if leader is not None or not children else _none_counts(children, standing)
+
+
+def _readable_best(
+    client: Client, children: Sequence[Child], standing: Standing
+) -> tuple[Child | None, str | None, Mapping[str, Any] | None, list[Output]]:
+    """Return the best child that can be read, what is wrong where there is none, and what the parent takes over.
+
+    The files of those outputs stay the child's.
+    """
+    left = list(children)
+    while True:
+        leader, wrong = _best(left, standing)
+        if leader is None:
+            return None, wrong, None, []
+        try:
+            record = client.store.get_run(leader.run)
+            outputs = client.store.outputs(record.id, record.attempt)
+        except StoreCorruptError as error:
+            pass_over(error)
+            left.remove(leader)
+            continue
+        return leader, wrong, record.returns, [*outputs, Output(BEST, "result", "json", "int", inline=leader.iteration)]
 
 
 def _none_counts(children: Sequence[Child], standing: Standing) -> str:
@@ -142,15 +164,6 @@ def _unreported(body: SweepBody, children: Sequence[Child]) -> str | None:
 def _said(row: ChildRow) -> str:
     failure = row.failure or {}
     return f"{str(failure.get('type', '')).rpartition('.')[2]}: {str(failure.get('message', '')).partition(chr(10))[0]}"
-
-
-def _best_outputs(client: Client, leader: Child | None) -> list[Output]:
-    """Return the outputs that the parent takes over; their files stay the child's."""
-    if leader is None:
-        return []
-    attempt = client.store.get_run(leader.run).attempt
-    number = Output(BEST, "result", "json", "int", inline=leader.iteration)
-    return [*client.store.outputs(leader.run, attempt), number]
 
 
 def _kept(

@@ -59,7 +59,7 @@ class SweepRun(Run[R]):
     def pareto(self) -> list[Run[R]]:
         """The children that no other is better than in every selector, in the order of their numbers."""
         self._need_selectors("pareto")
-        return [self._child(child.run) for child in pareto(self._standing_children(), self._selectors)]
+        return self._children([child.run for child in pareto(self._standing_children(), self._selectors)])
 
     @property
     def stop_reason(self) -> str | None:
@@ -121,7 +121,7 @@ class SweepRun(Run[R]):
         if failure is not None and (self.state is not RunState.FAILED or not body.mapped):
             raise failure
         states = () if self.stop_reason is None else (RunState.SUCCEEDED,)
-        rows = self._client.store.children(self.id, states=states)
+        rows = self._client.store.children(self.id, states=states, all_or_none=True)
         return cast("R", [self._child(row.run).result() for row in rows])
 
     def to_optuna(self, storage: str, *, name: str | None = None) -> str:
@@ -244,7 +244,7 @@ class SweepRun(Run[R]):
             for row in self._rows():
                 if row.state.is_terminal and row.run not in seen:
                     seen.add(row.run)
-                    yield self._child(row.run)
+                    yield from self._children([row.run])
             if over:
                 return
             self.wait(_LOOK)
@@ -253,7 +253,7 @@ class SweepRun(Run[R]):
         number = told = 0
         while True:
             over = self.done()
-            rows = self._rows()
+            rows = self._client.store.children(self.id, all_or_none=True)
             while number < len(rows) and rows[number].state.is_terminal:
                 if rows[number].state is RunState.CANCELLED:
                     if not over:

@@ -168,7 +168,12 @@ CASES = [
     ),
     Case("run", lambda: mlfn.run("3f2a91"), errors.NotFoundError, ("3f2a91",)),
     Case("newer store", newer_store, errors.StoreVersionError, (STORE, "999", "pip install -U mlfn")),
-    Case("corrupted row", corrupted_row, errors.StoreCorruptError, ("row of run", "restore the store")),
+    Case(
+        "corrupted row",
+        corrupted_row,
+        errors.StoreCorruptError,
+        ("row of run", "runs.params", "restore the store", "mlfn gc --broken"),
+    ),
     Case("damaged store", damaged_store, errors.StoreCorruptError, (STORE, "not a database", "keep a copy")),
     Case("flipped bit", flipped_bit, errors.SignatureError, ("'double'", "was changed", "Submit again")),
     Case("other Python", other_minor, errors.SkewError, ("'double'", "3.99", "submit from Python")),
@@ -182,10 +187,10 @@ def lambda_() -> Any:
     return any_
 
 
-def changed(sql: str) -> None:
+def changed(sql: str, *args: object) -> None:
     connection = sqlite3.connect(data() / STORE)
     with connection:
-        connection.execute(sql)
+        connection.execute(sql, args)
     connection.close()
 
 
@@ -219,14 +224,56 @@ def test_bad_input_gets_a_clear_error(case: Case) -> None:
         assert part in str(caught.value)
 
 
-def test_nothing_is_lost_with_a_corrupted_row() -> None:
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("params", "{"),
+        ("params", "[1]"),
+        ("params", '{"x": 3}'),
+        ("created", "abc"),
+        ("returns", "[]"),
+        ("owner", b"me"),
+    ],
+)
+def test_nothing_is_lost_with_a_corrupted_row(
+    column: str, value: object, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlfn.store.rows._told", set())
     runs = [double.on("inline").submit(x) for x in range(3)]
-    changed(f"UPDATE runs SET params = '{{' WHERE id = '{runs[1].id}'")
+    changed(f"UPDATE runs SET {column} = ? WHERE id = '{runs[1].id}'", value)
+    others = [runs[2], runs[0]]
 
     assert mlfn.run(runs[0].id).result() == 0
     assert mlfn.run(runs[2].id).result() == 4
-    with pytest.raises(errors.StoreCorruptError, match=runs[1].id):
+    with pytest.raises(errors.StoreCorruptError, match=f"run '{runs[1].id}' .*mlfn gc --broken {runs[1].id}"):
         mlfn.run(runs[1].id)
+    assert caplog.records == []
+    for _ in range(2):
+        assert list(mlfn.runs()) == others
+        assert list(mlfn.runs(order="max.return", limit=2)) == others
+        assert list(mlfn.runs(limit=2)) == others
+        assert "2 runs" in repr(mlfn.runs())
+    [warning] = caplog.records
+    assert (warning.name, warning.levelname) == ("mlfn.store.rows", "WARNING")
+    assert f"run '{runs[1].id}' cannot be read (runs.{column}: " in warning.getMessage()
+
+
+def test_a_number_that_is_none_hurts_its_own_run_alone() -> None:
+    @mlfn.function
+    def logs(value: float, ctx: mlfn.Context) -> None:
+        ctx.log_metric("l", value)
+
+    first, second = (logs.on("inline").submit(value) for value in (1.0, 2.0))
+    changed("UPDATE scores SET value = ? WHERE run = ?", "zz", second.id)
+    changed("UPDATE metrics SET value = ? WHERE run = ?", "zz", second.id)
+
+    assert mlfn.run(first.id).metrics == {"l": 1.0}
+    best = mlfn.runs(order="max.l")
+    assert (list(best), best.scores) == ([first], {first.id: 1.0})
+    with pytest.raises(errors.StoreCorruptError, match=f"of run '{second.id}' cannot be read .*'zz' is not"):
+        dict(mlfn.run(second.id).metrics)
+    with pytest.raises(errors.StoreCorruptError, match=r"metrics\.value: 'zz' is not"):
+        mlfn.run(second.id).metrics.history("l")
 
 
 def test_nothing_is_lost_with_a_newer_store() -> None:

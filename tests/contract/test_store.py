@@ -27,7 +27,7 @@ from hypothesis.stateful import (
 from mlfn.errors import NotFoundError, SettingsError, StorageError, StoreCorruptError, StoreError, StoreVersionError
 from mlfn.identity import identify
 from mlfn.spec.record import TRANSITIONS, Outcome, Output, Reason, RemoteFailure, RunState
-from mlfn.store import open_store
+from mlfn.store import damage, open_store, rows
 from mlfn.store.changes import (
     NAMES,
     Adopted,
@@ -740,25 +740,174 @@ class StoreContract:
 
     # -- damage and versions -----------------------------------------------------------------------------------------
 
+    def damage(self, store: SqlStore, table: str, column: str, value: object, where: str = "1 = 1") -> None:
+        with store.session.writing() as engine:
+            changed = engine.execute(f"UPDATE {table} SET {column} = ? WHERE {where}", (value,)).rowcount
+        assert changed >= 1
+
+    def allow_null(self, store: SqlStore, column: str) -> None:
+        """Let a column of `runs` be NULL that never is."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def told(self, monkeypatch, caplog):
+        """What the log says of rows that are passed over, as if nothing had been said in this process before."""
+        monkeypatch.setattr(rows, "_told", set())
+        return lambda: [record.getMessage() for record in caplog.records if record.name == "mlfn.store.rows"]
+
     @pytest.mark.parametrize(
-        ("column", "value"), [("params", "{"), ("state", "flying"), ("reason", "bad luck"), ("failure", "[1]")]
+        ("column", "value"),
+        [
+            ("params", "{"),
+            ("params", "[1]"),
+            ("params", '{"x": 3}'),
+            ("params", '{"x": {"inline": 3}}'),
+            ("params", '{"x": {"output": 3}}'),
+            pytest.param("params", "[" * 100_000, id="params-deep"),
+            ("state", "flying"),
+            ("reason", "bad luck"),
+            ("failure", "[1]"),
+            ("failure", "{}"),
+            ("failure", '{"type": 3}'),
+            ("failure", '{"type": "a", "bases": [3]}'),
+            ("failure", '{"type": "a", "exit_code": "3"}'),
+            ("returns", "3"),
+            ("returns", "{}"),
+            ("progress", "[]"),
+            ("labels", '{"team": 3}'),
+            ("labels", "null"),
+            ("point", "[1]"),
+            ("created", math.inf),
+            ("created", 1e300),
+            ("ended", -1e300),
+        ],
     )
-    def test_a_row_that_cannot_be_read_is_named(self, store, running, column, value):
-        with store.session.writing() as engine:
-            engine.execute(f"UPDATE runs SET {column} = ? WHERE id = 'a'", (value,))
+    def test_a_row_that_cannot_be_read_hurts_whoever_asks_for_it_alone(self, store, told, column, value):
+        store.apply([submitted(run) for run in "abc"])
+        self.damage(store, "runs", column, value, "id = 'b'")
+        if column == "state":
+            value = "'flying'"  # as the message shows it
 
-        with pytest.raises(StoreCorruptError, match=r"run 'a' cannot be read.*copy"):
-            store.get_run("a")
-        with pytest.raises(StoreCorruptError):
-            store.list_runs(RunFilter(), limit=9)
+        for ask in (store.get_run, store.find_run):
+            with pytest.raises(
+                StoreCorruptError, match=rf"run 'b' cannot be read \(runs\.{column}: .*copy, .*: mlfn gc --broken b$"
+            ):
+                ask("b")
+        assert told() == []
+        for _ in range(3):
+            assert self.ids(store.list_runs(RunFilter(), limit=9)) == "ca"
+            assert self.ids(store.list_runs(RunFilter(), limit=2)) == "ca"
+            assert self.ids(store.list_runs(RunFilter(), limit=2, newest=False)) == "ac"
+        assert list(store.readable_runs(["c", "b", "a", "z"])) == ["c", "a"]
+        [said] = told()  # once in a process
+        assert f"run 'b' cannot be read (runs.{column}: " in said
+        survey = damage.survey(store)
+        assert (survey.runs, [(fault.run, fault.column) for fault in survey.faults]) == (3, [("b", column)])
+        assert [fault.column for fault in damage.faults_of(store, "b")] == [column]
+        assert damage.faults_of(store, "a") == []
 
-    def test_an_output_that_cannot_be_read_is_named(self, store, running):
+    def test_a_null_where_none_may_be_is_a_row_that_cannot_be_read(self, store, told):
+        store.apply([submitted(run) for run in "abc"])
+        for column in ("params", "created", "attempt", "name"):
+            self.allow_null(store, column)
+            [(kept,)] = store.session.read(f"SELECT {column} FROM runs WHERE id = 'b'")
+            self.damage(store, "runs", column, None, "id = 'b'")
+
+            with pytest.raises(StoreCorruptError, match=rf"run 'b' .*runs\.{column}: NULL is not"):
+                store.get_run("b")
+            assert self.ids(store.list_runs(RunFilter(), limit=9)) == "ca"
+            self.damage(store, "runs", column, kept, "id = 'b'")
+        assert self.ids(store.list_runs(RunFilter(), limit=9)) == "cba"
+        assert len(told()) == 4
+
+    def test_a_process_does_not_speak_of_every_row_of_many(self, store, told):
+        store.apply([submitted(f"r{i}") for i in range(50)])
+        self.damage(store, "runs", "params", "{", "id <> 'r7'")
+
+        assert self.ids(store.list_runs(RunFilter(), limit=3)) == "r7"
+        assert len(told()) == 21
+        assert "mlfn doctor" in told()[-1]
+
+    def test_a_child_that_cannot_be_read_is_passed_over_and_keeps_its_number(self, store, told):
+        store.apply([self.sweep(), claimed("s"), self.child(1), self.child(2), self.child(3)])
+        for column, value in (("point", "{"), ("failure", "[1]"), ("state", "flying")):
+            [(kept,)] = store.session.read(f"SELECT {column} FROM runs WHERE id = 'c2'")
+            self.damage(store, "runs", column, value, "id = 'c2'")
+
+            assert [row.run for row in store.children("s")] == ["c1", "c3"]
+            assert [row.run for row in store.children_at("s", [3, 2])] == ["c3"]
+            with pytest.raises(StoreCorruptError, match=rf"run 'c2' .*runs\.{column}"):
+                store.children("s", all_or_none=True)
+            assert sum(store.child_counts("s").values()) == 3 - (column == "state")
+            assert ("c2" in store.states(["c1", "c2"])) == (column != "state")
+            assert store.known_runs(["c1", "c2"]) == {"c1", "c2"}
+            assert (store.last_child("s"), store.child_at("s", 2)) == (3, "c2")
+            self.damage(store, "runs", column, kept, "id = 'c2'")
+
+    def test_a_client_is_needed_for_a_run_that_cannot_be_read(self, store, told):
+        store.apply([submitted("a")])
+        self.damage(store, "runs", "params", "{")
+
+        assert (store.unfinished("me"), store.is_needed("me")) == ([], True)
+        store.remove_unreadable("a", with_parts=[])
+        assert not store.is_needed("me")
+
+    @pytest.mark.parametrize("inline", ["{", None])
+    def test_an_output_that_cannot_be_read_is_named(self, store, running, inline):
         store.apply([OutputLogged("a", 1, output("n", 5))])
-        with store.session.writing() as engine:
-            engine.execute("UPDATE outputs SET inline = '{'")
+        self.damage(store, "outputs", "inline", inline)
 
-        with pytest.raises(StoreCorruptError, match="The n of 'a'"):
+        with pytest.raises(StoreCorruptError, match=r"The output 'n' of run 'a' .*outputs\.inline.*gc --broken a$"):
             store.outputs("a", 1)
+        assert [fault.table for fault in damage.faults_of(store, "a")] == ["outputs"]
+        assert [fault.table for fault in damage.survey(store).faults] == ["outputs"]
+
+    def test_the_description_of_a_sweep_that_cannot_be_read_is_named(self, store):
+        store.apply([self.sweep()])
+        self.damage(store, "sweeps", "body", "[1]")
+
+        with pytest.raises(StoreCorruptError, match=r"The description of run 's' .*sweeps\.body"):
+            store.sweep_body("s")
+        assert [fault.table for fault in damage.survey(store).faults] == ["sweeps"]
+
+    def test_a_constraint_that_cannot_be_read_is_not_met(self, store):
+        store.apply([self.sweep(), claimed("s"), self.child(1), claimed("c1")])
+        store.apply([OutputLogged("c1", 1, Output("cost", "constraint", "json", "float", inline=-1.0))])
+        assert store.constraints_among(["c1"]) == {"c1": {"cost": -1.0}}
+        self.damage(store, "outputs", "inline", "{")
+
+        assert store.constraints_among(["c1"]) == {"c1": {"cost": math.inf}}
+
+    @pytest.mark.parametrize("body", ["{", "[1]"])
+    def test_a_plan_that_cannot_be_read_is_named_and_put_right_by_the_next_submit(self, store, told, body):
+        store.add_plan("p", function="f", body='{"payload": "x"}')
+        store.add_function("f", project="p", name="n", spec='{"a": 1}', time=1.0)
+        assert store.payload_digests() == {"x"}
+        self.damage(store, "plans", "body", body)
+        self.damage(store, "functions", "spec", body)
+
+        with pytest.raises(StoreCorruptError, match=r"plan p cannot be read.*submit the same function"):
+            store.plan("p")
+        with pytest.raises(StoreCorruptError, match=r"function version f cannot be read"):
+            store.function("f")
+        assert store.payload_digests() is None
+        store.add_plan("p", function="f", body='{"payload": "x"}')
+        store.add_function("f", project="p", name="n", spec='{"a": 1}', time=2.0)
+        assert (store.plan("p"), store.function("f")) == ({"payload": "x"}, {"a": 1})
+
+    def test_a_run_that_cannot_be_read_can_be_removed_with_its_parts(self, store):
+        store.apply([self.sweep(), claimed("s"), self.child(1), self.child(2), submitted("a"), claimed("a")])
+        store.apply([ChildBegun("p", "a", 1, {}, 3.0)])
+        self.damage(store, "runs", "state", "flying", "id IN ('s', 'a')")
+
+        assert store.parts_of("a") == ["p"]
+        store.remove_unreadable("a", with_parts=["p"])
+        store.remove_unreadable("s", with_parts=[])
+
+        assert [run.id for run in store.list_runs(RunFilter(on_top=True), limit=9)] == ["c2", "c1"]
+        for table in ("attempts", "events", "sweeps", "labels"):
+            runs = {run for (run,) in store.session.read(f"SELECT run FROM {table}")}
+            assert runs.isdisjoint({"a", "p", "s"})
 
     def test_a_store_of_a_newer_version_is_refused(self, store, url, tmp_path):
         with store.session.writing() as engine:
@@ -1024,6 +1173,90 @@ class TestSqliteStore(StoreContract):
         assert codes == [0]
         assert open_and_count(url, tmp_path / "data", "runs") == 3
 
+    def allow_null(self, store: SqlStore, column: str) -> None:
+        with store.session.writing() as engine:
+            engine.execute("PRAGMA writable_schema = ON")
+            engine.execute(
+                "UPDATE sqlite_master SET sql = replace(replace(sql, ?, ?), ?, ?) WHERE name = 'runs'",
+                (f"{column} TEXT NOT NULL", f"{column} TEXT", f"{column} REAL NOT NULL", f"{column} REAL"),
+            )
+            engine.execute(
+                "UPDATE sqlite_master SET sql = replace(sql, ?, ?) WHERE name = 'runs'",
+                (f"{column} INTEGER NOT NULL", f"{column} INTEGER"),
+            )
+        store.session.close()  # the schema is read anew
+
+    @pytest.mark.parametrize(
+        ("column", "value"),
+        [
+            ("created", "abc"),
+            ("started", "abc"),
+            ("not_before", b"1"),
+            ("attempt", "one"),
+            ("iteration", 1.5),
+            ("name", b"\xff"),
+            ("params", b"{}"),
+            ("cancel_requested", "no"),
+        ],
+    )
+    def test_a_value_of_another_type_is_a_row_that_cannot_be_read(self, store, told, column, value):
+        store.apply([submitted(run) for run in "abc"])
+        self.damage(store, "runs", column, value, "id = 'b'")
+
+        with pytest.raises(StoreCorruptError, match=rf"run 'b' .*runs\.{column}: .* is not "):
+            store.get_run("b")
+        assert self.ids(store.list_runs(RunFilter(), limit=9)) == "ca"
+        assert len(told()) == 1
+
+    def test_text_that_is_no_utf_8_hurts_its_own_row_alone(self, store, told):
+        store.apply([submitted(run) for run in "abc"])
+        with store.session.writing() as engine:
+            engine.execute("UPDATE runs SET name = CAST(X'74FF' AS TEXT) WHERE id = 'b'")
+
+        with pytest.raises(StoreCorruptError, match=r"run 'b' .*runs\.name: b't\\xff' is not text"):
+            store.get_run("b")
+        assert self.ids(store.list_runs(RunFilter(), limit=9)) == "ca"
+        assert store.get_run("a").name == "train"
+
+    def test_a_number_that_is_none_hurts_its_own_run_alone(self, store, told):
+        for number, run in enumerate("abc", 1):
+            end = Finished(run, 1, Outcome(RunState.SUCCEEDED), 4.0)
+            store.apply([self.sweep()] if run == "a" else [])
+            store.apply([claimed("s"), submitted(run, parent="s", iteration=number), claimed(run)])
+            store.apply([MetricLogged(run, 1, "l", 0, float(number), 3.0), end])
+        self.damage(store, "metrics", "value", "zz", "run = 'b'")
+        self.damage(store, "scores", "value", "zz", "run = 'b'")
+
+        for ask in (
+            lambda: store.series("b", 1, "l"),
+            lambda: store.thinned_series("b", 1, "l", most=9),
+            lambda: store.scores("b"),
+        ):
+            with pytest.raises(
+                StoreCorruptError, match=r"of run 'b' cannot be read \((metrics|scores)\.value: 'zz' is not"
+            ):
+                ask()
+        assert self.ids(store.best_runs(RunFilter(), "l", limit=9, highest=True)) == "ca"
+        assert store.best_children("s", "l", highest=True, limit=9) == [3, 1]
+        assert store.values_as_ended("s", "l") == [1.0, 3.0]
+        assert store.scores_among(["a", "b"]) == {"a": {"l": 1.0}, "b": {}}
+        assert store.series_among(["a", "b"], "l") == {"a": [(0, 1.0)], "b": []}
+        assert store.extremes_among(["a", "b"], "l") == {"a": (1.0, 1.0)}
+        assert {fault.table for fault in damage.survey(store).faults} == {"metrics", "scores"}
+
+    def test_a_client_or_worker_that_cannot_be_read_is_passed_over(self, store, told):
+        me = identify(os.getpid())
+        for client in ("me", "you"):
+            store.register_client(client, me, time=1.0)
+            store.apply([Engaged(f"w-{client}", client, me, "/folder")])
+        self.damage(store, "clients", "beat", "abc", "id = 'you'")
+        self.damage(store, "workers", "consumed", "abc", "id = 'w-you'")
+
+        assert [row[0] for row in store.clients()] == ["me"]
+        assert [row.id for row in store.workers()] == ["w-me"]
+        assert store.worker_ids() == {"w-me", "w-you"}
+        assert store.is_needed("you")
+
     def test_a_file_that_is_no_database_is_named_as_damaged(self, tmp_path):
         (tmp_path / "data").mkdir()
         self.database(tmp_path).write_bytes(b"not a database, by any means" * 200)
@@ -1151,6 +1384,10 @@ class TestPostgresStore(StoreContract):
     @pytest.fixture
     def url(self, postgres_store_url: str) -> str:
         return postgres_store_url
+
+    def allow_null(self, store: SqlStore, column: str) -> None:
+        with store.session.writing() as engine:
+            engine.execute(f"ALTER TABLE runs ALTER COLUMN {column} DROP NOT NULL")
 
     def test_a_password_is_in_no_message(self, tmp_path):
         with pytest.raises(StoreError) as caught:

@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from mlfn.identity import ProcessIdentity, new_id
-from mlfn.library.cleanup import GRACE, TEMPORARY_GRACE, Garbage, find_garbage, remove_garbage
+from mlfn.library.cleanup import (
+    GRACE,
+    TEMPORARY_GRACE,
+    Garbage,
+    find_broken,
+    find_garbage,
+    remove_broken,
+    remove_garbage,
+)
 from mlfn.spec.record import Outcome, RunState
 from mlfn.store import open_store
 from mlfn.store.changes import Claimed, Engaged, Finished, Submitted
@@ -269,3 +277,63 @@ def test_the_claims_of_a_second_store_count(world, tmp_path):
 
 def test_an_empty_folder_holds_no_garbage(world):
     assert world.garbage(older_than=1) == []
+
+
+def damage(world: World, run: str) -> None:
+    with world.store.session.writing() as engine:
+        engine.execute("UPDATE runs SET params = substr(params, 2) WHERE id = ?", (run,))
+
+
+def test_a_row_that_cannot_be_read_costs_no_file(world: World):
+    nobodys = world.files_of("a" * 32)
+    broken, other = world.run(ended=OLD), world.run(ended=OLD)
+    world.files_of(broken)
+    damage(world, broken)
+
+    gone = world.clean()
+
+    assert [item.name for item in gone] == [nobodys[1]], "artifacts may be what the broken row means"
+    assert world.store.known_runs([broken, other]) == {broken, other}
+
+
+def test_old_runs_that_a_broken_one_mentions_stay(world: World):
+    needed, other = world.run(ended=OLD), world.run(ended=OLD)
+    broken = world.run(ended=OLD, params={"x": {"output": {"run": needed, "key": "return"}}})
+    damage(world, broken)
+
+    world.clean(older_than=0)
+
+    assert world.store.known_runs([needed, other, broken]) == {needed, broken}
+
+
+def test_a_page_of_broken_rows_hides_no_run_behind_it(world: World, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("mlfn.library.cleanup._PAGE", 2)
+    first = world.run(ended=OLD)
+    kept = world.files_of(first)
+    for _ in range(3):
+        damage(world, world.run(ended=OLD))
+
+    assert world.clean() == []
+    assert all((world.folder / name).exists() for name in kept)
+
+
+def test_of_a_broken_run_goes_what_no_other_uses(world: World):
+    broken, used = world.run(ended=OLD), world.run(ended=OLD)
+    for run in (broken, used):
+        world.files_of(run, written=NOW)
+        damage(world, run)
+    world.run(ended=OLD, params={"x": {"packer": "file", "path": f"{used}/model/{'a' * 64}.mlfn"}})
+    with world.store.session.writing() as engine:
+        engine.execute("UPDATE runs SET params = '{}' WHERE id = ?", (used,))
+
+    found = find_broken(world.store, world.folder, broken, others=[], now=NOW)
+    assert [fault.column for fault in found.faults] == ["params"]
+    gone = remove_broken(world.store, world.folder, found, now=NOW)
+    assert [item.kind for item in gone] == ["run", "artifacts", "log"]
+
+    damage(world, used)
+    gone = remove_broken(
+        world.store, world.folder, find_broken(world.store, world.folder, used, others=[], now=NOW), now=NOW
+    )
+    assert [item.kind for item in gone] == ["run", "log"]
+    assert (world.folder / "artifacts" / used).exists()
