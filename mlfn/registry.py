@@ -37,8 +37,11 @@ def kind_options(kind: Any) -> tuple[str, Any]:
     if isinstance(kind, str):
         return kind, _load(_KINDS, kind, "kind")()
     for name in _KINDS:
-        if isinstance(kind, _load(_KINDS, name, "kind")):
+        options = _load(_KINDS, name, "kind")
+        if isinstance(kind, options):
             return name, kind
+        if kind is options:
+            raise OptionError(f"kind=mlfn.{kind.__name__} is the class: add (), as in kind=mlfn.{kind.__name__}().")
     raise OptionError(
         f"kind={kind!r} is no kind: a name ({', '.join(_KINDS)}) or its options, as in mlfn.Job(fresh=True), is allowed."
     )

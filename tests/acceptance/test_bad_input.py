@@ -112,7 +112,61 @@ def damaged_store() -> Any:
 
 
 CASES = [
-    Case("option", lambda: mlfn.function(cpus=2), errors.OptionError, ("@function", "'cpus'", "did you mean 'cpu'")),
+    Case(
+        "option",
+        lambda: mlfn.function(cpus=2),
+        errors.OptionError,
+        ("@function", "'cpus'", "(value 2)", "did you mean 'cpu'"),
+    ),
+    Case(
+        "option of with_options",
+        lambda: double.with_options(foo=1),
+        errors.OptionError,
+        ("double.with_options()", "'foo'", "(value 1)", "Allowed: cpu"),
+    ),
+    Case(
+        "option that is the other decorator's",
+        lambda: mlfn.function(outputs=["model"]),
+        errors.OptionError,
+        ("@function", "'outputs'", "(value ['model'])", "@mlfn.handler(outputs="),
+    ),
+    Case(
+        "option of handler",
+        lambda: mlfn.handler(output=["a"]),  # type: ignore[call-overload]
+        errors.OptionError,
+        ("@handler", "'output'", "(value ['a'])", "did you mean 'outputs'"),
+    ),
+    Case(
+        "reason to retry",
+        lambda: mlfn.Retry(on=["oomm"]),
+        errors.OptionError,
+        ("Retry(on='oomm')", "did you mean 'oom'", "'ValueError'", "package.module.MyError"),
+    ),
+    Case(
+        "requirement",
+        lambda: mlfn.function(requirements=["scikit-learn 1.5"]),
+        errors.OptionError,
+        ("requirements", "'scikit-learn 1.5'", "did you mean 'scikit-learn==1.5'", "one requirement"),
+    ),
+    Case(
+        "value of an environment variable",
+        lambda: mlfn.function(env={"K": "x\0"}),
+        errors.OptionError,
+        ("env['K']", "'x\\x00'", "NUL"),
+    ),
+    Case(
+        "value of an option of a place",
+        lambda: double.on("local", max_workers=-2),
+        errors.OptionError,
+        ("on('local', max_workers=-2)", "1 or more"),
+    ),
+    Case(
+        "class of a kind",
+        lambda: mlfn.function(kind=mlfn.Job),
+        errors.OptionError,
+        ("kind=mlfn.Job", "add ()", "mlfn.Job()"),
+    ),
+    Case("output", lambda: mlfn.handler(outputs=["a b"]), errors.OptionError, ("outputs='a b'", "letters, digits")),
     Case(
         "option of a kind",
         lambda: mlfn.Job(fresch=True),  # type: ignore[call-arg]
