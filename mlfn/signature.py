@@ -15,7 +15,7 @@ from mlfn.execution import CallShape, call_arguments
 from mlfn.fitting import checker
 from mlfn.hints import annotated, context_parameter, raw_annotations
 from mlfn.inputs import DataItem
-from mlfn.packers.inputs import annotation_name, readable_suffixes, wants_input
+from mlfn.packers.inputs import annotation_name, check_readable, readable_suffixes, wants_input
 from mlfn.user_context import Context
 
 _MISSING = inspect.Parameter.empty
@@ -195,12 +195,16 @@ def refuse_run(value: Any, where: str) -> None:
 
 
 def existing_input(item: DataItem, kind: str | None, where: str) -> DataItem:
-    """Return `item` by its absolute path; raise InputNotFoundError that names what lies near it."""
+    """Return `item` by its absolute path; refuse what is not there, naming what lies near it, or cannot be read."""
     try:
         path = item.local_path()
     except ParameterError as error:
         raise ParameterError(f"{where}: {error}") from None
     if os.path.exists(path):
+        try:
+            check_readable(Path(path), kind or item.type)
+        except ParameterError as error:
+            raise ParameterError(f"{where}: {error}") from None
         return DataItem(path, kind or item.type)
     folder = os.path.dirname(path)
     near = _near(path, folder, kind) if os.path.isdir(folder) else f"{folder} is no folder."

@@ -209,6 +209,18 @@ CASES = [
         "input", missing_input, errors.InputNotFoundError, ("total(frame=...)", "iris.cvs", "Did you mean 'iris.csv'")
     ),
     Case(
+        "suffix of an input",
+        lambda: (Path("job.py").touch(), total.submit("job.py")),
+        errors.ParameterError,
+        ("total(frame=...)", "job.py", "pandas.DataFrame", ".csv", "Rename it"),
+    ),
+    Case(
+        "folder as an input",
+        lambda: (Path("tables").mkdir(), total.submit("tables")),
+        errors.ParameterError,
+        ("total(frame=...)", "tables", "it is a folder", ".csv"),
+    ),
+    Case(
         "scheme of an input",
         lambda: total.submit("ftp://host/iris.csv"),
         errors.ParameterError,
