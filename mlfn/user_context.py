@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from types import TracebackType
 from typing import Any, TypeVar, final
 
-from mlfn.errors import ParameterError, SecretNotFoundError
+from mlfn.errors import OutputError, ParameterError, SecretNotFoundError, meant
 
 T = TypeVar("T")
 in_worker = False
@@ -145,11 +146,13 @@ class Context:
         self._reporting().output(_key(key), value, file=False, hints={})
 
     def log_artifact(self, key: str, value: Any) -> None:
-        """Keep a value, or the file or folder a `pathlib.Path` names, as an artifact."""
+        """Keep a value, or the file or folder a `pathlib.Path` names, as an artifact; OutputError where none is there."""
+        _refuse_missing("log_artifact", _key(key), value)
         self._reporting().output(_key(key), value, file=True, hints={})
 
     def log_model(self, key: str, model: Any, *, framework: str | None = None) -> None:
-        """Keep a model as an artifact, with the framework that made it."""
+        """Keep a model, or the file or folder it was saved to, as an artifact, with the framework that made it."""
+        _refuse_missing("log_model", _key(key), model)
         self._reporting().output(_key(key), model, file=True, hints={"framework": framework} if framework else {})
 
     def child(self, /, **params: Any) -> ChildContext:
@@ -359,6 +362,27 @@ def _as_step(name: str, step: Any) -> int:
     if number is None or not -(2**63) <= number < 2**63:
         raise ParameterError(f"log_metric({name!r}, step={step!r}): a whole number of 64 bits is allowed.")
     return number
+
+
+def _refuse_missing(call: str, key: str, value: Any) -> None:
+    """Refuse a path that names neither a file nor a folder: kept as a value, a slip would be found when it is too late."""
+    if not isinstance(value, os.PathLike) or not hasattr(value, "is_file"):
+        return
+    path = os.fspath(value)
+    try:
+        if os.path.isfile(path) or os.path.isdir(path):
+            return
+        os.stat(path)
+    except PermissionError:
+        return  # whoever copies it says so
+    except (OSError, ValueError):
+        pass
+    folder, name = os.path.split(os.path.abspath(path))
+    near = meant(name, os.listdir(folder)) if os.path.isdir(folder) else f"{folder} is no folder. "
+    raise OutputError(
+        f"{call}({key!r}, {value!r}): no file or folder is there. {near[:1].upper()}{near[1:]}Write it first and check the "
+        f"path; a relative one starts at {os.getcwd()}. log_result keeps a path as it is."
+    )
 
 
 def _key(name: str) -> str:

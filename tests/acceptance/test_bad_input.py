@@ -35,6 +35,11 @@ def double(x: int) -> int:
     return 2 * x
 
 
+@mlfn.function
+def keeping_nothing(ctx: mlfn.Context) -> None:
+    ctx.log_artifact("model", Path("nonexist.bin"))
+
+
 def data() -> Path:
     from mlfn.settings import current, data_folder
 
@@ -231,6 +236,12 @@ CASES = [
         lambda: (mlfn.init(store="mysql://host/db"), double.submit(1)),
         errors.SettingsError,
         ("mysql", "postgresql://"),
+    ),
+    Case(
+        "path of an artifact",
+        lambda: keeping_nothing.on("inline").submit().result(),
+        errors.OutputError,
+        ("log_artifact('model', ", "nonexist.bin", "no file or folder is there", "Write it first"),
     ),
     Case("run", lambda: mlfn.run("3f2a91"), errors.NotFoundError, ("3f2a91",)),
     Case("newer store", newer_store, errors.StoreVersionError, (STORE, "999", "pip install -U mlfn")),

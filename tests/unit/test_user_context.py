@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import mlfn
-from mlfn.errors import ParameterError, SecretNotFoundError
+from mlfn.errors import OutputError, ParameterError, SecretNotFoundError
 from mlfn.user_context import Context, Reporter, call_within
 
 PLACES = ["inline", "local"]
@@ -239,3 +239,27 @@ def test_a_logged_path_is_the_file_there(tmp_path: Path) -> None:
 
     assert run.outputs.file.path.read_text() == "text"
     assert (run.outputs.folder.path / "a.txt").read_text() == "text"
+
+
+@pytest.mark.parametrize("path", ["model.pkl", "none/model.pkl", "/dev/null", "a\0b", "model.bin/inner"])
+def test_a_logged_path_where_nothing_is_is_refused_by_key_and_path(path: str, home: Path) -> None:
+    Path("model.bin").write_bytes(b"1")
+    ctx = mlfn.context()
+
+    for log in (ctx.log_artifact, ctx.log_model):
+        with pytest.raises(OutputError) as caught:
+            log("model", Path(path))  # type: ignore[operator]
+        assert str(caught.value).startswith(f"{log.__name__}('model', {Path(path)!r}): no file or folder is there.")  # type: ignore[attr-defined]
+    assert ("Did you mean 'model.bin'?" in str(caught.value)) is (path == "model.pkl")
+    assert ctx.reporter.artifacts == {}
+
+
+def test_a_path_that_is_logged_as_a_result_or_returned_need_not_be_there() -> None:
+    @mlfn.function
+    def f(ctx: mlfn.Context) -> Path:
+        ctx.log_result("later", Path("yet/to/come"))
+        return Path("yet/to/come")
+
+    run = f.on("inline").submit()
+
+    assert run.result() == run.outputs["later"] == Path("yet/to/come")
