@@ -484,7 +484,7 @@ _OPTIONS = (
     "source",
     "labels",
 )
-_OF_FUNCTION = dict.fromkeys(_OPTIONS, "it is one of the other decorator, @mlfn.function.")
+_OF_FUNCTION: dict[str, str] = dict.fromkeys(_OPTIONS, "it is one of the other decorator, @mlfn.function.")
 
 
 def _declare(function: Any, options: Mapping[str, Any]) -> Function[..., Any, Any]:

@@ -181,7 +181,9 @@ def _strings(option: str) -> Callable[[Any], dict[str, str]]:
             if option == "env" and not _ENV_NAME.fullmatch(key):
                 raise OptionError(f"env has {key!r}: a name of letters, digits and '_' is allowed, no digit first.")
             if option == "env" and not _fits_environment(text):
-                raise OptionError(f"env[{key!r}]={text!r}: an environment variable holds no NUL and no half of a letter.")
+                raise OptionError(
+                    f"env[{key!r}]={text!r}: an environment variable holds no NUL and no half of a letter."
+                )
         return dict(value)
 
     return check

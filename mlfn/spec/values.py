@@ -124,7 +124,9 @@ def _failure_name(text: str) -> str:
     from mlfn.spec.record import Reason  # only who gives a text needs it
 
     reasons = [str(reason) for reason in Reason]
-    types = [name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)]
+    types = [
+        name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)
+    ]
     if text in reasons or text in types:
         return text
     raise OptionError(

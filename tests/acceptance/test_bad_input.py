@@ -243,6 +243,43 @@ CASES = [
         errors.OutputError,
         ("log_artifact('model', ", "nonexist.bin", "no file or folder is there", "Write it first"),
     ),
+    Case("id of a run", lambda: mlfn.run(3), errors.ParameterError, ("run(3)", "a text", "mlfn.runs()")),  # type: ignore[arg-type]
+    Case(
+        "several runs",
+        lambda: mlfn.wait(double.on("inline").submit(1)),  # type: ignore[arg-type]
+        errors.ParameterError,
+        ("wait(<mlfn.Run ", "several runs", "mlfn.wait([run])"),
+    ),
+    Case(
+        "one of several runs",
+        lambda: mlfn.wait([3]),  # type: ignore[list-item]
+        errors.ParameterError,
+        ("wait(...)", "got 3 at 0", "submit()"),
+    ),
+    Case(
+        "timeout of a wait",
+        lambda: double.on("inline").submit(1).result(timeout="a"),  # type: ignore[arg-type]
+        errors.ParameterError,
+        ("result(timeout='a')", "number of seconds", "None"),
+    ),
+    Case(
+        "option of a listing",
+        lambda: mlfn.runs(statte="failed"),  # type: ignore[arg-type]
+        errors.ParameterError,
+        ("runs()", "'statte'", "(value 'failed')", "did you mean 'state'"),
+    ),
+    Case(
+        "attempt of a log",
+        lambda: double.on("inline").submit(1).logs(attempt=7),
+        errors.NotFoundError,
+        ("double (", "attempt 7", "it has had 1", "leave attempt= out"),
+    ),
+    Case(
+        "parameter of a rerun",
+        lambda: double.on("inline").submit(1).rerun(foo=3),
+        errors.ParameterError,
+        ("double()", "'foo'", "(value 3)", "Allowed: x"),
+    ),
     Case("run", lambda: mlfn.run("3f2a91"), errors.NotFoundError, ("3f2a91",)),
     Case("newer store", newer_store, errors.StoreVersionError, (STORE, "999", "pip install -U mlfn")),
     Case("corrupted row", corrupted_row, errors.StoreCorruptError, ("row of run", "restore the store")),

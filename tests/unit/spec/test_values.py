@@ -78,7 +78,9 @@ def test_a_retry_waits_longer_each_time_up_to_its_limit() -> None:
     assert mlfn.Retry(on="oom").on == ("oom",)
 
 
-@pytest.mark.parametrize("name", ["timeout", "ValueError", "requests.exceptions.Timeout", "__main__.f.<locals>.MyError"])
+@pytest.mark.parametrize(
+    "name", ["timeout", "ValueError", "requests.exceptions.Timeout", "__main__.f.<locals>.MyError"]
+)
 def test_a_retry_takes_the_names_of_failures_as_they_are(name: str) -> None:
     assert mlfn.Retry(on=[name]).on == (name,)
 
