@@ -12,12 +12,12 @@ _KINDS = {"job": "mlfn.kinds.job:Job"}
 _PLACES = {"local": "mlfn.places.local:LocalPlace", "inline": "mlfn.places.inline:InlinePlace"}
 
 _STRATEGIES = {
-    "grid": "mlfn.sweep.cells:Grid",
-    "zip": "mlfn.sweep.cells:Zip",
-    "random": "mlfn.sweep.cells:Random",
+    "grid": "mlfn.sweep.grid:Grid",
+    "zip": "mlfn.sweep.zipped:Zip",
+    "random": "mlfn.sweep.drawn:Random",
     "search": "mlfn.sweep.optuna.search:Search",
     "given": "mlfn.sweep.given:Given",
-    "ask_tell": "mlfn.sweep.given:AskTell",
+    "ask_tell": "mlfn.sweep.ask_tell:AskTell",
 }
 
 # What a place can start while the rest is still being loaded.
