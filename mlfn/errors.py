@@ -5,7 +5,7 @@
     MlfnError
     ├── DeclarationError (TypeError)          a function that cannot be declared
     │   ├── OptionError (ValueError)          an option unknown, misfitting, or that a kind or place refuses
-    │   └── UnknownNameError (KeyError)       a kind, place or project that nobody registered
+    │   └── UnknownNameError (KeyError)       a kind, place or strategy that nobody registered
     ├── ParameterError (TypeError, ValueError)  an argument that the handler does not take
     ├── CaptureError                          code or a value that cannot travel
     │   └── UnpicklableError (TypeError)      ... because pickle refuses it; names the path to it
@@ -62,7 +62,7 @@ class OptionError(DeclarationError, ValueError):
 
 
 class UnknownNameError(DeclarationError, KeyError):
-    """A kind, place or project that nobody registered."""
+    """A kind, place or strategy that nobody registered."""
 
 
 class ParameterError(MlfnError, TypeError, ValueError):

@@ -11,7 +11,7 @@ from typing import Any, NoReturn, TypeVar, overload
 
 from mlfn import waiting
 from mlfn.client import Client, current_client
-from mlfn.errors import ParameterError, ResultTimeoutError, nearest
+from mlfn.errors import ParameterError, ResultTimeoutError, meant, nearest
 from mlfn.handle import Run
 from mlfn.identity import now
 from mlfn.spec.record import RunRecord, RunState
@@ -26,13 +26,20 @@ class Runs(Sequence[Run[Any]]):
     """A listing of runs; a table where it is shown."""
 
     def __init__(
-        self, items: Iterable[Run[Any]], *, metric: str | None = None, scores: Mapping[str, float] | None = None
+        self,
+        items: Iterable[Run[Any]],
+        *,
+        metric: str | None = None,
+        scores: Mapping[str, float] | None = None,
+        note: str = "",
     ) -> None:
         self._items = list(items)
         self.metric = metric
         """What it is ordered by, where that is a metric or numeric output."""
         self.scores = scores or {}
         """The last value of that, by run id."""
+        self.note = note
+        """Why there is none, where that is known."""
 
     @overload
     def __getitem__(self, index: int) -> Run[Any]: ...
@@ -49,7 +56,7 @@ class Runs(Sequence[Run[Any]]):
     def __repr__(self) -> str:
         return "\n".join(
             [
-                _count(len(self)),
+                f"{_count(len(self))}{f': {self.note}' if self.note else ''}",
                 *(
                     f"{r.id[:8]}  {r._record.state.value:<10} {r.name:<24} {_when(r._record.created)}{self._score(r)}"
                     for r in self
@@ -147,8 +154,13 @@ def runs(
         records = client.store.best_runs(wanted, metric, limit=limit, highest=way == "max")
         known = ((record.id, client.store.scores(record.id).get(metric)) for record in records)
         scores = {run: value for run, value in known if value is not None}
-        return Runs((handle_of(record, client) for record in records), metric=metric, scores=scores)
-    return Runs(handle_of(record, client) for record in records)
+        return Runs(
+            (handle_of(record, client) for record in records),
+            metric=metric,
+            scores=scores,
+            note="" if records else _why_none(client, project),
+        )
+    return Runs((handle_of(record, client) for record in records), note="" if records else _why_none(client, project))
 
 
 def wait(runs: Iterable[Run[Any]], timeout: float | None = None) -> tuple[list[Run[Any]], list[Run[Any]]]:
@@ -240,6 +252,22 @@ def _since(since: float | datetime | str | None) -> float | None:
 
 def _count(runs: int) -> str:
     return f"{runs} run{'' if runs == 1 else 's'}"
+
+
+def _why_none(client: Client, project: str | None) -> str:
+    """Return which projects there are, where none is called `project`."""
+    known = [] if project is None else client.store.projects()
+    if project is None or project in known:
+        return ""
+    if not known:
+        return f"no project is called {project!r}, and none has a run yet."
+    near = meant(project, known)
+    first = sorted(known, key=lambda name: repr(name) not in near)
+    shown = ", ".join(first[:_MOST_PROJECTS]) + (", ..." if len(first) > _MOST_PROJECTS else "")
+    return f"no project is called {project!r}{': ' + near if near else '. '}There are: {shown}."
+
+
+_MOST_PROJECTS = 20
 
 
 def _when(moment: float) -> str:

@@ -61,6 +61,8 @@ def run_html(run: Run[Any]) -> str:
 
 def runs_html(runs: Runs) -> str:
     """Return a listing as a table; what the listing itself knows, without another look at the store."""
+    if runs.note:
+        return cards.notice_card(repr(runs))
     shown = runs[: cards.MOST_ROWS]
     return _safely(
         lambda: cards.runs_table(

@@ -97,6 +97,10 @@ class Reading:
             )
         return _record(rows[0])
 
+    def projects(self) -> list[str]:
+        """Return the projects that have runs, by name."""
+        return [str(row[0]) for row in self.session.read("SELECT DISTINCT project FROM runs ORDER BY project")]
+
     def find_run(self, prefix: str) -> RunRecord:
         """Return the one run whose id begins with `prefix`."""
         wanted = prefix.lower()

@@ -136,6 +136,9 @@ def test_runs_are_filtered_ordered_and_limited(mlfn):
     assert len(mlfn("runs", "--project", "other", "--json").document) == 1
     assert mlfn("runs", "--state", "failed").out.count("\n") == 2
     assert mlfn("runs", "--state", "running").err == "mlfn: no run matches.\n"
+    unknown = mlfn("runs", "--project", "othr")
+    assert unknown.err.startswith("mlfn: no project is called 'othr': did you mean 'other'? There are: other, ")
+    assert unknown.code == 0 and mlfn("runs", "--project", "othr", "--json").document == []
     assert "the first 2 alone" in mlfn("runs", "--limit", "2").err
     assert "score" in mlfn("runs", "--order", "max.score").out
     assert "depth=6" in mlfn("runs").out and "PARAMETERS" in mlfn("runs").out

@@ -23,6 +23,7 @@ import pandas as pd
 import pytest
 
 import mlfn
+from mlfn import notebook
 from mlfn.errors import (
     InputNotFoundError,
     NotFoundError,
@@ -740,6 +741,22 @@ def test_a_listing_can_be_sliced_and_shown() -> None:
 def test_a_listing_refuses_what_it_does_not_know(wrong: Any, says: str) -> None:
     with pytest.raises(ParameterError, match=says):
         mlfn.runs(**wrong)
+
+
+def test_an_empty_listing_of_an_unknown_project_names_those_there_are() -> None:
+    assert repr(mlfn.runs(project="nope")) == "0 runs: no project is called 'nope', and none has a run yet."
+    for project in ("apples", "fraud", "zebra"):
+        double.with_options(project=project).on("inline").submit(1)
+
+    for order in ("newest", "max.loss"):
+        listing = mlfn.runs(project="fruad", order=order)
+        assert repr(listing) == (
+            "0 runs: no project is called 'fruad': did you mean 'fraud'? There are: fraud, apples, zebra."
+        )
+        assert "There are: fraud, apples, zebra." in notebook.runs_html(listing)
+    assert mlfn.runs(project="nope").note == "no project is called 'nope'. There are: apples, fraud, zebra."
+    assert repr(mlfn.runs(project="fraud", name="other")) == repr(mlfn.runs(name="other")) == "0 runs"
+    assert mlfn.runs(project="fraud").note == ""
 
 
 def test_the_options_of_a_listing_are_those_of_its_signature() -> None:
