@@ -238,6 +238,12 @@ CASES = [
         ("mysql", "postgresql://"),
     ),
     Case(
+        "name of a result",
+        lambda: mlfn.context().log_result("a b/../c", 1),
+        errors.ParameterError,
+        ("'a b/../c'", "no name for an output", "letters, digits", "as in 'a_b_.._c'"),
+    ),
+    Case(
         "path of an artifact",
         lambda: keeping_nothing.on("inline").submit().result(),
         errors.OutputError,
