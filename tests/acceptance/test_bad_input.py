@@ -197,9 +197,9 @@ CASES = [
     Case("place", lambda: double.on("locl"), errors.UnknownNameError, ("place", "'locl'", "did you mean 'local'")),
     Case(
         "place in the settings",
-        lambda: (mlfn.init(on="moon"), double.submit(1)),
-        errors.UnknownNameError,
-        ("'moon'", "inline", "local"),
+        lambda: mlfn.init(on="locall"),
+        errors.SettingsError,
+        ("on = 'locall'", "init()", "did you mean 'local'", "local or inline"),
     ),
     Case("project", lambda: mlfn.function(project="a/b"), errors.OptionError, ("project='a/b'", "letters, digits")),
     Case("setting", lambda: mlfn.init(projct="fraud"), errors.SettingsError, ("projct", "project")),
@@ -233,7 +233,7 @@ CASES = [
     ),
     Case(
         "scheme of the store",
-        lambda: (mlfn.init(store="mysql://host/db"), double.submit(1)),
+        lambda: mlfn.init(store="mysql://host/db"),
         errors.SettingsError,
         ("mysql", "postgresql://"),
     ),

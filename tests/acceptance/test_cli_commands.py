@@ -147,6 +147,15 @@ def test_runs_are_filtered_ordered_and_limited(mlfn):
     assert mlfn("runs", "--label", "team").code == 2
 
 
+def test_an_unknown_flag_is_told_those_with_a_name_like_it(mlfn):
+    for args in (["runs", "--foo"], ["--foo"]):
+        refused = mlfn(*args)
+        assert refused.code == 2 and "--foo" in refused.err
+        assert "--on" not in refused.err and "--color" not in refused.err
+    assert "--limit" in mlfn("runs", "--limt", "3").err
+    assert "--color" in mlfn("--colour", "never", "runs").err
+
+
 def test_no_runs_are_an_empty_list(mlfn):
     assert mlfn("runs", "--json").document == []
     assert "no runs here" in mlfn("runs").err
