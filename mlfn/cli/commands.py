@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -76,6 +75,8 @@ class MlfnCommand(click.Command):
 
 def _unknown_flag(command: click.Command, ctx: click.Context, error: click.NoSuchOption) -> click.NoSuchOption:
     """Return the error with the flags that are near by their names: the dashes alone make any two alike."""
+    import difflib  # 4 ms that only a mistake costs
+
     names = [flag[2:] for param in command.get_params(ctx) for flag in param.opts if flag.startswith("--")]
     near = difflib.get_close_matches(error.option_name.lstrip("-"), names)
     return click.NoSuchOption(error.option_name, possibilities=[f"--{name}" for name in near], ctx=ctx)
