@@ -15,6 +15,7 @@ _STRATEGIES = {
     "grid": "mlfn.sweep.grid:Grid",
     "zip": "mlfn.sweep.zipped:Zip",
     "random": "mlfn.sweep.drawn:Random",
+    "rows": "mlfn.sweep.rows:Rows",
     "search": "mlfn.sweep.optuna.search:Search",
     "given": "mlfn.sweep.given:Given",
     "ask_tell": "mlfn.sweep.ask_tell:AskTell",

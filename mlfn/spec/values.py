@@ -11,6 +11,8 @@ from typing import Any, TypeVar
 from mlfn.errors import OptionError, meant, nearest
 
 T = TypeVar("T")
+REASONS = ("error", "oom", "timeout", "lost", "preempted", "never_started", "skew", "storage")
+"""Why a run can fail, as `mlfn.spec.record.Reason` has it: that a declaration need not load."""
 _SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -121,17 +123,14 @@ def _failure_name(text: str) -> str:
     """Return `text` if a failure can be called so: a reason, a builtin exception, or a type by its module and name."""
     if "." in text and all(part.isidentifier() or part == "<locals>" for part in text.split(".")):
         return text
-    from mlfn.spec.record import Reason  # only who gives a text needs it
-
-    reasons = [str(reason) for reason in Reason]
     types = [
         name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)
     ]
-    if text in reasons or text in types:
+    if text in REASONS or text in types:
         return text
     raise OptionError(
-        f"Retry(on={text!r}): {meant(text, [*reasons, *types])}an exception type is allowed, its name as in 'ValueError' or "
-        f"'package.module.MyError', or a reason: {', '.join(reasons)}."
+        f"Retry(on={text!r}): {meant(text, [*REASONS, *types])}an exception type is allowed, its name as in 'ValueError' or "
+        f"'package.module.MyError', or a reason: {', '.join(REASONS)}."
     )
 
 

@@ -78,13 +78,14 @@ class Engaged:
 
 @dataclass(frozen=True)
 class Claimed:
-    """pending -> running under the next attempt number, by its owner alone."""
+    """pending -> running under the next attempt number, by its owner alone; of a sweep, from then on as `body` says."""
 
     run: str
     owner: str
     worker: str | None
     log: str | None
     time: float
+    body: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)

@@ -352,10 +352,10 @@ def _load(text: str | None, owner: str, what: str) -> Any:
 
 
 def number_of(inline: Any) -> float | None:
-    """Return the number that an inline value is, as JSON or as a tagged NumPy scalar."""
+    """Return the number that an inline value is, as JSON or as a tagged NumPy scalar; False is 0 and True 1."""
     value = inline
     if isinstance(value, dict) and value.get("!") == "numpy":
         value = value["v"][1]
     if isinstance(value, dict) and value.get("!") == "float":
         value = float(value["v"])
-    return value if isinstance(value, (int, float)) and not isinstance(value, bool) else None
+    return value if isinstance(value, (int, float)) else None

@@ -271,6 +271,8 @@ def _claimed(engine: Engine, change: Claimed) -> int:
         "INSERT INTO attempts (run, attempt, worker, claimed, state, log) VALUES (?, ?, ?, ?, 'running', ?)",
         (change.run, attempt, change.worker, change.time, change.log),
     )
+    if change.body is not None:
+        engine.execute("UPDATE sweeps SET body = ? WHERE run = ?", (json.dumps(change.body), change.run))
     _event(engine, change.run, attempt, change.time, "claimed")
     return attempt
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+# Options of which no child's parameters depend, nor which child is the best: another driver may have others.
+DRIVING = ("parallel", "stop_when", "max_failures", "max_failure_rate", "timeout", "memo")
+DECIDING = ("select", "subject_to", "deterministic")
 
 
 @dataclass(frozen=True)
@@ -45,8 +49,24 @@ class SweepBody:
         """Return plain JSON."""
         return asdict(self)
 
+    def directed(self, options: Mapping[str, Any]) -> SweepBody:
+        """Return this with other options that say how it is driven."""
+        return replace(self, **{name: options[name] for name in DRIVING})
+
+    def changed_in(self, other: SweepBody, options: Iterable[str]) -> dict[str, tuple[Any, Any]]:
+        """Return those options that `other` has otherwise, each with the value here and there."""
+        both = {name: (getattr(self, name), getattr(other, name)) for name in options}
+        return {name: (_as_given(old), _as_given(new)) for name, (old, new) in both.items() if old != new}
+
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> SweepBody:
         """Rebuild from `to_json`."""
         lists = {name: tuple(data[name]) for name in ("keys", "select", "subject_to")}
         return cls(**{**data, **lists})
+
+
+def _as_given(value: Any) -> Any:
+    """Return an option as somebody would write it: one text of several by itself, and none as None."""
+    if not isinstance(value, tuple):
+        return value
+    return list(value) if len(value) > 1 else next(iter(value), None)

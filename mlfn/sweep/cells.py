@@ -157,6 +157,12 @@ def check_keys(values: Mapping[str, Any]) -> None:
     for key in values:
         if not isinstance(key, str) or not all(key.split(".")):
             raise ParameterError(f"{key!r} names no parameter: write 'depth', or 'model.depth' for a field within one.")
+    refuse_overlap(values)
+
+
+def refuse_overlap(values: Mapping[str, Any]) -> None:
+    """Refuse a parameter together with a field within it."""
+    for key in values:
         parts = key.split(".")
         for end in range(1, len(parts)):
             whole = ".".join(parts[:end])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,12 +14,14 @@ from mlfn.registry import strategy_class
 from mlfn.spec.record import Outcome, RunRecord, RunState
 from mlfn.store.changes import Adopted, Claimed, Submitted, SweepClosed, SweepSubmitted, Withdrawn
 from mlfn.submission import stored_function
-from mlfn.sweep.body import SweepBody
+from mlfn.sweep.body import DRIVING, SweepBody
 from mlfn.sweep.checking import StoredCheck
 from mlfn.sweep.driver import Charge, Driver
 from mlfn.sweep.encoding import PointCodec
 from mlfn.sweep.strategy import Strategy
 from mlfn.ticket import Ticket
+
+logger = logging.getLogger(__name__)
 
 
 def begin(
@@ -36,26 +39,40 @@ def begin(
 
 
 def conduct(
-    client: Client, record: RunRecord, strategy: Strategy | None = None, points: PointCodec | None = None
+    client: Client,
+    record: RunRecord,
+    strategy: Strategy | None = None,
+    points: PointCodec | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
 ) -> Ticket | None:
-    """Become the driver of a sweep that has none; None when somebody else was quicker, or it is over."""
+    """Become the driver of a sweep that has none; None when somebody else was quicker, or it is over.
+
+    `options` say how it is driven from now on: they are stored in the transaction that makes this client its driver.
+    """
     if record.state is not RunState.PENDING or (record.owner != client.id and client.owner_lives(record.owner)):
         return None
-    body = SweepBody.from_json(client.store.sweep_body(record.id))
+    stored = SweepBody.from_json(client.store.sweep_body(record.id))
+    body = stored if options is None else stored.directed(options)
+    changed = stored.changed_in(body, DRIVING)
     plan = client.store.plan(record.plan)
-    points = points or _points(client, record.id, plan, body)
+    points = points or _points(client, record, plan, body)
     chooser = strategy or strategy_of(body, points)
     client.register()
     if record.owner != client.id:
         [adopted] = client.store.apply([Adopted(record.id, client.id, record.owner or "", now())])
         if not adopted:
             return None
-    [attempt] = client.store.apply([Claimed(record.id, client.id, None, None, now())])
+    claim = Claimed(record.id, client.id, None, None, now(), body=body.to_json() if changed else None)
+    [attempt] = client.store.apply([claim])
     record = client.store.get_run(record.id)
     if not attempt:
         if record.cancel_requested and record.state is RunState.PENDING and record.owner == client.id:
             _call_off(client, record)
         return None
+    if changed:
+        said = ", ".join(f"{name} {old!r} -> {new!r}" for name, (old, new) in changed.items())
+        logger.warning("sweep %s (%s) goes on with other options: %s", record.name, record.id[:8], said)
     charge = Charge(plan, body, chooser, points, lambda: stored_function(client, plan))
     return Driver(client, record, charge).start()
 
@@ -71,7 +88,7 @@ def start_again(client: Client, record: RunRecord) -> tuple[RunRecord, Ticket | 
     stored = client.store.sweep_body(record.id)
     body = replace(SweepBody.from_json(stored), after=record.id)
     plan = client.store.plan(record.plan)
-    points = _points(client, record.id, plan, body)
+    points = _points(client, record, plan, body)
     submitted = Submitted(
         run=new_id(),
         name=record.name,
@@ -99,9 +116,9 @@ def holder(client: Client, record: RunRecord) -> str | None:
     return None
 
 
-def _points(client: Client, run: str, plan: Mapping[str, Any], body: SweepBody) -> PointCodec:
+def _points(client: Client, record: RunRecord, plan: Mapping[str, Any], body: SweepBody) -> PointCodec:
     """Return a codec that checks by the code as it was stored."""
-    points = PointCodec(client.codec(), run)
+    points = PointCodec(client.codec(), record.id, function=record.name)
     points.check = StoredCheck(client, plan, body, points.decode)
     return points
 

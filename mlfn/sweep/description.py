@@ -17,6 +17,7 @@ from mlfn.sweep.drawn import Random
 from mlfn.sweep.grammar import parse_condition, parse_constraint, parse_selector, parse_selectors
 from mlfn.sweep.grid import Grid
 from mlfn.sweep.param_file import grid_from_file, zip_from_file
+from mlfn.sweep.rows import Rows
 from mlfn.sweep.space import Space, as_spaces
 from mlfn.sweep.zipped import Zip
 
@@ -61,10 +62,15 @@ class Chooser(ABC):
 
     keys: tuple[str, ...] = ()
     size: int | None = None
+    alike = True  # whether every child has all the keys
 
     @abstractmethod
     def strategy(self, options: SweepOptions) -> Strategy:
         """Return a strategy that was told nothing yet."""
+
+    def some(self, cells: Cells) -> Chooser:
+        """Return one that goes through some of its cells only."""
+        raise NotImplementedError
 
     def seeded(self, seed: int) -> Chooser:
         """Return one that draws by this seed."""
@@ -74,6 +80,10 @@ class Chooser(ABC):
     def cells(self) -> Cells | None:
         """The cells, where all are known before."""
         return None
+
+    def rows(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Yield each child's number and parameters, where each must be checked by itself before anything starts."""
+        return iter(())
 
     def probes(self) -> Iterator[Mapping[str, Any]]:
         """Yield points whose values stand for all, to be checked before anything starts."""
@@ -101,6 +111,10 @@ class FromCells(Chooser):
         """The cells."""
         return self.known
 
+    def some(self, cells: Cells) -> Chooser:
+        """Return a chooser of some of the cells."""
+        return replace(self, known=cells)
+
     def strategy(self, options: SweepOptions) -> Strategy:
         """Return the cells themselves."""
         return self.known
@@ -118,6 +132,27 @@ class FromCells(Chooser):
             return
         for key, values in self.known.values.items():  # type: ignore[attr-defined]
             yield from ({key: values[index]} for index in range(min(len(values), _PROBES)))
+
+
+@dataclass(frozen=True)
+class FromRows(FromCells):
+    """A list of parameters, where each row may have keys of its own."""
+
+    known: Rows
+    alike = False
+
+    @property
+    def keys(self) -> tuple[str, ...]:  # type: ignore[override]
+        """The names that any row has."""
+        return self.known.keys
+
+    def probes(self) -> Iterator[Mapping[str, Any]]:
+        """Yield nothing: what stands for all is each row."""
+        return iter(())
+
+    def rows(self) -> Iterator[tuple[int, Mapping[str, Any]]]:
+        """Yield each row."""
+        return zip(self.known.iterations, self.known)
 
 
 _PROBES = 10_000  # values of one key that are checked before anything starts; more of them are when their turn comes
@@ -168,9 +203,15 @@ class FromUser(Chooser):
 
     make: Callable[[], Strategy]
     size: int | None = None
+    is_told: bool = False  # of numbers alone
 
     def strategy(self, options: SweepOptions) -> Strategy:
         """Return a strategy that begins anew."""
+        if self.is_told and not options.select:
+            raise SweepError(
+                "An object with ask() and tell() must know what its children come to: say with_options(select='max.accuracy'), "
+                "or 'min.' and a metric. Without it tell() would have None for each of them, as for one that failed."
+            )
         return self.make()
 
 
@@ -264,9 +305,15 @@ class Sweep(Generic[R]):
             raise MissingExtraError(
                 "A table is a pandas DataFrame, and pandas is not installed: pip install pandas."
             ) from error
+        from mlfn.sweep.table import dtype_of
+
         rows = [{"iteration": number, **cell} for number, cell in zip(cells.iterations, cells, strict=True)]
         columns = ["iteration", *self._chooser.keys]
         frame: pd.DataFrame = pd.DataFrame(rows, columns=columns, dtype=object).infer_objects()
+        for key in columns:  # a whole number stays one where other rows have none
+            if any(key not in row for row in rows):
+                values = [row.get(key) for row in rows]
+                frame[key] = pd.Series(values, dtype=dtype_of(values))
         return frame
 
     def __len__(self) -> int:
@@ -286,7 +333,7 @@ class Sweep(Generic[R]):
     def __getitem__(self, index: Any) -> Any:
         cells = self._cells("an index")
         if isinstance(index, slice):
-            return Sweep(self._function, FromCells(cells[index]), self._options, mapped=self._mapped)
+            return Sweep(self._function, self._chooser.some(cells[index]), self._options, mapped=self._mapped)
         return cells[index]
 
     def __repr__(self) -> str:
@@ -367,7 +414,7 @@ def searched(
 
 @_says("sweep")
 def given(function: Function[..., Any, R], points: Any) -> Sweep[R]:
-    """Describe the children that an iterable yields, or that an object with ``ask`` and ``tell`` chooses."""
+    """Describe the children that are listed, that an iterable yields, or that an object with ``ask`` and ``tell`` chooses."""
     from mlfn.sweep.ask_tell import AskTell
     from mlfn.sweep.given import Given
     from mlfn.sweep.strategy import Strategy
@@ -375,7 +422,10 @@ def given(function: Function[..., Any, R], points: Any) -> Sweep[R]:
     if isinstance(points, Strategy):
         return _sweep(function, FromUser(lambda: points, points.size))
     if callable(getattr(points, "ask", None)) and callable(getattr(points, "tell", None)):
-        return _sweep(function, FromUser(lambda: AskTell(points)))
+        return _sweep(function, FromUser(lambda: AskTell(points), is_told=True))
+    is_listed = isinstance(points, Sequence) and not isinstance(points, (str, bytes))
+    if is_listed:
+        return Sweep(function, FromRows(Rows(points)), SweepOptions())
     return _sweep(function, FromUser(lambda: Given(points), Given(points).size))
 
 

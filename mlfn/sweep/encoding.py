@@ -8,22 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from mlfn.codec import Codec
-from mlfn.errors import OutputError, UnpicklableError
+from mlfn.errors import OutputError, ParameterError, UnpicklableError
 from mlfn.inputs import DataItem
 from mlfn.spec.canonical import canonical
 from mlfn.sweep.body import SweepBody
-from mlfn.sweep.placing import place
+from mlfn.sweep.listing import short
+from mlfn.sweep.placing import placed_in
 
 Check = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
 class PointCodec:
-    """Encodes the points of one sweep; values that were encoded before are not packed again."""
+    """Encodes the points of one sweep; values that were encoded before are not packed again.
 
-    def __init__(self, codec: Codec, run: str, check: Check | None = None) -> None:
+    `function` is what an error calls the function.
+    """
+
+    def __init__(self, codec: Codec, run: str, check: Check | None = None, *, function: str = "") -> None:
         self._codec = codec
         self._run = run
         self.check = check
+        self._function = function
         self._encoded: dict[int, tuple[Any, dict[str, Any]]] = {}
         self._contents: dict[str, str] = {}
 
@@ -55,10 +60,15 @@ class PointCodec:
         """Return the parameters that a point changes, dotted keys put in place; refuse what does not fit."""
         plain = {key: value for key, value in point.items() if "." not in key}
         for key, value in point.items():
-            name, _, rest = key.partition(".")
-            if rest:
+            name = key.partition(".")[0]
+            if name != key:
+                if name not in plain and name not in body.bases:
+                    raise ParameterError(
+                        f"{self._function}(): {key}={short(value)}: there is no whole to change. A dotted key of what chooses "
+                        f"while it runs needs {name!r} beside it; a list of rows takes it from submit() or the default."
+                    )
                 base = plain[name] if name in plain else self.decode(body.bases[name])
-                plain[name] = place(base, rest, value)
+                plain[name] = placed_in(self._function, base, key, value)
         return dict(self.check(plain)) if self.check is not None else plain
 
     def memo(self, params: Mapping[str, Any]) -> str:

@@ -62,7 +62,7 @@ class Ending:
         children = standing.children(rows, scores)
         leader, wrong = _best(children, standing)
         wrong = _unreported(body, children) or wrong
-        outputs = [*_best_outputs(client, leader), *_kept(client, record, body, rows, scores, leader)]
+        outputs = [*_best_outputs(client, leader), *_kept(client, record, body, rows, scores, children, leader)]
         outcome = self._outcome(client, record, rows, leader, wrong)
         outcome = replace(outcome, outputs=tuple(outputs))
         progress = board.progress(body.size)
@@ -159,6 +159,7 @@ def _kept(
     body: SweepBody,
     rows: Sequence[ChildRow],
     scores: Mapping[str, Mapping[str, float]],
+    children: Sequence[Child],
     leader: Child | None,
 ) -> list[Output]:
     """Return the table and the picture as artifacts; one that cannot be made costs nothing but itself."""
@@ -168,7 +169,7 @@ def _kept(
     with tempfile.TemporaryDirectory(prefix="mlfn-") as folder:
         for key, suffix, write in _WRITERS:
             try:
-                table = make_table(rows, scores, PointCodec(client.codec(), record.id).decode, body.keys)
+                table = make_table(rows, scores, PointCodec(client.codec(), record.id).decode, body.keys, children)
                 content = write(table, record, body, leader)
                 if content is not None:
                     path = Path(folder, f"{key}{suffix}")

@@ -1,4 +1,4 @@
-"""A strategy of the user's own: an iterable of parameters."""
+"""A strategy of the user's own: an iterable of parameters that is read as it goes."""
 
 from __future__ import annotations
 

@@ -27,6 +27,15 @@ def place(base: Any, dotted_key: str, value: Any) -> Any:
     return _placed(base, dotted_key.split("."), value, dotted_key)
 
 
+def placed_in(function: str, base: Any, key: str, value: Any) -> Any:
+    """Return `place` of a dotted key whose first part is the parameter `base`; what it refuses names function and key."""
+    name = key.partition(".")[0]
+    try:
+        return place({name: base}, key, value)[name]
+    except ParameterError as error:
+        raise ParameterError(f"{function}(): {error}") from error.__cause__
+
+
 def _placed(base: Any, path: list[str], value: Any, whole: str) -> Any:
     member = _member_for(base)
     if member is None:

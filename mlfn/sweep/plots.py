@@ -147,7 +147,8 @@ def _drawn(sweep: SweepRun[Any], kind: str, params: Sequence[str] | None, metric
 
 def _lines(sweep: SweepRun[Any], params: Sequence[str] | None, metric: str | None) -> Lines:
     """Return parallel coordinates as the stored picture has them."""
-    sweep._need_selectors("plot of kind 'parallel'")
+    if metric is not None:
+        sweep._need_selectors("metric to choose")
     table = sweep._table()
     at = _objective(sweep, metric)
     select = sweep._body.select if at is None else sweep._body.select[at : at + 1]
@@ -156,9 +157,10 @@ def _lines(sweep: SweepRun[Any], params: Sequence[str] | None, metric: str | Non
         table = replace(table, params=tuple(params))
     lines = arrange(table, select, _best_of(sweep), most=_MOST_LINES)
     if lines is None:
+        wanted = repr(sweep._selectors[0].name) if sweep._selectors else "number"
         raise SweepError(
             f"{sweep.name} ({sweep.id[:8]}) has nothing to plot: two children at least must have different parameters, and one "
-            f"a finite {sweep._selectors[0].name!r}."
+            f"a finite {wanted}."
         )
     return lines
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlfn import user_context
 from mlfn.client import Client, current_client
-from mlfn.errors import OptionError, ParameterError, SweepError, SweepHeldError, nearest
+from mlfn.errors import InputNotFoundError, OptionError, ParameterError, SweepError, SweepHeldError, nearest
 from mlfn.identity import new_id, now
 from mlfn.planner import Plan
 from mlfn.registry import strategy_name
@@ -16,23 +17,29 @@ from mlfn.signature import Signature
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.changes import Submitted
 from mlfn.submission import keep, refuse_missing_secrets, tell_large, tell_limits
-from mlfn.sweep.body import SweepBody
+from mlfn.sweep.body import DECIDING, DRIVING, SweepBody
 from mlfn.sweep.conduct import begin, conduct, holder
 from mlfn.sweep.driver import Charge
 from mlfn.sweep.encoding import PointCodec
+from mlfn.sweep.placing import placed_in
+from mlfn.sweep.strategy import Strategy
 from mlfn.sweep.sweep_run import SweepRun
 
 if TYPE_CHECKING:
     from mlfn.sweep.description import Sweep
+
+logger = logging.getLogger(__name__)
 
 
 def submit_sweep(sweep: Sweep[Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> SweepRun[Any]:
     """Check everything that can be checked, store the sweep, and drive it."""
     function, options, chooser = sweep._function, sweep._options, sweep._chooser
     signature: Signature = function._signed()
-    shared = _Shared(signature, chooser.keys, args, kwargs)
+    shared = _Shared(signature, chooser.keys, args, kwargs, alike=chooser.alike)
     for probe in chooser.probes():
         shared.probe(probe)
+    for iteration, row in chooser.rows():
+        shared.check_row(iteration, row)
     strategy = chooser.strategy(options)
     if options.deterministic and strategy.adaptive and options.parallel is None:
         raise OptionError(
@@ -48,9 +55,9 @@ def submit_sweep(sweep: Sweep[Any], args: tuple[Any, ...], kwargs: Mapping[str, 
     client.register()
     client.once(plan.hash, lambda: keep(client, plan, prepared.payload))
     run = new_id()
-    points = PointCodec(client.codec(), run, shared.check)
+    points = PointCodec(client.codec(), run, shared.check, function=signature.name)
     body = SweepBody(
-        strategy={"name": strategy_name(strategy), "data": strategy.to_json(points.keep)},
+        strategy=_described(strategy, points),
         keys=chooser.keys,
         fixed=points.encode(run, shared.fixed),
         bases=points.encode(run, shared.bases()),
@@ -72,46 +79,62 @@ def submit_sweep(sweep: Sweep[Any], args: tuple[Any, ...], kwargs: Mapping[str, 
         labels=plan.spec.get("labels", {}),
         parent=user_context.current_run(),
     )
-    new = _New(client, submitted, options.name, Charge(plan.body, body, strategy, points, lambda: function._function))
+    charge = Charge(plan.body, body, strategy, points, lambda: function._function)
+
+    def charge_at(parallel: int | None) -> Charge:
+        """Return the charge with the strategy that this description has where so many children run at a time."""
+        if parallel == options.parallel:
+            return charge
+        other = chooser.strategy(replace(options, parallel=parallel))
+        return replace(charge, body=replace(body, strategy=_described(other, points)), strategy=other)
+
+    new = _New(client, submitted, options.name, charge, charge_at)
     return new.begin() if options.name is None else new.go_on(options.name)
+
+
+def _described(strategy: Strategy, points: PointCodec) -> dict[str, Any]:
+    return {"name": strategy_name(strategy), "data": strategy.to_json(points.keep)}
 
 
 class _Shared:
     """What all children have in common, and what each of them is checked by."""
 
     def __init__(
-        self, signature: Signature, keys: tuple[str, ...], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+        self,
+        signature: Signature,
+        keys: tuple[str, ...],
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        *,
+        alike: bool,
     ) -> None:
+        """`alike` says that every child has all the keys; otherwise each is to be checked by itself."""
         self._signature = signature
         self._dotted = {key.partition(".")[0] for key in keys if "." in key}
-        plain = {key for key in keys if "." not in key}
         given = signature.bind_partly(args, kwargs)
-        for name in plain & given.keys():
-            raise ParameterError(self._twice(name))
+        self._given = {*given, *given.get(str(signature.shape.varkw), {})} - {signature.shape.varkw}
+        if alike:
+            self._refuse_twice(keys)
         self.fixed = signature.check(given)
-        if keys:
-            self._refuse_missing({*plain, *self._dotted})
+        if alike and keys:
+            self._refuse_missing({key.partition(".")[0] for key in keys})
 
     def bases(self) -> dict[str, Any]:
         """Return what dotted keys change a part of, where it is not swept itself."""
-        found: dict[str, Any] = {}
-        for name in self._dotted:
-            default = self._signature.parameters[name].default
-            if name not in self.fixed and default is self._signature.parameters[name].empty:
-                raise ParameterError(
-                    f"{self._signature.name}(): a part of {name!r} is swept, and there is no whole to change: give {name!r} to "
-                    "submit(), or let it have a default."
-                )
-            found[name] = self.fixed.get(name, default)
-        return found
+        return {name: self._base(name) for name in self._dotted}
 
     def probe(self, point: Mapping[str, Any]) -> None:
         """Refuse a point that does not fit."""
-        from mlfn.sweep.placing import place
+        self._signature.check(self._placed(point))
 
-        for key, value in point.items():
-            name, _, rest = key.partition(".")
-            self._signature.check({name: place(self.bases()[name], rest, value) if rest else value})
+    def check_row(self, iteration: int, row: Mapping[str, Any]) -> None:
+        """Refuse the parameters of a child that do not fit, by its number."""
+        try:
+            self._refuse_collecting(row)
+            self._refuse_twice(row)
+            self.check(self._placed(row))
+        except (ParameterError, InputNotFoundError) as error:
+            raise type(error)(f"Child {iteration}: {error}") from None
 
     def check(self, params: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a child's own parameters as they are submitted; refuse what does not fit."""
@@ -134,6 +157,43 @@ class _Shared:
 
         return parse_selector(select[0]).name if select else None
 
+    def _placed(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters that a point changes, dotted keys put in place."""
+        placed: dict[str, Any] = {}
+        for key, value in point.items():
+            name = key.partition(".")[0]
+            if name == key:
+                placed[name] = value
+            else:
+                base = placed[name] if name in placed else self._base(name)
+                placed[name] = placed_in(self._signature.name, base, key, value)
+        return placed
+
+    def _base(self, name: str) -> Any:
+        signature = self._signature
+        if name not in signature.parameters:
+            raise ParameterError(f"{signature.name}() has no parameter {name!r}: {nearest(name, signature.parameters)}")
+        default = signature.parameters[name].default
+        if name not in self.fixed and default is signature.parameters[name].empty:
+            raise ParameterError(
+                f"{signature.name}(): a part of {name!r} is swept, and there is no whole to change: give {name!r} to "
+                "submit(), or let it have a default."
+            )
+        return self.fixed.get(name, default)
+
+    def _refuse_collecting(self, keys: Iterable[str]) -> None:
+        shape = self._signature.shape
+        for name in [key.partition(".")[0] for key in keys]:
+            if name in (shape.varargs, shape.varkw):
+                raise ParameterError(
+                    f"{self._signature.name}(): {name!r} takes any number of arguments and cannot be swept."
+                )
+
+    def _refuse_twice(self, keys: Iterable[str]) -> None:
+        for name in keys:
+            if name in self._given:
+                raise ParameterError(self._twice(name))
+
     def _twice(self, name: str) -> str:
         return f"{self._signature.name}(): {name!r} is both swept and given to submit(): leave one of them out."
 
@@ -149,11 +209,19 @@ class _Shared:
 class _New:
     """A sweep that is about to be stored."""
 
-    def __init__(self, client: Client, submitted: Submitted, name: str | None, charge: Charge) -> None:
+    def __init__(
+        self,
+        client: Client,
+        submitted: Submitted,
+        name: str | None,
+        charge: Charge,
+        charge_at: Callable[[int | None], Charge],
+    ) -> None:
         self._client = client
         self._submitted = submitted
         self._name = name
         self._charge = charge
+        self._charge_at = charge_at
 
     def begin(self, after: str | None = None) -> SweepRun[Any]:
         """Store it and drive it."""
@@ -171,14 +239,16 @@ class _New:
         if found is None:
             return self.begin()
         record = client.store.get_run(found)
-        self._refuse_another(record, name)
+        stored = SweepBody.from_json(client.store.sweep_body(found))
+        charge = self._charge_at(stored.parallel)
+        self._refuse_another(record, stored, charge)
         if record.state in (RunState.FAILED, RunState.CANCELLED):
             return self.begin(after=found)
         if record.state.is_terminal or client.ticket(found) is not None:
+            self._tell_unheard(record, stored)
             return SweepRun(record, client.ticket(found), client=client)
-        ticket = conduct(
-            client, record, self._charge.strategy, PointCodec(client.codec(), found, self._charge.points.check)
-        )
+        points = PointCodec(client.codec(), found, charge.points.check, function=record.name)
+        ticket = conduct(client, record, charge.strategy, points, options=vars(charge.body))
         record = client.store.get_run(found)
         if ticket is None and not record.state.is_terminal:
             held = holder(client, record)
@@ -188,23 +258,42 @@ class _New:
             )
         return SweepRun(record, ticket, client=client)
 
-    def _refuse_another(self, record: RunRecord, name: str) -> None:
-        body = SweepBody.from_json(self._client.store.sweep_body(record.id))
+    def _refuse_another(self, record: RunRecord, stored: SweepBody, charge: Charge) -> None:
+        """Refuse to go on with a sweep that is another one; `charge` is ours with the stored one's `parallel`."""
+        ours = self._charge.body
         differs = [
             what
-            for what, ours, theirs in (
-                (f"another version of {record.name}", self._submitted.function, record.function),
-                ("other parameters for all children", _bare(self._charge.body.fixed), _bare(body.fixed)),
-                ("other children", _bare(self._charge.body.strategy), _bare(body.strategy)),
-                ("another select=", self._charge.body.select, body.select),
+            for what, is_same in (
+                (f"another version of {record.name}", self._submitted.function == record.function),
+                ("other parameters for all children", _bare(ours.fixed) == _bare(stored.fixed)),
+                ("other children", _bare(charge.body.strategy) == _bare(stored.strategy)),
             )
-            if ours != theirs
+            if not is_same
         ]
+        # What has been decided by the other options is over, and what begins after it is decided by these.
+        decide = ("select",) if record.state.is_terminal else _deciding(ours, stored)
+        changed = stored.changed_in(ours, decide)
+        differs += [f"{name}={old!r} (now {new!r})" for name, (old, new) in changed.items()]
         if differs:
             raise SweepError(
-                f"The sweep {name!r} ({record.id[:8]}) was submitted with {' and '.join(differs)}: choose another name=, or "
-                "describe it as it was."
+                f"The sweep {self._name!r} ({record.id[:8]}) was submitted with {' and '.join(differs)}: choose another name=, "
+                "or describe it as it was."
             )
+
+    def _tell_unheard(self, record: RunRecord, stored: SweepBody) -> None:
+        """Say which options come too late for a sweep that is over, or driven in this very process."""
+        ours = self._charge.body
+        is_over = record.state.is_terminal
+        changed = stored.changed_in(ours, _deciding(ours, stored) if is_over else DRIVING)
+        if changed:
+            said = ", ".join(f"{name} {old!r}, not {new!r}" for name, (old, new) in changed.items())
+            why = "is over" if is_over else "runs in this process"
+            logger.warning("the sweep %r (%s) %s, and keeps its options: %s", self._name, record.id[:8], why, said)
+
+
+def _deciding(ours: SweepBody, stored: SweepBody) -> tuple[str, ...]:
+    """Return the options that say what children are, or which one wins: in rounds, how many a round has is one."""
+    return (*DECIDING, "parallel") if ours.deterministic and stored.deterministic else DECIDING
 
 
 def _bare(encoded: Any) -> Any:

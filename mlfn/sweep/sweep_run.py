@@ -19,7 +19,7 @@ from mlfn.sweep.grammar import Selector, parse_constraint, parse_selector
 from mlfn.sweep.selection import best, pareto
 from mlfn.sweep.standing import standing_of, told
 from mlfn.sweep.strategy import Told
-from mlfn.sweep.table import Table, read_table
+from mlfn.sweep.table import Table, make_table
 from mlfn.ticket import Ticket
 
 if TYPE_CHECKING:
@@ -218,7 +218,9 @@ class SweepRun(Run[R]):
 
     def _table(self) -> Table:
         points = PointCodec(self._client.codec(), self.id)
-        return read_table(self._client.store, self.id, points.decode, self._body.keys)
+        rows, scores = self._rows(), self._client.store.family_scores(self.id)
+        children = standing_of(self._client.store, self._body).children(rows, scores)
+        return make_table(rows, scores, points.decode, self._body.keys, children)
 
     def _rows(self) -> list[ChildRow]:
         return self._client.store.children(self.id)

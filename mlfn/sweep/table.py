@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from mlfn.errors import MissingExtraError
+from mlfn.spec.record import RunState
 from mlfn.store.families import ChildRow
-from mlfn.store.sql import SqlStore
+from mlfn.sweep.child import Child
 
 if TYPE_CHECKING:
     import pandas as pd
 
 _FIRST = ("iteration", "state")
-_LAST = ("seconds", "error", "run")
+_LAST = ("feasible", "seconds", "error", "run")
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Table:
                 "artifact 'iteration_results' as CSV."
             ) from error
         frame: pd.DataFrame = pd.DataFrame(
-            {name: pd.Series(values, dtype=_dtype(values)) for name, values in self.columns.items()}
+            {name: pd.Series(values, dtype=dtype_of(values)) for name, values in self.columns.items()}
         )
         return frame
 
@@ -60,8 +61,12 @@ def make_table(
     scores: Mapping[str, Mapping[str, float]],
     decode: Callable[[Mapping[str, Any]], Any],
     keys: Sequence[str] = (),
+    children: Sequence[Child] = (),
 ) -> Table:
-    """Return the table of these children; a result with a parameter's name is called ``result.NAME``."""
+    """Return the table of these children; a result with a parameter's name is called ``result.NAME``.
+
+    Where some of `children` have constraints, a column says of those that succeeded whether they meet them.
+    """
     params = list(keys) or list(dict.fromkeys(key for row in rows for key in row.point))
     names = list(dict.fromkeys(name for row in rows for name in sorted(scores.get(row.run, {}))))
     taken = {*params, *_FIRST, *_LAST}
@@ -75,18 +80,14 @@ def make_table(
     for name in names:
         results.append(f"result.{name}" if name in taken else name)
         columns[results[-1]] = [scores.get(row.run, {}).get(name) for row in rows]
+    if any(child.constraints for child in children):
+        feasible = {child.run: child.is_feasible for child in children if child.state is RunState.SUCCEEDED}
+        columns["feasible"] = [feasible.get(row.run) for row in rows]
     columns["seconds"] = [_seconds(row) for row in rows]
     if any(row.failure for row in rows):
         columns["error"] = [_error(row) for row in rows]
     columns["run"] = [row.run for row in rows]
     return Table(columns, tuple(params), tuple(results))
-
-
-def read_table(
-    store: SqlStore, run: str, decode: Callable[[Mapping[str, Any]], Any], keys: Sequence[str] = ()
-) -> Table:
-    """Return a sweep's table as it is now."""
-    return make_table(store.children(run), store.family_scores(run), decode, keys)
 
 
 def _decoded(decode: Callable[[Mapping[str, Any]], Any], value: Mapping[str, Any]) -> Any:
@@ -109,8 +110,8 @@ def _error(row: ChildRow) -> str | None:
     return f"{name}: {first}"[:200]
 
 
-def _dtype(values: Sequence[Any]) -> str | None:
-    """Keep whole numbers whole where some are missing, and leave the rest to pandas."""
+def dtype_of(values: Sequence[Any]) -> str | None:
+    """Return what to make a column of pandas of: keep whole numbers whole where some are missing, and leave the rest to pandas."""
     kinds = {type(value) for value in values}
     if kinds == {int, type(None)}:
         return "Int64"

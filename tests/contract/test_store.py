@@ -155,6 +155,19 @@ class StoreContract:
         assert store.apply([self.child(2, driver=1)]) == [0]
         assert store.apply([self.child(2, driver=2)]) == [1]
 
+    def test_who_claims_a_sweep_may_change_its_description_and_nobody_else(self, store):
+        store.apply([self.sweep(), claimed("s")])
+        changed = {"strategy": {"kind": "grid"}, "parallel": 4}
+
+        assert store.apply([Claimed("s", "me", None, None, 2.0, body=changed)]) == [0]
+        assert store.sweep_body("s") == {"strategy": {"kind": "grid"}}
+        store.apply([Requeued("s", 1, Reason.LOST, None, 3.0, 3.0, counts=False)])
+        assert store.apply([Claimed("s", "you", None, None, 3.5, body=changed)]) == [0]
+        assert store.sweep_body("s") == {"strategy": {"kind": "grid"}}
+
+        assert store.apply([Claimed("s", "me", None, None, 4.0, body=changed), claimed("s")]) == [2, 0]
+        assert store.sweep_body("s") == changed
+
     def test_a_number_is_given_once(self, store):
         store.apply([self.sweep(), claimed("s"), self.child(1)])
 

@@ -7,6 +7,7 @@ from typing import Any
 from mlfn.sweep.drawn import Random
 from mlfn.sweep.grid import Grid
 from mlfn.sweep.optuna import Search
+from mlfn.sweep.rows import Rows
 from mlfn.sweep.space import choice, loguniform, normal, ordinal, randint, uniform
 from mlfn.sweep.zipped import Zip
 from mlfn.testing.strategies import StrategyContract
@@ -21,6 +22,10 @@ SPACES: dict[str, Any] = {
     "noise": normal(0, 1),
     "flag": [True, 1, None],
 }
+
+ROWS: list[tuple[Any, dict[str, Any]]] = [
+    *((True, {}), (1, {"lr": 0.1}), (None, {}), (THING, {"model.width": THING}), (1.0, {}), (0, {"lr": 1}), ("", {}))
+]
 
 
 class TestGrid(StrategyContract):
@@ -44,6 +49,19 @@ class TestSliceOfAGrid(StrategyContract):
 class TestZip(StrategyContract):
     def make(self):
         return Zip({"depth": [4, 8, 16, 1.0, True, None, THING], "lr": range(7)})
+
+
+class TestRows(StrategyContract):
+    def make(self):
+        return Rows([{"depth": n, "flag": flag, **more} for n, (flag, more) in enumerate(ROWS)])
+
+
+class TestSliceOfRows(StrategyContract):
+    def make(self):
+        return Rows([{"depth": n} for n in range(20)])[3:17:2]
+
+    def iterations(self, strategy):
+        return list(strategy.iterations)
 
 
 class TestRandom(StrategyContract):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 
 import pytest
 
@@ -122,12 +123,25 @@ class TestPlot:
         with pytest.raises(SweepError, match=r"two or three metrics.*select=\['max.score'\]"):
             sweep.plot("pareto")
 
-    def test_without_a_selector_there_is_a_timeline_alone(self, here):
+    def test_without_a_selector_there_is_a_timeline_and_the_picture_that_is_stored(self, here):
         sweep = here.grid(depth=[4, 8], opt=["a"]).submit()
 
+        lines = sweep.plot("parallel")
+        [stored] = re.findall(r"cost = [0-9.]+|score = [0-9.]+", sweep.outputs.parallel_coordinates.path.read_text())[
+            :1
+        ]
+
         assert sweep.plot("timeline").data
+        assert [axis.label for axis in lines.data[0].dimensions] == ["depth", stored.partition(" ")[0]]
+        assert type(sweep.plot("parallel", static=True)).__module__ == "matplotlib.figure"
+        with pytest.raises(NotFoundError, match="no metric to choose: it was submitted without select="):
+            sweep.plot("parallel", metric="score")
         with pytest.raises(NotFoundError, match="select="):
             sweep.plot("history")
+
+    def test_without_a_selector_and_a_number_there_is_nothing_to_draw(self, here):
+        with pytest.raises(SweepError, match=r"nothing to plot: .* and one a finite number\."):
+            here.grid(depth=[4, 8], opt=["bad"]).submit().plot("parallel")
 
     @pytest.mark.parametrize("kind", ["history", "edf", "parallel", "slice", "intermediate", "timeline"])
     def test_where_all_failed_it_is_said(self, here, kind):

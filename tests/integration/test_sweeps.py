@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,30 @@ def waits(x: int, until: str, ctx: mlfn.Context) -> int:
     while not pathlib.Path(until).exists():
         time.sleep(0.005)
     return x
+
+
+@mlfn.function
+def several(**more: int) -> int:
+    return sum(more.values())
+
+
+@dataclass
+class Conf:
+    depth: int = 1
+
+
+@mlfn.function
+def nested(conf: Conf = Conf()) -> int:  # noqa: B008 - it is not changed
+    return conf.depth
+
+
+class Told:
+    """Asked and told."""
+
+    def ask(self) -> dict[str, int]:
+        return {"depth": 1}
+
+    def tell(self, params: Any, value: Any) -> None: ...
 
 
 def states(sweep: Any) -> list[str]:
@@ -257,6 +282,14 @@ class TestWhatWins:
         assert endless.best_iteration == 2
         assert unselected.result() == [1, 2]
 
+    def test_the_table_says_who_meets_the_constraints(self, local):
+        sweep = self.sweep([1, 5, "fail", 2], select="max.score", subject_to="score < 3")
+
+        assert sweep.best_iteration == 4
+        assert sweep.table()["feasible"].tolist() == [True, False, None, True]
+        assert "feasible" in sweep.outputs["iteration_results"].read_text().splitlines()[0].split(",")
+        assert "feasible" not in self.sweep([1, 5], select="max.score").table()
+
     def test_constraints_that_no_child_meets_are_told_with_the_closest(self, local):
         sweep = self.sweep([1, 2, "silent"], select="max.score", subject_to="score < 0.25")
 
@@ -341,6 +374,19 @@ class TestWhatWins:
 
         assert [child.iteration for child in sweep.pareto] == [2, 4, 5]
         assert sweep.best_iteration == 4
+
+    def test_a_truth_counts_as_one_and_an_untruth_as_nought(self, local):
+        @mlfn.function
+        def check(x: int, ctx: mlfn.Context) -> bool:
+            ctx.log_result("ok", x > 1)
+            return x == 3
+
+        sweep = check.grid(x=[1, 2, 3]).with_options(select=["max.ok", "max.return"], subject_to="ok >= 1").submit()
+
+        assert (sweep.result(30), sweep.best_iteration) == (False, 2)
+        assert [child.iteration for child in sweep.pareto] == [3]
+        assert sweep.table()[["ok", "return"]].to_dict("list") == {"ok": [0.0, 1.0, 1.0], "return": [0.0, 0.0, 1.0]}
+        assert sweep.children[1].outputs["ok"] is False
 
 
 class TestWhatEndsIt:
@@ -496,10 +542,24 @@ class TestWhatEndsIt:
             sweep.result(30)
         assert len(sweep.children) == 1
 
-    def test_a_point_that_does_not_fit_ends_the_sweep(self, local):
-        sweep = train.sweep([{"depth": 1}, {"depth": "deep"}]).submit()
+    def test_a_point_of_a_generator_that_does_not_fit_ends_the_sweep(self, local):
+        sweep = train.sweep({"depth": depth} for depth in (1, "deep")).submit()
 
         with pytest.raises(ParameterError, match="depth='deep'"):
+            sweep.result(30)
+
+    def test_a_part_of_a_point_of_a_generator_needs_its_whole_beside_it(self, local):
+        beside = nested.sweep({"conf": Conf(1), "conf.depth": depth} for depth in (5, 6)).submit()
+        alone = nested.sweep({"conf.depth": depth} for depth in (5, 6)).submit()
+
+        assert beside.result(30) == [5, 6]
+        with pytest.raises(ParameterError, match=r"nested\(\): conf.depth=5: there is no whole to change"):
+            alone.result(30)
+
+    def test_a_part_that_does_not_fit_while_it_runs_names_function_and_key(self, local):
+        sweep = nested.sweep({"conf": Conf(1), "conf.dpth": depth} for depth in (5, 6)).submit()
+
+        with pytest.raises(ParameterError, match=r"^nested\(\): conf.dpth=5: 'conf' \(Conf\) has no 'dpth'"):
             sweep.result(30)
 
 
@@ -519,10 +579,51 @@ class TestBadInput:
             (train.grid, "Nothing is swept"),
             (train.map, "nothing to go through"),
             (lambda: train.sweep({"depth": [1]}), "an iterable of parameters"),
+            (lambda: train.sweep("abc"), "an iterable of parameters"),
+            (lambda: train.sweep([{"depth": 1}, 3]), r"train.sweep\(\): The parameters of child 2 are 3"),
+            (
+                lambda: train.sweep([{"depth": 1}, {"depth": "deep"}]).submit(),
+                r"Child 2: train\(depth='deep'\) does not fit",
+            ),
+            (lambda: train.sweep([{"depth": 1}, {"dept": 2}]).submit(), "Child 2: .*'dept': did you mean 'depth'"),
+            (lambda: train.sweep([{"depth": 1}, {"lr": 2}]).submit(), "Child 2: .*lacks parameter 'depth'"),
+            (
+                lambda: train.sweep([{"depth": 1}, {"depth": 1, "lr": 2}]).submit(lr=0.1),
+                "Child 2: .*'lr' is both swept and given",
+            ),
+            (train.sweep([{"depth": 1}] * 5 + [{"depth": None}])[4:].submit, r"Child 6: train\(depth=None\)"),
+            (lambda: several.sweep([{"x": 1}, {"more": {}}]).submit(), "Child 2: .*'more' takes any number"),
+            (lambda: several.sweep([{"x": 1}]).submit(x=2), "Child 1: .*'x' is both swept and given"),
+            (lambda: several.grid(x=[1]).submit(x=2), "'x' is both swept and given"),
+            (lambda: several.grid({"x.y": [1]}).submit(), r"several\(\) has no parameter 'x'"),
+            (
+                lambda: nested.sweep([{"conf": {"depth": 1}}, {"conf.dpth": 2}]).submit(),
+                r"Child 2: nested\(\): conf.dpth=2: 'conf' \(Conf\) has no 'dpth'",
+            ),
+            (
+                lambda: nested.grid({"conf.dpth": [1]}).submit(),
+                r"^nested\(\): conf.dpth=1: 'conf' \(Conf\) has no 'dpth'. did you mean 'depth'",
+            ),
+            (
+                lambda: nested.grid({"conf.depth": [1, "deep"]}).submit(),
+                r"^nested\(\): conf.depth='deep' does not fit Conf.depth: ",
+            ),
         ],
     )
     def test_refused_before_anything_starts(self, local, describe, said):
         with pytest.raises(ParameterError, match=said):
+            describe()
+        assert len(mlfn.runs()) == 0
+
+    @pytest.mark.parametrize(
+        ("describe", "said"),
+        [
+            (lambda: train.sweep(Told()).submit(), "ask.*must know.*select='max.accuracy'"),
+            (lambda: train.search(n=2, depth=[1, 2]).submit(), "must know.*select='max.accuracy'"),
+        ],
+    )
+    def test_what_learns_must_know_what_from(self, local, describe, said):
+        with pytest.raises(SweepError, match=said):
             describe()
         assert len(mlfn.runs()) == 0
 
@@ -546,7 +647,68 @@ class TestBadInput:
             train.grid(depth=[1]).with_options(**{option: value})
 
 
+class TestRows:
+    def test_each_child_has_its_own_keys_and_the_table_says_which_it_lacks(self, local):
+        rows = train.sweep([{"depth": 4}, {"lr": 0.5, "depth": 2}, {"depth": 8}]).with_options(select="max.score")
+
+        sweep = rows.submit(base=1.0)
+
+        assert sweep.result(30) == pytest.approx(2.0) and sweep.best_iteration == 2
+        assert [child.params for child in sweep.children] == [
+            {"base": 1.0, "depth": 4, "lr": 0.1},
+            {"base": 1.0, "depth": 2, "lr": 0.5},
+            {"base": 1.0, "depth": 8, "lr": 0.1},
+        ]
+        described, ran = rows.table(), sweep.table()
+        assert list(described.columns) == ["iteration", "depth", "lr"]
+        for table in (described, ran):
+            assert table["depth"].tolist() == [4, 2, 8] and table["depth"].dtype == "int64"
+            assert table["lr"].isna().tolist() == [True, False, True] and table["lr"][1] == 0.5
+
+    def test_a_whole_number_stays_one_beside_a_missing_one(self, local):
+        rows = several.sweep([{"x": 1}, {"y": 2}])
+        sweep = rows.submit()
+        sweep.wait(30)
+
+        for table in (rows.table(), sweep.table()):
+            assert [str(table[key].dtype) for key in "xy"] == ["Int64", "Int64"]
+            assert (table["x"][0], table["y"][1]) == (1, 2)
+            assert (table["x"].isna().tolist(), table["y"].isna().tolist()) == ([False, True], [True, False])
+
+    def test_a_slice_runs_under_the_numbers_of_the_whole(self, local):
+        sweep = train.sweep([{"depth": 1}, {"depth": "deep"}, {"depth": 3}, {"depth": 4}])[2:].submit()
+
+        assert sweep.result(30) == pytest.approx([0.3, 0.4])
+        assert [child.iteration for child in sweep.children] == [3, 4]
+
+    def test_a_row_may_change_a_part_where_another_gives_the_whole(self, local):
+        sweep = nested.sweep([{"conf.depth": 5}, {"conf": Conf(7)}, {}]).submit()
+
+        assert sweep.result(30) == [5, 7, 1]
+
+    def test_no_rows_are_no_children(self, local):
+        rows = train.sweep([])
+
+        assert (len(rows), bool(rows), list(rows)) == (0, False, [])
+        assert rows.submit().result(30) == []
+
+
 class TestDescriptions:
+    def test_a_list_of_rows_is_as_good_as_a_grid(self):
+        listed = [{"depth": 1}, {"depth": 2, "lr": 0.3}, {"depth": 3}]
+        sweep = train.sweep(listed)
+        listed[0]["depth"] = 9
+        listed.pop()
+
+        assert (len(sweep), sweep.size, sweep[1], sweep[-1]) == (3, 3, {"depth": 2, "lr": 0.3}, {"depth": 3})
+        assert list(sweep) == [{"depth": 1}, {"depth": 2, "lr": 0.3}, {"depth": 3}]
+        assert sweep[1:].table().to_dict("list")["iteration"] == [2, 3]
+        assert list(sweep[::2].table().columns) == ["iteration", "depth"]
+        assert (
+            repr(sweep)
+            == "<mlfn.Sweep of train: 3 children, Rows([{'depth': 1}, {'depth': 2, 'lr': 0.3}, {'depth': 3}])>"
+        )
+
     def test_a_description_is_lazy_and_immutable(self):
         sweep = train.grid(depth=range(10**9), lr=[0.1, 0.2])
 

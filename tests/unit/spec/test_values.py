@@ -12,8 +12,8 @@ import pytest
 import mlfn
 from mlfn.errors import OptionError
 from mlfn.spec.options import merge_options
-from mlfn.spec.record import TRANSITIONS, RemoteFailure, RunState
-from mlfn.spec.values import UNSET, parse_bytes, parse_cpu, parse_seconds
+from mlfn.spec.record import TRANSITIONS, Reason, RemoteFailure, RunState
+from mlfn.spec.values import REASONS, UNSET, parse_bytes, parse_cpu, parse_seconds
 
 
 @pytest.mark.parametrize(
@@ -89,6 +89,10 @@ def test_a_retry_takes_the_names_of_failures_as_they_are(name: str) -> None:
 def test_a_name_of_no_failure_is_told_the_nearest(wrong: str, near: str) -> None:
     with pytest.raises(OptionError, match=rf"Retry\(on='{wrong}'\): did you mean '{near}'\?.*a reason: error, oom"):
         mlfn.Retry(on=[wrong])
+
+
+def test_the_reasons_are_those_of_a_record() -> None:
+    assert [str(reason) for reason in Reason] == list(REASONS)
 
 
 def test_a_stored_retry_is_taken_whatever_it_names() -> None:
