@@ -110,7 +110,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*__all__, "errors", *(name for name in globals() if name.startswith("__"))})
 
 
 def _progress_line(run: Run[Any]) -> AbstractContextManager[None]:

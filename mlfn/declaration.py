@@ -457,11 +457,12 @@ class DeclareHandler:
 def handler(function: C, /) -> C: ...
 @overload
 def handler(*, outputs: Sequence[str] = ()) -> DeclareHandler: ...
-def handler(function: Any = None, /, *, outputs: Sequence[str] = ()) -> Any:
+def handler(function: Any = None, /, *, outputs: Sequence[str] = (), **unknown: Any) -> Any:
     """Say how a function's returned values are named: one name a value, in the order of the returned tuple.
 
-    Above or below `@function`, or alone: the function itself stays as it is.
+    Above or below `@function`, or alone: the function itself stays as it is. Raises OptionError for another option.
     """
+    refuse_unknown(unknown, ("outputs",), where="@handler", elsewhere=_OF_FUNCTION)
     names = _output_names(outputs)
     return DeclareHandler(names) if function is None else _with_outputs(function, names)
 
@@ -483,6 +484,7 @@ _OPTIONS = (
     "source",
     "labels",
 )
+_OF_FUNCTION: dict[str, str] = dict.fromkeys(_OPTIONS, "it is one of the other decorator, @mlfn.function.")
 
 
 def _declare(function: Any, options: Mapping[str, Any]) -> Function[..., Any, Any]:

@@ -5,7 +5,7 @@
     MlfnError
     ├── DeclarationError (TypeError)          a function that cannot be declared
     │   ├── OptionError (ValueError)          an option unknown, misfitting, or that a kind or place refuses
-    │   └── UnknownNameError (KeyError)       a kind, place or project that nobody registered
+    │   └── UnknownNameError (KeyError)       a kind, place or strategy that nobody registered
     ├── ParameterError (TypeError, ValueError)  an argument that the handler does not take
     ├── CaptureError                          code or a value that cannot travel
     │   └── UnpicklableError (TypeError)      ... because pickle refuses it; names the path to it
@@ -62,7 +62,7 @@ class OptionError(DeclarationError, ValueError):
 
 
 class UnknownNameError(DeclarationError, KeyError):
-    """A kind, place or project that nobody registered."""
+    """A kind, place or strategy that nobody registered."""
 
 
 class ParameterError(MlfnError, TypeError, ValueError):
@@ -183,9 +183,13 @@ class ResultTimeoutError(MlfnError, TimeoutError):
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return a sentence with the allowed name closest to `name`, or with all of them."""
+    names = sorted(allowed)
+    return f"{meant(name, names)}Allowed: {', '.join(names) or 'none'}."
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """Return a question, and a blank, with the known name closest to `name`; nothing where none is close."""
     import difflib  # 4 ms that only a mistake costs
 
-    names = sorted(allowed)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    hint = f"did you mean {close[0]!r}? " if close else ""
-    return f"{hint}Allowed: {', '.join(names) or 'none'}."
+    close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
+    return f"did you mean {close[0]!r}? " if close else ""

@@ -342,7 +342,8 @@ def _reason(error: BaseException) -> Reason:
 def describe_failure(error: BaseException, codec: Codec, *, secrets: Collection[str] = ()) -> RemoteFailure:
     """Return an exception as it travels: the user's frames as text, and the object itself where it can be pickled.
 
-    The values of `secrets` are masked in the text; an object that holds one does not travel.
+    The values of `secrets` are masked in the text. An object that holds one travels masked as well, where its arguments and
+    attributes are plain values; else it does not travel.
     """
     kind = type(error)
     masker = Masker(secrets)
@@ -395,9 +396,38 @@ def _shortened(text: str) -> str:
 def _pickled(error: BaseException, codec: Codec, masker: Masker) -> str | None:
     try:
         data = codec.pickle_failure(error)
+        if masker.bytes(data) is not data:
+            data = codec.pickle_failure(_masked_copy(error, masker))
     except Exception:  # noqa: BLE001 - any object can refuse in any way; the text remains
         return None
     return None if masker.bytes(data) is not data else base64.b64encode(data).decode()
+
+
+def _masked_copy(error: BaseException, masker: Masker) -> BaseException:
+    """Return an exception of the same type whose texts are masked; raise TypeError where it holds more than plain values."""
+    kind, reduced = type(error), error.__reduce_ex__(4)
+    if not isinstance(reduced, tuple) or reduced[0] is not kind or len(reduced) not in (2, 3):
+        raise TypeError("it travels in a way of its own")
+    args, state = _masked(reduced[1], masker), _masked(dict(reduced[2] or {}) if len(reduced) == 3 else {}, masker)
+    copy: BaseException = kind.__new__(kind, *args)  # without its __init__, which is the user's and has run
+    copy.args = args
+    copy.__dict__.update(state)
+    return copy
+
+
+def _masked(value: Any, masker: Masker) -> Any:
+    kind = type(value)
+    if kind is str:
+        return masker.text(value)
+    if kind is bytes:
+        return masker.bytes(value)
+    if kind in (tuple, list, set, frozenset):
+        return kind(_masked(item, masker) for item in value)
+    if kind is dict:
+        return {_masked(key, masker): _masked(item, masker) for key, item in value.items()}
+    if value is None or kind in (bool, int, float):
+        return value
+    raise TypeError(f"a {kind.__name__} cannot be masked")
 
 
 def _safe_text(error: BaseException) -> str:

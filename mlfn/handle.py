@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 from mlfn import errors, waiting
 from mlfn.children import Children
 from mlfn.client import Client
-from mlfn.errors import MlfnError, ResultTimeoutError
+from mlfn.errors import MlfnError, NotFoundError, ParameterError, ResultTimeoutError
 from mlfn.failures import rebuild
 from mlfn.outputs import Artifacts, Metrics, OutputReference, Outputs
 from mlfn.parents import origin_of_failure
@@ -153,6 +153,7 @@ class Run(Generic[R]):
 
         A run whose owner is dead is carried on by whoever waits for it.
         """
+        timeout = waiting.seconds("wait", timeout)
         observer = waiting.observer
         if observer is None or (timeout is not None and timeout <= waiting.PATIENCE):
             return self._wait(timeout)
@@ -187,6 +188,7 @@ class Run(Generic[R]):
         Raises ResultTimeoutError after `timeout` seconds (the run goes on), RunCancelledError, or the leaf of
         `RunError` that says how else it ended.
         """
+        timeout = waiting.seconds("result", timeout)
         if not self.wait(timeout):
             raise ResultTimeoutError(
                 f"{self.name} ({self.id[:8]}) is still {self.state} after {timeout:g} s; it goes on: call result() again, "
@@ -201,6 +203,7 @@ class Run(Generic[R]):
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
         """Return the exception that `result` would raise, or None."""
+        timeout = waiting.seconds("exception", timeout)
         if not self.wait(timeout):
             raise ResultTimeoutError(f"{self.name} ({self.id[:8]}) is still {self.state} after {timeout:g} s.")
         return self._exception()
@@ -270,7 +273,20 @@ class Run(Generic[R]):
 
         Of `attempt`, counted from 1; without it of the last alone, and `attempts` says how many there were.
         """
+        if attempt is not None:
+            self._refuse_unknown_attempt(attempt)
         return self._follow(attempt) if follow else "".join(self._chunks(attempt))
+
+    def _refuse_unknown_attempt(self, attempt: Any) -> None:
+        if isinstance(attempt, bool) or not isinstance(attempt, int) or attempt < 1:
+            raise ParameterError(f"logs(attempt={attempt!r}): a whole number, 1 or more, is allowed.")
+        over = self.done()  # asked first: the next attempt may begin meanwhile
+        made = len(self.attempts)
+        if attempt > made + (not over):
+            raise NotFoundError(
+                f"{self.name} ({self.id[:8]}) has no attempt {attempt}: it has had {made}"
+                f"{' so far' if not over else ''}; leave attempt= out for the last."
+            )
 
     def log_path(self, attempt: int | None = None) -> Path | None:
         """Return the log file of an attempt (the last by default); None where nothing was written."""

@@ -7,10 +7,11 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, TypeVar, overload
+from typing import Any, NoReturn, TypeVar, overload
 
+from mlfn import waiting
 from mlfn.client import Client, current_client
-from mlfn.errors import ParameterError, ResultTimeoutError, nearest
+from mlfn.errors import ParameterError, ResultTimeoutError, meant, nearest
 from mlfn.handle import Run
 from mlfn.identity import now
 from mlfn.spec.record import RunRecord, RunState
@@ -25,13 +26,20 @@ class Runs(Sequence[Run[Any]]):
     """A listing of runs; a table where it is shown."""
 
     def __init__(
-        self, items: Iterable[Run[Any]], *, metric: str | None = None, scores: Mapping[str, float] | None = None
+        self,
+        items: Iterable[Run[Any]],
+        *,
+        metric: str | None = None,
+        scores: Mapping[str, float] | None = None,
+        note: str = "",
     ) -> None:
         self._items = list(items)
         self.metric = metric
         """What it is ordered by, where that is a metric or numeric output."""
         self.scores = scores or {}
         """The last value of that, by run id."""
+        self.note = note
+        """Why there is none, where that is known."""
 
     @overload
     def __getitem__(self, index: int) -> Run[Any]: ...
@@ -48,7 +56,7 @@ class Runs(Sequence[Run[Any]]):
     def __repr__(self) -> str:
         return "\n".join(
             [
-                _count(len(self)),
+                f"{_count(len(self))}{f': {self.note}' if self.note else ''}",
                 *(
                     f"{r.id[:8]}  {r._record.state.value:<10} {r.name:<24} {_when(r._record.created)}{self._score(r)}"
                     for r in self
@@ -62,6 +70,10 @@ class Runs(Sequence[Run[Any]]):
 
 def run(id: str) -> Run[Any]:  # noqa: A002 - the word that users know
     """Return the run whose id begins with `id`, from any process that sees the store."""
+    if not isinstance(id, str):
+        raise ParameterError(
+            f"run({id!r}): a text is allowed, the id of a run or its first digits; mlfn.runs() lists them."
+        )
     client = current_client()
     client.reconcile()
     return handle_of(client.store.find_run(id), client)
@@ -69,6 +81,8 @@ def run(id: str) -> Run[Any]:  # noqa: A002 - the word that users know
 
 def get_function(reference: str) -> Version:
     """Return the version that ``"project/name:tag"`` or ``"name:tag"`` names; see `Run.promote`."""
+    if not isinstance(reference, str):
+        raise ParameterError(f"get_function({reference!r}): 'project/name:tag' or 'name:tag' is allowed.")
     client = current_client()
     row = tagged(client, reference)
     return Version(handle_of(client.store.get_run(row.run), client), row.tag, row.function, client=client)
@@ -94,6 +108,7 @@ def runs(
     limit: int = 100,
     before: Run[Any] | None = None,
     parent: Run[Any] | None = None,
+    **unknown: NoReturn,
 ) -> Runs:
     """List runs; the children of a sweep, or of a run whose handler submitted them, are listed by `parent` alone.
 
@@ -107,7 +122,14 @@ def runs(
     before: the last run of the page before, for the next page in order of time.
     parent: a run whose children are wanted.
     """
-    if label is not None and not isinstance(label, Mapping):
+    _refuse_unknown(unknown)
+    for option, text in (("project", project), ("name", name), ("order", order)):
+        if text is not None and not isinstance(text, str):
+            raise ParameterError(f"runs({option}={text!r}): a text is allowed.")
+    for option, other in (("before", before), ("parent", parent)):
+        if other is not None and not isinstance(other, Run):
+            raise ParameterError(f"runs({option}={other!r}): a run is allowed, as mlfn.run(id) returns it.")
+    if label is not None and not (isinstance(label, Mapping) and all(isinstance(key, str) for key in label)):
         raise ParameterError(f"runs(label={label!r}): a mapping is allowed, as in label={{'team': 'risk'}}.")
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise ParameterError(f"runs(limit={limit!r}): a whole number, 1 or more, is allowed.")
@@ -132,14 +154,20 @@ def runs(
         records = client.store.best_runs(wanted, metric, limit=limit, highest=way == "max")
         known = client.store.scores_among([record.id for record in records])
         scores = {run: own[metric] for run, own in known.items() if metric in own}
-        return Runs((handle_of(record, client) for record in records), metric=metric, scores=scores)
-    return Runs(handle_of(record, client) for record in records)
+        return Runs(
+            (handle_of(record, client) for record in records),
+            metric=metric,
+            scores=scores,
+            note="" if records else _why_none(client, project),
+        )
+    return Runs((handle_of(record, client) for record in records), note="" if records else _why_none(client, project))
 
 
 def wait(runs: Iterable[Run[Any]], timeout: float | None = None) -> tuple[list[Run[Any]], list[Run[Any]]]:
     """Wait for all of `runs`, `timeout` seconds at most; return (done, not done)."""
+    timeout = waiting.seconds("wait", timeout)
     limit = None if timeout is None else time.monotonic() + timeout
-    items = list(runs)
+    items = _runs_given("wait", runs)
     for item in items:
         item._see_through()  # all of them at once, and not one after the other
     for item in items:
@@ -149,8 +177,12 @@ def wait(runs: Iterable[Run[Any]], timeout: float | None = None) -> tuple[list[R
 
 def as_completed(runs: Iterable[Run[R]], timeout: float | None = None) -> Iterator[Run[R]]:
     """Yield each of `runs` as it ends; raise ResultTimeoutError if one has not after `timeout` seconds."""
+    # Not in the generator, which begins when it is first asked: what does not fit is refused where it is written.
+    return _ending(list(dict.fromkeys(_runs_given("as_completed", runs))), waiting.seconds("as_completed", timeout))
+
+
+def _ending(pending: list[Run[R]], timeout: float | None) -> Iterator[Run[R]]:
     limit = None if timeout is None else time.monotonic() + timeout
-    pending = list(dict.fromkeys(runs))
     news = threading.Event()
     for item in pending:
         item.add_done_callback(lambda _: news.set())
@@ -167,7 +199,33 @@ def as_completed(runs: Iterable[Run[R]], timeout: float | None = None) -> Iterat
             news.wait(0.5 if limit is None else min(0.5, max(0.0, limit - time.monotonic())))
 
 
+def _runs_given(call: str, runs: Any) -> list[Run[Any]]:
+    """Return the runs that are to be waited for; a sweep, which yields other things than runs, is one of them."""
+    if isinstance(runs, Run):
+        raise ParameterError(
+            f"{call}({runs!r}): several runs are allowed, as in mlfn.{call}([run]); of one, run.wait()."
+        )
+    if isinstance(runs, (str, bytes)) or not isinstance(runs, Iterable):
+        raise ParameterError(f"{call}({runs!r}): a list of runs is allowed, as in mlfn.{call}([run]).")
+    items = list(runs)
+    for index, item in enumerate(items):
+        if not isinstance(item, Run):
+            hint = f"mlfn.run({item!r}) finds it" if isinstance(item, str) else "pass what submit() returned"
+            raise ParameterError(f"{call}(...) got {item!r} at {index}: a run is allowed; {hint}.")
+    return items
+
+
+def _refuse_unknown(given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        raise ParameterError(f"runs() has no option {name!r} (value {value!r}): {nearest(name, _OPTIONS)}")
+
+
+_OPTIONS = ("project", "name", "state", "label", "since", "order", "limit", "before", "parent")
+
+
 def _states(state: str | Sequence[str] | None) -> tuple[str, ...]:
+    if not (state is None or isinstance(state, (str, Iterable))):
+        raise ParameterError(f"runs(state={state!r}): {nearest(str(state), map(str, RunState))}")
     given = () if state is None else (state,) if isinstance(state, str) else tuple(state)
     allowed = [str(item) for item in RunState]
     for item in given:
@@ -194,6 +252,22 @@ def _since(since: float | datetime | str | None) -> float | None:
 
 def _count(runs: int) -> str:
     return f"{runs} run{'' if runs == 1 else 's'}"
+
+
+def _why_none(client: Client, project: str | None) -> str:
+    """Return which projects there are, where none is called `project`."""
+    known = [] if project is None else client.store.projects()
+    if project is None or project in known:
+        return ""
+    if not known:
+        return f"no project is called {project!r}, and none has a run yet."
+    near = meant(project, known)
+    first = sorted(known, key=lambda name: repr(name) not in near)
+    shown = ", ".join(first[:_MOST_PROJECTS]) + (", ..." if len(first) > _MOST_PROJECTS else "")
+    return f"no project is called {project!r}{': ' + near if near else '. '}There are: {shown}."
+
+
+_MOST_PROJECTS = 20
 
 
 def _when(moment: float) -> str:

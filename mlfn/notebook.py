@@ -61,13 +61,12 @@ def run_html(run: Run[Any]) -> str:
 
 def runs_html(runs: Runs) -> str:
     """Return a listing as a table; what the listing itself knows, without another look at the store."""
-    shown = runs[: cards.MOST_ROWS]
-    return _safely(
-        lambda: cards.runs_table(
-            [from_record(run._record) for run in shown], total=len(runs), metric=runs.metric, scores=runs.scores
-        ),
-        runs,
-    )
+    return _safely(lambda: cards.notice_card(repr(runs)) if runs.note else _runs_table(runs), runs)
+
+
+def _runs_table(runs: Runs) -> str:
+    shown = [from_record(run._record) for run in runs[: cards.MOST_ROWS]]
+    return cards.runs_table(shown, total=len(runs), metric=runs.metric, scores=runs.scores)
 
 
 def function_html(function: Function[..., Any, Any]) -> str:

@@ -149,13 +149,15 @@ def _shown_scalar(value: Any) -> Any:
 
 
 def check_place(place: str, options: Mapping[str, Any]) -> None:
-    """Refuse a place that is not registered, or an option that it does not have."""
-    allowed = place_class(place).OPTIONS
+    """Refuse a place that is not registered, an option that it does not have, or a value that does not fit."""
+    found = place_class(place)
+    allowed = found.OPTIONS
     for name in options:
         if name not in allowed:
             raise OptionError(
                 f"on({place!r}) has no option {name!r} (value {options[name]!r}): {nearest(name, allowed)}"
             )
+    found.check(**options)
 
 
 def code_parts(capture: Capture) -> dict[str, list[str]]:

@@ -12,13 +12,13 @@ _KINDS = {"job": "mlfn.kinds.job:Job"}
 _PLACES = {"local": "mlfn.places.local:LocalPlace", "inline": "mlfn.places.inline:InlinePlace"}
 
 _STRATEGIES = {
-    "grid": "mlfn.sweep.cells:Grid",
-    "zip": "mlfn.sweep.cells:Zip",
-    "random": "mlfn.sweep.cells:Random",
+    "grid": "mlfn.sweep.grid:Grid",
+    "zip": "mlfn.sweep.zipped:Zip",
+    "random": "mlfn.sweep.drawn:Random",
     "rows": "mlfn.sweep.rows:Rows",
     "search": "mlfn.sweep.optuna.search:Search",
     "given": "mlfn.sweep.given:Given",
-    "ask_tell": "mlfn.sweep.given:AskTell",
+    "ask_tell": "mlfn.sweep.ask_tell:AskTell",
 }
 
 # What a place can start while the rest is still being loaded.
@@ -38,8 +38,11 @@ def kind_options(kind: Any) -> tuple[str, Any]:
     if isinstance(kind, str):
         return kind, _load(_KINDS, kind, "kind")()
     for name in _KINDS:
-        if isinstance(kind, _load(_KINDS, name, "kind")):
+        options = _load(_KINDS, name, "kind")
+        if isinstance(kind, options):
             return name, kind
+        if kind is options:
+            raise OptionError(f"kind=mlfn.{kind.__name__} is the class: add (), as in kind=mlfn.{kind.__name__}().")
     raise OptionError(
         f"kind={kind!r} is no kind: a name ({', '.join(_KINDS)}) or its options, as in mlfn.Job(fresh=True), is allowed."
     )

@@ -159,8 +159,9 @@ def _check_value(name: str, value: object) -> None:
     if not isinstance(value, str):
         raise OptionError(f"The value of secret {name!r} must be a str, not {type(value).__name__}.")
     if len(value.strip()) < MIN_LENGTH:
+        count = len(value.strip())
         raise OptionError(
-            f"The value of secret {name!r} has {len(value.strip())} characters; under "
+            f"The value of secret {name!r} has {count} character{'s' * (count != 1)}; under "
             f"{MIN_LENGTH} it could not be masked in logs. Use a longer one."
         )
     if len(value) > MAX_LENGTH or "\0" in value:

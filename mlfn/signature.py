@@ -15,7 +15,7 @@ from mlfn.execution import CallShape, call_arguments
 from mlfn.fitting import checker
 from mlfn.hints import annotated, context_parameter, raw_annotations
 from mlfn.inputs import DataItem
-from mlfn.packers.inputs import annotation_name, readable_suffixes, wants_input
+from mlfn.packers.inputs import annotation_name, check_readable, readable_suffixes, wants_input
 from mlfn.user_context import Context
 
 _MISSING = inspect.Parameter.empty
@@ -96,7 +96,7 @@ class Signature:
         refuse_run(value, f"{self.name}({shown}=...)")
         if isinstance(value, DataItem) or getattr(value, "__mlfn_reference__", False):
             raise ParameterError(
-                f"{self.name}({shown}={_short(value)}) is among *args or **kwargs: give the function a parameter "
+                f"{self.name}({shown}={short(value)}) is among *args or **kwargs: give the function a parameter "
                 "of its own for an input or for an output of another run, or pass the value itself."
             )
         return self._fitting(shown, name, value)
@@ -111,7 +111,7 @@ class Signature:
             return self._checkers[name](value)
         except ValueError as error:
             raise ParameterError(
-                f"{self.name}({shown}={_short(value)}) does not fit {shown_annotation(annotation)}: {error}"
+                f"{self.name}({shown}={short(value)}) does not fit {shown_annotation(annotation)}: {error}"
             ) from None
 
     def _explain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: TypeError) -> str:
@@ -120,7 +120,7 @@ class Signature:
                 if name == self.context:
                     return f"{self.name}({name}=...) is filled in by the run: leave it out."
                 return (
-                    f"{self.name}() has no parameter {name!r} (value {_short(value)}): {nearest(name, self.parameters)}"
+                    f"{self.name}() has no parameter {name!r} (value {short(value)}): {nearest(name, self.parameters)}"
                 )
         by_position = [
             p.name for p in self.parameters.values() if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
@@ -134,7 +134,7 @@ class Signature:
         if len(args) > len(by_position) and self.shape.varargs is None:
             return (
                 f"{self.name}() takes {len(by_position)} parameters by position ({', '.join(by_position) or 'none'}) "
-                f"and got {len(args)}: the first too many is {_short(args[len(by_position)])}."
+                f"and got {len(args)}: the first too many is {short(args[len(by_position)])}."
             )
         return f"{self.name}(): {error}."
 
@@ -195,12 +195,16 @@ def refuse_run(value: Any, where: str) -> None:
 
 
 def existing_input(item: DataItem, kind: str | None, where: str) -> DataItem:
-    """Return `item` by its absolute path; raise InputNotFoundError that names what lies near it."""
+    """Return `item` by its absolute path; refuse what is not there, naming what lies near it, or cannot be read."""
     try:
         path = item.local_path()
     except ParameterError as error:
         raise ParameterError(f"{where}: {error}") from None
     if os.path.exists(path):
+        try:
+            check_readable(Path(path), kind or item.type)
+        except ParameterError as error:
+            raise ParameterError(f"{where}: {error}") from None
         return DataItem(path, kind or item.type)
     folder = os.path.dirname(path)
     near = _near(path, folder, kind) if os.path.isdir(folder) else f"{folder} is no folder."
@@ -217,7 +221,8 @@ def _near(path: str, folder: str, kind: str | None) -> str:
     return hint[0].upper() + hint[1:]
 
 
-def _short(value: Any) -> str:
+def short(value: Any) -> str:
+    """Return the repr of a value, cut."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 

@@ -19,7 +19,7 @@ from mlfn.masker import Masker
 from mlfn.packers.briefs import brief, is_whole, left_out
 from mlfn.planner import Plan, as_text
 from mlfn.registry import place_class
-from mlfn.signature import Signature, existing_input, refuse_run
+from mlfn.signature import Signature, existing_input, refuse_run, short
 from mlfn.spec.canonical import canonical
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.changes import Submitted
@@ -77,9 +77,11 @@ def _checked(client: Client, record: RunRecord, body: Mapping[str, Any], params:
     """Return what a run is submitted again with, as `submit` would check it; by name alone where the code cannot be loaded."""
     varkw = body["shape"]["varkw"]
     extra = {name: value for name, value in params.items() if name not in body["accepts"]}
-    for name in extra:
+    for name, value in extra.items():
         if varkw is None:
-            raise ParameterError(f"{record.name}() has no parameter {name!r}: {nearest(name, body['accepts'])}")
+            raise ParameterError(
+                f"{record.name}() has no parameter {name!r} (value {short(value)}): {nearest(name, body['accepts'])}"
+            )
     given = {name: value for name, value in params.items() if name not in extra}
     if extra:
         before = client.codec().decode(record.params[varkw]) if varkw in record.params else {}

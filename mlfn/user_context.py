@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from types import TracebackType
 from typing import Any, TypeVar, final
 
-from mlfn.errors import ParameterError, SecretNotFoundError
+from mlfn.errors import OutputError, ParameterError, SecretNotFoundError, meant
 
 T = TypeVar("T")
 in_worker = False
@@ -124,11 +126,12 @@ class Context:
         Parameters
         ----------
         name: the series, as in ``"val.loss"``.
-        value: one number (NumPy and tensor scalars too); NaN and infinities are kept as they are.
+        value: one number (NumPy and tensor scalars too); NaN and infinities are kept as they are. It is kept as a float of
+            64 bits: a whole number beyond 2**53 is rounded, and `log_result` keeps it whole.
         step: where on the axis, usually the epoch.
         """
         number = _as_float(name, value)
-        why = self._reporting().metric(_key(name), step if step is None else _as_step(name, step), number)
+        why = self._reporting().metric(_series(name), step if step is None else _as_step(name, step), number)
         if why is not None:
             raise Pruned(f"{name}={number!r} at step {step!r}: {why}")
 
@@ -138,18 +141,20 @@ class Context:
         A child that violates a constraint is never its sweep's best, and a search learns from it, as in
         ``ctx.log_constraint("mem_gb", used - 16)``.
         """
-        self._reporting().constraint(_key(name), _as_float(name, value))
+        self._reporting().constraint(_series(name), _as_float(name, value))
 
     def log_result(self, key: str, value: Any) -> None:
         """Keep a value as a named output; the last one under a name wins."""
         self._reporting().output(_key(key), value, file=False, hints={})
 
     def log_artifact(self, key: str, value: Any) -> None:
-        """Keep a value, or the file or folder a `pathlib.Path` names, as an artifact."""
+        """Keep a value, or the file or folder a `pathlib.Path` names, as an artifact; OutputError where none is there."""
+        _refuse_missing("log_artifact", _key(key), value)
         self._reporting().output(_key(key), value, file=True, hints={})
 
     def log_model(self, key: str, model: Any, *, framework: str | None = None) -> None:
-        """Keep a model as an artifact, with the framework that made it."""
+        """Keep a model, or the file or folder it was saved to, as an artifact, with the framework that made it."""
+        _refuse_missing("log_model", _key(key), model)
         self._reporting().output(_key(key), model, file=True, hints={"framework": framework} if framework else {})
 
     def child(self, /, **params: Any) -> ChildContext:
@@ -345,6 +350,10 @@ def _as_float(name: str, value: Any) -> float:
         raise ParameterError(f"log_metric({name!r}, {value!r}): a number is allowed; keep texts with log_result.")
     try:
         return float(value)
+    except OverflowError as error:
+        raise ParameterError(
+            f"log_metric({name!r}, ...) got a whole number that no float holds; log_result keeps it whole."
+        ) from error
     except (TypeError, ValueError) as error:
         raise ParameterError(
             f"log_metric({name!r}, ...) got a {type(value).__name__}: one number is allowed; keep other values with log_result."
@@ -361,9 +370,47 @@ def _as_step(name: str, step: Any) -> int:
     return number
 
 
+def _refuse_missing(call: str, key: str, value: Any) -> None:
+    """Refuse a path that names neither a file nor a folder: kept as a value, a slip would be found when it is too late."""
+    if not isinstance(value, os.PathLike) or not hasattr(value, "is_file"):
+        return
+    path = os.fspath(value)
+    try:
+        if os.path.isfile(path) or os.path.isdir(path):
+            return
+        os.stat(path)
+    except PermissionError:
+        return  # whoever copies it says so
+    except (OSError, ValueError):
+        pass
+    folder, name = os.path.split(os.path.abspath(path))
+    near = meant(name, os.listdir(folder)) if os.path.isdir(folder) else f"{folder} is no folder. "
+    raise OutputError(
+        f"{call}({key!r}, {value!r}): no file or folder is there. {near[:1].upper()}{near[1:]}Write it first and check the "
+        f"path; a relative one starts at {os.getcwd()}. log_result keeps a path as it is."
+    )
+
+
+_KEY = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}"  # a file is called so
+_SERIES = "[A-Za-z0-9_-][A-Za-z0-9_.@/:+-]{0,127}"
+
+
 def _key(name: str) -> str:
-    if not isinstance(name, str) or not name.isprintable() or not 1 <= len(name) <= 128:
-        raise ParameterError(
-            f"{name!r} is no name for a metric or output: a text of 1 to 128 printable characters is allowed."
-        )
-    return name
+    if name == "return":
+        raise ParameterError("'return' is what the function returns: give an output that it logs another name.")
+    return _legal(name, _KEY, "an output", "'_', '-' and '.'")
+
+
+def _series(name: str) -> str:
+    return _legal(name, _SERIES, "a metric or constraint", "'_', '-', '.', '/', '@', ':' and '+'")
+
+
+def _legal(name: str, grammar: str, what: str, signs: str) -> str:
+    if isinstance(name, str) and re.fullmatch(grammar, name):
+        return name
+    near = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:128] if isinstance(name, str) else ""
+    hint = f", as in {near!r}" if re.fullmatch(grammar, near) and near.strip("_") else ""
+    raise ParameterError(
+        f"{name!r} is no name for {what}: letters, digits, {signs} are allowed, 1 to 128 of them, the first a letter, digit, "
+        f"'_' or '-'{hint}."
+    )

@@ -85,13 +85,14 @@ def terminated(name: str) -> Outcome:
 
 def retry_of(plan: Mapping[str, Any]) -> Retry | None:
     """Return a plan's retry policy."""
-    return Retry(**plan["retry"]) if plan["retry"] else None
+    return Retry.of_plan(plan["retry"]) if plan["retry"] else None
 
 
 def _wanted(outcome: Outcome, retry: Retry) -> bool:
     if not retry.on:
         return True
-    names = set(outcome.failure.bases if outcome.failure else ()) | {str(outcome.reason)}
+    types = set(outcome.failure.bases if outcome.failure else ())
+    names = types | {name.removeprefix("builtins.") for name in types} | {str(outcome.reason)}
     return any(item in names for item in retry.on)
 
 

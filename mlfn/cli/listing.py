@@ -58,7 +58,7 @@ def _runs(
         return
     if not described:
         asked = project or name or state or label or since or parent
-        complain("no run matches." if asked else "no runs here.")
+        complain(listed.note or ("no run matches." if asked else "no runs here."))
         return
     sweeps = any(run["sweep"] for run in described)
     rows = [

@@ -85,6 +85,20 @@ def read_input(path: Path, annotation_name: str | None) -> Any:
         ) from error
 
 
+def check_readable(path: Path, annotation_name: str | None) -> None:
+    """Raise ParameterError where `read_input` cannot read what is there: a folder, or a suffix of another kind."""
+    if annotation_name == "pathlib.Path":
+        return
+    if path.is_dir() and not (".parquet" in readable_suffixes(annotation_name) and path.suffix.lower() == ".parquet"):
+        # Parquet may lie in several files of one folder.
+        suffixes = ", ".join(readable_suffixes(annotation_name))
+        raise ParameterError(
+            f"Cannot read {path} as {annotation_name or 'a value'}: it is a folder. "
+            f"Allowed: a file{f' with {suffixes}' if suffixes else ''}. Name one in it."
+        )
+    _reader(path, annotation_name)
+
+
 def _reduced(annotation: Any) -> Any:
     while True:
         origin = get_origin(annotation)

@@ -10,3 +10,7 @@ class InlinePlace:
     LACKS = ("image", "requirements", "cpu", "mem", "gpus", "timeout", "node")
     secrets_from_caller = True  # looked up on the same machine by the same user
     runs_in_caller = True
+
+    @staticmethod
+    def check() -> None:
+        """Take no option."""

@@ -40,9 +40,14 @@ class LocalPlace:
     secrets_from_caller = True  # looked up on the same machine by the same user
     runs_in_caller = False
 
-    def __init__(self, surroundings: Surroundings, *, max_workers: int | None = None) -> None:
+    @staticmethod
+    def check(*, max_workers: int | None = None) -> None:
+        """Raise OptionError for an option's value that does not fit."""
         if max_workers is not None and (type(max_workers) is not int or max_workers < 1):
             raise OptionError(f"on('local', max_workers={max_workers!r}): a whole number, 1 or more, is allowed.")
+
+    def __init__(self, surroundings: Surroundings, *, max_workers: int | None = None) -> None:
+        self.check(max_workers=max_workers)
         self._around = surroundings
         self._slots = max_workers or surroundings.max_workers
         self._is_bounded = max_workers is not None or surroundings.max_workers_is_set

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from mlfn.errors import MissingExtraError, SettingsError, StorageError, nearest
+from mlfn.errors import MissingExtraError, SettingsError, StorageError, meant, nearest
 from mlfn.settings.folders import config_folder, find_upwards
 from mlfn.settings.table import PREFIX, SETTINGS, Setting, Settings
 
@@ -187,6 +187,8 @@ def _parsed(kind: type, given: object) -> object | None:
 
 def _refuse(setting: Setting, given: object, layer: Layer) -> NoReturn:
     shown = PASSWORD.sub(r"\1***@", repr(given))
+    near = meant(str(given), setting.choices)
     raise SettingsError(
-        f"{setting.name} = {shown} (from {layer.origin(setting.name)}) does not fit: it must be {setting.allowed}."
+        f"{setting.name} = {shown} (from {layer.origin(setting.name)}) does not fit: "
+        f"{near}{'It' if near else 'it'} must be {setting.allowed}."
     )

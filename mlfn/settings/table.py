@@ -13,8 +13,10 @@ T = TypeVar("T")
 PREFIX = "MLFN_"
 
 NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-PLACE = re.compile(r"[a-z][a-z0-9_-]{0,62}")
-STORE = re.compile(r"sqlite:///.+|(postgresql|https?)://.+")
+STORE = re.compile(r"sqlite:///.+|postgresql://.+")
+PLACES = ("local", "inline")
+"""The places that are registered: the registry, which knows their classes, lies above the settings."""
+COLORS = ("auto", "always", "never")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Setting:
     flag: str
     """The command-line flag, such as ``--max-workers``."""
     is_path: bool
+    choices: tuple[str, ...]
+    """The values that there are, where they are few and have names."""
 
     @property
     def variable(self) -> str:
@@ -45,10 +49,11 @@ def declare(
     allowed: str,
     check: Callable[[Any], bool],
     is_path: bool = False,
+    choices: tuple[str, ...] = (),
     show: bool = True,
 ) -> T:
     """Declare a field of Settings; its name and the type of its default do the rest."""
-    metadata = {"doc": doc, "allowed": allowed, "check": check, "is_path": is_path}
+    metadata = {"doc": doc, "allowed": allowed, "check": check, "is_path": is_path, "choices": choices}
     return dataclasses.field(default=default, metadata=metadata, repr=show)
 
 
@@ -65,13 +70,14 @@ class Settings:
     on: str = declare(
         "local",
         "Place where runs run.",
-        allowed="the name of a place, such as local, inline or kubernetes",
-        check=lambda value: PLACE.fullmatch(value) is not None,
+        allowed=f"the name of a place, {' or '.join(PLACES)}",
+        check=lambda value: value in PLACES,
+        choices=PLACES,
     )
     store: str = declare(
         "",
         "URL of the store; empty is SQLite in the data folder.",
-        allowed="sqlite:///path, postgresql://..., the http(s):// address of an API service, or empty",
+        allowed="sqlite:///path, postgresql://..., or empty",
         check=lambda value: not value or STORE.fullmatch(value) is not None,
         show=False,
     )
@@ -104,7 +110,8 @@ class Settings:
         "auto",
         "Whether the command line writes in colour.",
         allowed="auto, always or never",
-        check=lambda value: value in ("auto", "always", "never"),
+        check=lambda value: value in COLORS,
+        choices=COLORS,
     )
 
 

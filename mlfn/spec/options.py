@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -42,8 +43,11 @@ def check_name(value: Any, *, what: str = "name") -> str:
         return value
     raise OptionError(
         f"{what}={value!r} is no legal name: letters, digits, '_', '-' and '.' are allowed, "
-        "the first a letter, digit or '_', 128 at most; name= gives a function another than its own."
+        f"the first a letter, digit or '_', 128 at most{_OTHER_NAME if what == 'name' else ''}."
     )
+
+
+_OTHER_NAME = "; name= gives a function another than its own"
 
 
 def check_options(given: Mapping[str, Any]) -> Options:
@@ -96,12 +100,22 @@ _ELSEWHERE = {
 }
 
 
-def refuse_unknown(given: Iterable[str], allowed: Iterable[str], *, where: str) -> None:
-    """Raise OptionError for the first name that is not allowed."""
+def refuse_unknown(
+    given: Mapping[str, Any], allowed: Iterable[str], *, where: str, elsewhere: Mapping[str, str] = _ELSEWHERE
+) -> None:
+    """Raise OptionError for the first name that is not allowed; `elsewhere` says of some where they belong."""
     names = list(allowed)
-    for name in given:
+    for name, value in given.items():
         if name not in names:
-            raise OptionError(f"{where} has no option {name!r}: {_ELSEWHERE.get(name) or nearest(name, names)}")
+            hint = elsewhere.get(name) or nearest(name, names)
+            raise OptionError(f"{where} has no option {name!r} (value {_shown(name, value)}): {hint}")
+
+
+def _shown(name: str, value: Any) -> str:
+    # As with names of secrets: what is called so may be the value itself.
+    longest = 12 if re.search("secr|token|passw|key", name.lower()) else 80
+    text = repr(value)
+    return text if len(text) <= longest else f"{text[: longest - 3]}..."
 
 
 def _text(option: str) -> Callable[[Any], str]:
@@ -119,10 +133,36 @@ def _requirements(value: Any) -> tuple[str, ...]:
             f"requirements={value!r}: a list of texts is allowed, as in requirements=['scikit-learn==1.5']."
         )
     for item in value:
-        # A leading dash would be an option of the installer, not a requirement.
-        if not isinstance(item, str) or not item.strip() or item.lstrip().startswith("-") or "\n" in item:
-            raise OptionError(f"requirements holds {item!r}: each is one requirement, as in 'scikit-learn==1.5'.")
+        if not isinstance(item, str) or not _is_requirement(item.strip()):
+            raise OptionError(
+                f"requirements holds {item!r}: {_meant_requirement(item)}each is one requirement, as in "
+                "'scikit-learn==1.5', 'pandas[parquet]>=2,<3' or 'tool @ https://host/tool.whl'."
+            )
     return tuple(item.strip() for item in value)
+
+
+# As PEP 508 has it; what stands in a version or marker is the installer's to read. Compiled when it is first asked for.
+_DISTRIBUTION = r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?"
+_EXTRAS = rf"\[\s*(?:{_DISTRIBUTION}(?:\s*,\s*{_DISTRIBUTION})*)?\s*\]"
+_VERSION = r"(?:===|~=|==|!=|<=|>=|<|>)\s*[^\s,;()=<>!~]+"
+_VERSIONS = rf"{_VERSION}(?:\s*,\s*{_VERSION})*"
+_MARKER = r";\s*\S.*?(?:==|!=|<=|>=|~=|<|>|\bin\b).*\S"
+_REQUIREMENT = (
+    rf"{_DISTRIBUTION}\s*(?:{_EXTRAS})?\s*"
+    rf"(?:@\s*\S+(?:\s+{_MARKER})?|(?:{_VERSIONS}|\(\s*{_VERSIONS}\s*\))?\s*(?:{_MARKER})?)"
+)
+# What an installer takes besides: the address or the path of one package.
+_PLACE_OF_ONE = r"[A-Za-z][A-Za-z0-9+.-]*:\S+|(?:~|\.{0,2})/[^\0\n]*|\S+\.(?:whl|zip|tar\.gz)"
+
+
+def _is_requirement(text: str) -> bool:
+    # A leading dash would be an option of the installer; neither grammar lets one begin.
+    return "\n" not in text and re.fullmatch(f"{_REQUIREMENT}|{_PLACE_OF_ONE}", text) is not None
+
+
+def _meant_requirement(item: Any) -> str:
+    match = re.fullmatch(rf"({_DISTRIBUTION})\s*=?\s*(\d\S*)", item.strip()) if isinstance(item, str) else None
+    return f"did you mean '{match[1]}=={match[2]}'? As a rule " if match and re.search(r"[\s=]", item.strip()) else ""
 
 
 def _gpus(value: Any) -> int:
@@ -140,9 +180,20 @@ def _strings(option: str) -> Callable[[Any], dict[str, str]]:
                 raise OptionError(f"{option}[{key!r}]={text!r}: both key and value must be texts.")
             if option == "env" and not _ENV_NAME.fullmatch(key):
                 raise OptionError(f"env has {key!r}: a name of letters, digits and '_' is allowed, no digit first.")
+            if option == "env" and not _fits_environment(text):
+                raise OptionError(
+                    f"env[{key!r}]={text!r}: an environment variable holds no NUL and no half of a letter."
+                )
         return dict(value)
 
     return check
+
+
+def _fits_environment(text: str) -> bool:
+    try:
+        return b"\0" not in os.fsencode(text)
+    except UnicodeEncodeError:
+        return False
 
 
 def _secrets(value: Any) -> tuple[Secret, ...]:

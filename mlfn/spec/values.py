@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import builtins
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from mlfn.errors import OptionError, nearest
+from mlfn.errors import OptionError, meant, nearest
 
 T = TypeVar("T")
+REASONS = ("error", "oom", "timeout", "lost", "preempted", "never_started", "skew", "storage")
+"""Why a run can fail, as `mlfn.spec.record.Reason` has it: that a declaration need not load."""
 _SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
@@ -80,6 +83,13 @@ class Retry:
             names = tuple(sorted(names))  # it has an order of its own in every process, and the hash must not
         object.__setattr__(self, "on", names)
 
+    @classmethod
+    def of_plan(cls, data: Mapping[str, Any]) -> Retry:
+        """Return a stored policy, whatever names it may hold: an older mlfn has taken them."""
+        retry = cls(**{**data, "on": ()})
+        object.__setattr__(retry, "on", tuple(data.get("on", ())))
+        return retry
+
     def wait(self, retry: int) -> float:
         """Return the seconds to wait before retry number `retry` (from 1)."""
         return min(self.max_delay, self.delay * self.backoff ** min(retry - 1, 64))
@@ -103,10 +113,25 @@ class Node:
 
 def _type_name(item: type[BaseException] | str) -> str:
     if isinstance(item, str):
-        return item
+        return _failure_name(item)
     if isinstance(item, type) and issubclass(item, BaseException):
         return f"{item.__module__}.{item.__qualname__}"
     raise OptionError(f"Retry(on={item!r}): exception types, or reasons such as 'oom', are allowed.")
+
+
+def _failure_name(text: str) -> str:
+    """Return `text` if a failure can be called so: a reason, a builtin exception, or a type by its module and name."""
+    if "." in text and all(part.isidentifier() or part == "<locals>" for part in text.split(".")):
+        return text
+    types = [
+        name for name, kind in vars(builtins).items() if isinstance(kind, type) and issubclass(kind, BaseException)
+    ]
+    if text in REASONS or text in types:
+        return text
+    raise OptionError(
+        f"Retry(on={text!r}): {meant(text, [*REASONS, *types])}an exception type is allowed, its name as in 'ValueError' or "
+        f"'package.module.MyError', or a reason: {', '.join(REASONS)}."
+    )
 
 
 def parse_bytes(value: int | str, *, option: str = "mem") -> int:

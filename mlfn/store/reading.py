@@ -106,6 +106,10 @@ class Reading:
         rows = self._beginning_with(prefix)
         return str(rows[0][1]) if rows else self.get_run(prefix).id
 
+    def projects(self) -> list[str]:
+        """Return the projects that have runs, by name."""
+        return [str(row[0]) for row in self.session.read("SELECT DISTINCT project FROM runs ORDER BY project")]
+
     def find_run(self, prefix: str) -> RunRecord:
         """Return the one run whose id begins with `prefix`."""
         rows = self._beginning_with(prefix)

@@ -1,19 +1,15 @@
-"""Sweeps whose every child can be looked up by its number: grid, zip and random. Nothing is listed beforehand."""
+"""What sweeps have in common whose every child can be looked up by its number. Nothing is listed beforehand."""
 
 from __future__ import annotations
 
 import copy
-import math
-import secrets
 import sys
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, overload
 
-from mlfn.errors import OptionError, ParameterError, nearest
+from mlfn.errors import ParameterError
 from mlfn.sweep.listing import listed, listing_from_json, listing_to_json, short
-from mlfn.sweep.points import METHODS
-from mlfn.sweep.space import Space, as_spaces, draw, parents_first
 from mlfn.sweep.strategy import Strategy
 
 if TYPE_CHECKING:
@@ -129,7 +125,7 @@ class Cells(Strategy, Sequence[dict[str, Any]]):
     def _from_json(cls, data: Mapping[str, Any], decode: Callable[[Any], Any]) -> Self: ...
 
 
-class _Listed(Cells):
+class ListedCells(Cells):
     """Members that go through lists."""
 
     def __init__(self, values: Mapping[str, Sequence[Any]]) -> None:
@@ -138,7 +134,7 @@ class _Listed(Cells):
         super().__init__(self._whole_size)
 
     def _arguments(self) -> Iterator[str]:
-        return _keywords({key: list(v) if isinstance(v, tuple) else v for key, v in self.values.items()})
+        return keywords({key: list(v) if isinstance(v, tuple) else v for key, v in self.values.items()})
 
     def _to_json(self, encode: Callable[[Any], Any]) -> dict[str, Any]:
         # Pairs, for the order of the keys numbers the cells and a database may not keep that of an object.
@@ -147,112 +143,6 @@ class _Listed(Cells):
     @classmethod
     def _from_json(cls, data: Mapping[str, Any], decode: Callable[[Any], Any]) -> Self:
         return cls({key: listing_from_json(items, decode) for key, items in data["values"]})
-
-
-class Grid(_Listed):
-    """Every combination of the values; the first key varies fastest.
-
-    >>> list(Grid({"depth": [4, 8], "lr": [0.3, 0.1]}))
-    [{'depth': 4, 'lr': 0.3}, {'depth': 8, 'lr': 0.3}, {'depth': 4, 'lr': 0.1}, {'depth': 8, 'lr': 0.1}]
-    """
-
-    name = "grid"
-
-    @property
-    def _whole_size(self) -> int:
-        return math.prod(map(len, self.values.values()))
-
-    def _params(self, position: int) -> dict[str, Any]:
-        params = {}
-        for key, items in self.values.items():
-            position, index = divmod(position, len(items))
-            params[key] = items[index]
-        return params
-
-
-class Zip(_Listed):
-    """The first value of each key, then the second of each, and so on.
-
-    >>> list(Zip({"depth": [4, 8], "lr": [0.3, 0.1]}))
-    [{'depth': 4, 'lr': 0.3}, {'depth': 8, 'lr': 0.1}]
-    """
-
-    name = "zip"
-
-    def __init__(self, values: Mapping[str, Sequence[Any]]) -> None:
-        super().__init__(values)
-        lengths = {key: len(items) for key, items in self.values.items()}
-        if len(set(lengths.values())) > 1:
-            shown = ", ".join(f"{key} has {count}" for key, count in lengths.items())
-            raise ParameterError(
-                f"Lists that are zipped must be equally long: {shown}. Mend the lists, or write grid for every combination."
-            )
-
-    @property
-    def _whole_size(self) -> int:
-        return len(next(iter(self.values.values())))
-
-    def _params(self, position: int) -> dict[str, Any]:
-        return {key: items[position] for key, items in self.values.items()}
-
-
-class Random(Cells):
-    """Cells drawn from spaces; each depends on seed, number and key alone.
-
-    Adding a key leaves the values of the others as they are (with ``"qmc"``, adding it behind them).
-
-    Parameters
-    ----------
-    spaces: a distribution for each key; a plain list is a choice.
-    n: how many cells.
-    seed: None draws one; it is kept, and shown, so that the same cells can be had again.
-    method: ``"random"`` draws each cell by itself; ``"latin"`` cuts each key's distribution into `n` equal shares and
-        takes a value of every share; ``"qmc"`` follows a scrambled Halton sequence, which spreads any first k cells evenly.
-
-    >>> from mlfn.sweep.space import randint, uniform
-    >>> Random({"depth": randint(2, 32), "lr": uniform(0, 1)}, n=50, seed=7)[0]
-    {'depth': 18, 'lr': 0.261209074337}
-    """
-
-    name = "random"
-
-    def __init__(
-        self, spaces: Mapping[str, Space | Sequence[Any]], *, n: int, seed: int | None = None, method: str = "random"
-    ) -> None:
-        check_keys(spaces)
-        self.spaces = as_spaces(spaces)
-        self.n = _whole_number("n", n, "how many cells to draw, as in n=50")
-        if self.n < 1:
-            raise OptionError(f"n={n!r} is no number of cells: give 1 or more, as in n=50.")
-        self.seed = secrets.randbits(32) if seed is None else _whole_number("seed", seed, "as in seed=7")
-        if method not in METHODS:
-            raise OptionError(f"method={method!r} is unknown: {nearest(str(method), METHODS)}")
-        self.method = method
-        self._order = parents_first(self.spaces)
-        self._points = METHODS[method](seed=self.seed, n=self.n, keys=tuple(self.spaces))
-        super().__init__(self.n)
-
-    @property
-    def _whole_size(self) -> int:
-        return self.n
-
-    def _params(self, position: int) -> dict[str, Any]:
-        return draw(self.spaces, self._order, lambda key: self._points.u(position, key))
-
-    def _arguments(self) -> Iterator[str]:
-        yield f"n={self.n}, seed={self.seed}"
-        if self.method != "random":
-            yield f"method={self.method!r}"
-        yield from _keywords(self.spaces)
-
-    def _to_json(self, encode: Callable[[Any], Any]) -> dict[str, Any]:
-        spaces = [[key, space.to_json(encode)] for key, space in self.spaces.items()]
-        return {"spaces": spaces, "n": self.n, "seed": self.seed, "method": self.method}
-
-    @classmethod
-    def _from_json(cls, data: Mapping[str, Any], decode: Callable[[Any], Any]) -> Self:
-        spaces = {key: Space.from_json(space, decode) for key, space in data["spaces"]}
-        return cls(spaces, n=data["n"], seed=data["seed"], method=data["method"])
 
 
 def check_keys(values: Mapping[str, Any]) -> None:
@@ -280,13 +170,8 @@ def refuse_overlap(values: Mapping[str, Any]) -> None:
                 raise ParameterError(f"{key!r} is a part of {whole!r}, which is swept as well: sweep one of them.")
 
 
-def _whole_number(name: str, value: Any, example: str) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise OptionError(f"{name}={short(value)} ({type(value).__name__}) must be a whole number: {example}.")
-    return int(value.__index__())
-
-
-def _keywords(values: Mapping[str, Any]) -> Iterator[str]:
+def keywords(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield keys and values as one would write them in a call."""
     plain = all(key.isidentifier() for key in values)
     if plain:
         return (f"{key}={short(value)}" for key, value in values.items())

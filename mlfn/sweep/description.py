@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from mlfn.errors import MissingExtraError, OptionError, ParameterError, SweepError, nearest
 from mlfn.identity import usable_cores
-from mlfn.sweep.cells import Cells, Grid, Random, Zip, check_keys
+from mlfn.sweep.cells import Cells, check_keys
+from mlfn.sweep.drawn import Random
 from mlfn.sweep.grammar import parse_condition, parse_constraint, parse_selector, parse_selectors
+from mlfn.sweep.grid import Grid
 from mlfn.sweep.param_file import grid_from_file, zip_from_file
 from mlfn.sweep.rows import Rows
 from mlfn.sweep.space import Space, as_spaces
+from mlfn.sweep.zipped import Zip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -412,7 +415,8 @@ def searched(
 @_says("sweep")
 def given(function: Function[..., Any, R], points: Any) -> Sweep[R]:
     """Describe the children that are listed, that an iterable yields, or that an object with ``ask`` and ``tell`` chooses."""
-    from mlfn.sweep.given import AskTell, Given
+    from mlfn.sweep.ask_tell import AskTell
+    from mlfn.sweep.given import Given
     from mlfn.sweep.strategy import Strategy
 
     if isinstance(points, Strategy):

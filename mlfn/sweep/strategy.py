@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mlfn.errors import ParameterError
 from mlfn.spec.record import RunState
 
 
@@ -71,3 +72,12 @@ class Strategy(ABC):
     @abstractmethod
     def from_json(cls, data: Mapping[str, Any], decode: Callable[[Any], Any]) -> Strategy:
         """Build it again, nothing told yet."""
+
+
+def checked_point(point: Any, iteration: int) -> Mapping[str, Any]:
+    """Return a copy of what a user's own code chose; refuse what is no mapping by name."""
+    if not isinstance(point, Mapping) or not all(isinstance(key, str) for key in point):
+        raise ParameterError(
+            f"The parameters of child {iteration} are {point!r}: a mapping by name is allowed, as in {{'depth': 4}}."
+        )
+    return dict(point)

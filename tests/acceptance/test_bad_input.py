@@ -35,6 +35,11 @@ def double(x: int) -> int:
     return 2 * x
 
 
+@mlfn.function
+def keeping_nothing(ctx: mlfn.Context) -> None:
+    ctx.log_artifact("model", Path("nonexist.bin"))
+
+
 def data() -> Path:
     from mlfn.settings import current, data_folder
 
@@ -112,7 +117,61 @@ def damaged_store() -> Any:
 
 
 CASES = [
-    Case("option", lambda: mlfn.function(cpus=2), errors.OptionError, ("@function", "'cpus'", "did you mean 'cpu'")),
+    Case(
+        "option",
+        lambda: mlfn.function(cpus=2),
+        errors.OptionError,
+        ("@function", "'cpus'", "(value 2)", "did you mean 'cpu'"),
+    ),
+    Case(
+        "option of with_options",
+        lambda: double.with_options(foo=1),
+        errors.OptionError,
+        ("double.with_options()", "'foo'", "(value 1)", "Allowed: cpu"),
+    ),
+    Case(
+        "option that is the other decorator's",
+        lambda: mlfn.function(outputs=["model"]),
+        errors.OptionError,
+        ("@function", "'outputs'", "(value ['model'])", "@mlfn.handler(outputs="),
+    ),
+    Case(
+        "option of handler",
+        lambda: mlfn.handler(output=["a"]),  # type: ignore[call-overload]
+        errors.OptionError,
+        ("@handler", "'output'", "(value ['a'])", "did you mean 'outputs'"),
+    ),
+    Case(
+        "reason to retry",
+        lambda: mlfn.Retry(on=["oomm"]),
+        errors.OptionError,
+        ("Retry(on='oomm')", "did you mean 'oom'", "'ValueError'", "package.module.MyError"),
+    ),
+    Case(
+        "requirement",
+        lambda: mlfn.function(requirements=["scikit-learn 1.5"]),
+        errors.OptionError,
+        ("requirements", "'scikit-learn 1.5'", "did you mean 'scikit-learn==1.5'", "one requirement"),
+    ),
+    Case(
+        "value of an environment variable",
+        lambda: mlfn.function(env={"K": "x\0"}),
+        errors.OptionError,
+        ("env['K']", "'x\\x00'", "NUL"),
+    ),
+    Case(
+        "value of an option of a place",
+        lambda: double.on("local", max_workers=-2),
+        errors.OptionError,
+        ("on('local', max_workers=-2)", "1 or more"),
+    ),
+    Case(
+        "class of a kind",
+        lambda: mlfn.function(kind=mlfn.Job),
+        errors.OptionError,
+        ("kind=mlfn.Job", "add ()", "mlfn.Job()"),
+    ),
+    Case("output", lambda: mlfn.handler(outputs=["a b"]), errors.OptionError, ("outputs='a b'", "letters, digits")),
     Case(
         "option of a kind",
         lambda: mlfn.Job(fresch=True),  # type: ignore[call-arg]
@@ -138,9 +197,9 @@ CASES = [
     Case("place", lambda: double.on("locl"), errors.UnknownNameError, ("place", "'locl'", "did you mean 'local'")),
     Case(
         "place in the settings",
-        lambda: (mlfn.init(on="moon"), double.submit(1)),
-        errors.UnknownNameError,
-        ("'moon'", "inline", "local"),
+        lambda: mlfn.init(on="locall"),
+        errors.SettingsError,
+        ("on = 'locall'", "init()", "did you mean 'local'", "local or inline"),
     ),
     Case("project", lambda: mlfn.function(project="a/b"), errors.OptionError, ("project='a/b'", "letters, digits")),
     Case("setting", lambda: mlfn.init(projct="fraud"), errors.SettingsError, ("projct", "project")),
@@ -155,6 +214,18 @@ CASES = [
         "input", missing_input, errors.InputNotFoundError, ("total(frame=...)", "iris.cvs", "Did you mean 'iris.csv'")
     ),
     Case(
+        "suffix of an input",
+        lambda: (Path("job.py").touch(), total.submit("job.py")),
+        errors.ParameterError,
+        ("total(frame=...)", "job.py", "pandas.DataFrame", ".csv", "Rename it"),
+    ),
+    Case(
+        "folder as an input",
+        lambda: (Path("tables").mkdir(), total.submit("tables")),
+        errors.ParameterError,
+        ("total(frame=...)", "tables", "it is a folder", ".csv"),
+    ),
+    Case(
         "scheme of an input",
         lambda: total.submit("ftp://host/iris.csv"),
         errors.ParameterError,
@@ -162,9 +233,58 @@ CASES = [
     ),
     Case(
         "scheme of the store",
-        lambda: (mlfn.init(store="mysql://host/db"), double.submit(1)),
+        lambda: mlfn.init(store="mysql://host/db"),
         errors.SettingsError,
         ("mysql", "postgresql://"),
+    ),
+    Case(
+        "name of a result",
+        lambda: mlfn.context().log_result("a b/../c", 1),
+        errors.ParameterError,
+        ("'a b/../c'", "no name for an output", "letters, digits", "as in 'a_b_.._c'"),
+    ),
+    Case(
+        "path of an artifact",
+        lambda: keeping_nothing.on("inline").submit().result(),
+        errors.OutputError,
+        ("log_artifact('model', ", "nonexist.bin", "no file or folder is there", "Write it first"),
+    ),
+    Case("id of a run", lambda: mlfn.run(3), errors.ParameterError, ("run(3)", "a text", "mlfn.runs()")),  # type: ignore[arg-type]
+    Case(
+        "several runs",
+        lambda: mlfn.wait(double.on("inline").submit(1)),  # type: ignore[arg-type]
+        errors.ParameterError,
+        ("wait(<mlfn.Run ", "several runs", "mlfn.wait([run])"),
+    ),
+    Case(
+        "one of several runs",
+        lambda: mlfn.wait([3]),  # type: ignore[list-item]
+        errors.ParameterError,
+        ("wait(...)", "got 3 at 0", "submit()"),
+    ),
+    Case(
+        "timeout of a wait",
+        lambda: double.on("inline").submit(1).result(timeout="a"),  # type: ignore[arg-type]
+        errors.ParameterError,
+        ("result(timeout='a')", "number of seconds", "None"),
+    ),
+    Case(
+        "option of a listing",
+        lambda: mlfn.runs(statte="failed"),  # type: ignore[arg-type]
+        errors.ParameterError,
+        ("runs()", "'statte'", "(value 'failed')", "did you mean 'state'"),
+    ),
+    Case(
+        "attempt of a log",
+        lambda: double.on("inline").submit(1).logs(attempt=7),
+        errors.NotFoundError,
+        ("double (", "attempt 7", "it has had 1", "leave attempt= out"),
+    ),
+    Case(
+        "parameter of a rerun",
+        lambda: double.on("inline").submit(1).rerun(foo=3),
+        errors.ParameterError,
+        ("double()", "'foo'", "(value 3)", "Allowed: x"),
     ),
     Case("run", lambda: mlfn.run("3f2a91"), errors.NotFoundError, ("3f2a91",)),
     Case("newer store", newer_store, errors.StoreVersionError, (STORE, "999", "pip install -U mlfn")),

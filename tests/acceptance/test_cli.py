@@ -204,7 +204,7 @@ def test_a_killed_worker_is_told(mlfn):
         (["run", "train.py"], 2, "train.py::train or train.py::fail"),
         (["run", "trian.py::train"], 3, "did you mean 'train.py'"),
         (["run", "nowhere.at.all:train"], 3, "no module 'nowhere.at.all'"),
-        (["run", "train.py::train", "{}", "--on", "mars"], 2, "No place is called 'mars'"),
+        (["run", "train.py::train", "{}", "--on", "mars"], 2, "on = 'mars' (from --on) does not fit"),
         (["run", "train.py::train", "{}", "-o", "cpus=2"], 2, "did you mean 'cpu'"),
         (["--max-workers", "many", "runs"], 2, "max_workers = 'many' (from --max-workers)"),
         (["show", "abcdef"], 3, "No run 'abcdef'"),

@@ -136,12 +136,24 @@ def test_runs_are_filtered_ordered_and_limited(mlfn):
     assert len(mlfn("runs", "--project", "other", "--json").document) == 1
     assert mlfn("runs", "--state", "failed").out.count("\n") == 2
     assert mlfn("runs", "--state", "running").err == "mlfn: no run matches.\n"
+    unknown = mlfn("runs", "--project", "othr")
+    assert unknown.err.startswith("mlfn: no project is called 'othr': did you mean 'other'? There are: other, ")
+    assert unknown.code == 0 and mlfn("runs", "--project", "othr", "--json").document == []
     assert "the first 2 alone" in mlfn("runs", "--limit", "2").err
     assert "score" in mlfn("runs", "--order", "max.score").out
     assert "depth=6" in mlfn("runs").out and "PARAMETERS" in mlfn("runs").out
     assert len(mlfn("runs", "--since", "1h", "--json").document) == 4
     assert mlfn("runs", "--since", "2999-01-01").err == "mlfn: no run matches.\n"
     assert mlfn("runs", "--label", "team").code == 2
+
+
+def test_an_unknown_flag_is_told_those_with_a_name_like_it(mlfn):
+    for args in (["runs", "--foo"], ["--foo"]):
+        refused = mlfn(*args)
+        assert refused.code == 2 and "--foo" in refused.err
+        assert "--on" not in refused.err and "--color" not in refused.err
+    assert "--limit" in mlfn("runs", "--limt", "3").err
+    assert "--color" in mlfn("--colour", "never", "runs").err
 
 
 def test_no_runs_are_an_empty_list(mlfn):

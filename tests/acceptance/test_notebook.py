@@ -240,7 +240,7 @@ def test_a_hostile_run_shows_as_text(book):
         "@mlrun.function(name='hostile')\n"
         "def hostile(x: str, ctx: mlrun.Context):\n"
         "    evil = '<script>owned()</script>'\n"
-        "    print(evil); ctx.log_metric(evil, 1); ctx.log_result(evil, evil)\n"
+        "    print(evil); ctx.log_metric('loss', 1); ctx.log_result('evil', evil)\n"
         "    list(ctx.progress([1, 2], text=evil))\n"
         "    raise Odd(evil)"
     )

@@ -608,6 +608,7 @@ class StoreContract:
         assert listed(project="fraud", states=("running",), labels={"team": "risk"}) == "b"
         assert self.ids(store.list_runs(RunFilter(), limit=2, newest=False)) == "ab"
         assert self.ids(store.unfinished("me")) == "ab"
+        assert store.projects() == ["ads", "fraud"]
 
     def test_pages_follow_each_other_without_gap_or_repeat(self, store):
         store.apply([submitted(f"{i:03d}") for i in range(25)])

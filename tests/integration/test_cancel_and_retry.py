@@ -236,8 +236,9 @@ def test_a_retry_waits_longer_each_time_and_then_succeeds(local):
 
 
 @pytest.mark.parametrize(("raised", "attempts"), [("ConnectionResetError", 3), ("KeyError", 1)])
-def test_only_what_the_policy_names_is_tried_again(local, raised, attempts):
-    @mlfn.function(retry=mlfn.Retry(2, delay=0.01, on=[ConnectionError]))
+@pytest.mark.parametrize("named", [ConnectionError, "ConnectionError", "builtins.ConnectionError"])
+def test_only_what_the_policy_names_is_tried_again(local, raised, attempts, named):
+    @mlfn.function(retry=mlfn.Retry(2, delay=0.01, on=[named]))
     def fail(name: str) -> None:
         raise getattr(__builtins__, name, None) or __import__("builtins").__dict__[name]("x")
 

@@ -85,7 +85,7 @@ def test_handler_alone_leaves_the_function_as_it_is() -> None:
         ("model", "a list of names"),
         ({"a": 1}, "a list of names"),
         (["a", "a"], "'a' twice"),
-        (["no good"], "no legal name"),
+        (["no good"], "outputs='no good' is no legal name.*128 at most\\.$"),
         ([3], "no legal name"),
     ],
 )
@@ -323,7 +323,16 @@ def declared(**options: Any) -> Function[..., Any, Any]:
         ({"env": ["A=1"]}, "a mapping of texts"),
         ({"labels": {1: "x"}}, r"labels\[1\]"),
         ({"requirements": "numpy"}, r"requirements='numpy'.*\["),
-        ({"requirements": ["--index-url x"]}, "requirements holds"),
+        ({"requirements": ["--index-url x"]}, "requirements holds '--index-url x': each"),
+        ({"requirements": ["a b c"]}, "requirements holds 'a b c'"),
+        ({"requirements": ["numpy=2.0"]}, "requirements holds 'numpy=2.0': did you mean 'numpy==2.0'"),
+        ({"requirements": ["numpy >"]}, "requirements holds 'numpy >'"),
+        ({"requirements": ["numpy; 3.11"]}, "requirements holds 'numpy; 3.11'"),
+        ({"requirements": ["numpy\nscipy"]}, "requirements holds"),
+        ({"requirements": [""]}, "requirements holds ''"),
+        ({"requirements": [3]}, "requirements holds 3"),
+        ({"env": {"A": "x\0"}}, r"env\['A'\]='x\\x00'.*NUL"),
+        ({"env": {"A": "\ud800"}}, r"env\['A'\]='\\ud800'"),
         ({"secrets": [3]}, r"secrets=\[3\]"),
         ({"secrets": {"a": "b"}}, "secrets="),
         ({"secrets": "TOKEN"}, r"secrets=\['TOKEN'\]"),
@@ -334,6 +343,8 @@ def declared(**options: Any) -> Function[..., Any, Any]:
         ({"name": "no good"}, "name='no good' is no legal name"),
         ({"project": "../up"}, "project='../up' is no legal name"),
         ({"kind": 7}, r"kind=7 is no kind.*mlfn.Job\("),
+        ({"kind": mlfn.Job}, r"kind=mlfn.Job is the class: add \(\), as in kind=mlfn.Job\(\)"),
+        ({"secret": "a-value-that-nobody-may-read"}, r"'secret' \(value 'a-value-\.\.\.\): did you mean 'secrets'"),
         ({"source": "git+https://example.org/a"}, "source=.*leave it out"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -341,6 +352,31 @@ def declared(**options: Any) -> Function[..., Any, Any]:
 def test_an_option_that_does_not_fit_names_itself_its_value_and_what_is_allowed(options: Any, says: str) -> None:
     with pytest.raises(OptionError, match=says):
         declared(**options)
+
+
+@pytest.mark.parametrize(
+    "requirement",
+    [
+        "numpy",
+        "scikit-learn==1.5",
+        " pandas >= 2, < 3 ",
+        "pandas[parquet, excel]~=2.2",
+        "a.b_c",
+        "torch===2.1+cpu",
+        "x==1.*",
+        "x (>=1,<2)",
+        "tool @ https://host/tool-1.0.whl#sha256=ab",
+        "tool@git+ssh://git@host/tool.git@v1 ; python_version<'3.12'",
+        "tomli>=2; python_version < '3.11' and sys_platform == 'linux'",
+        "x;'linux' in sys_platform",
+        "git+https://host/tool.git",
+        "./tool",
+        "/srv/wheels/tool-1.0-py3-none-any.whl",
+        "tool-1.0.tar.gz",
+    ],
+)
+def test_what_an_installer_takes_for_one_requirement_is_taken(requirement: str) -> None:
+    assert declared(requirements=[requirement]).spec["requirements"] == [requirement.strip()]
 
 
 @pytest.mark.parametrize("again", [lambda f, o: f.with_options(**o), lambda f, o: mlfn.function(**o)(f)])
@@ -417,12 +453,17 @@ def test_unset_takes_back_the_name() -> None:
     ],
 )
 def test_an_option_that_is_said_elsewhere_is_told_where(option, said):
-    with pytest.raises(OptionError, match=rf"@function has no option {option!r}: .*{said}"):
+    with pytest.raises(OptionError, match=rf"@function has no option {option!r} \(value 1\): .*{said}"):
         mlfn.function(**{option: 1})
 
 
+def test_handler_says_of_an_option_of_function_whose_it_is() -> None:
+    with pytest.raises(OptionError, match=r"@handler has no option 'cpu' \(value 2\): .*@mlfn\.function"):
+        mlfn.handler(outputs=["a"], cpu=2)  # type: ignore[call-overload]
+
+
 def test_with_options_refuses_what_the_decorator_refuses() -> None:
-    with pytest.raises(OptionError, match=r"f.with_options\(\) has no option 'gpu'.*'gpus'"):
+    with pytest.raises(OptionError, match=r"f.with_options\(\) has no option 'gpu' \(value 1\): did you mean 'gpus'"):
         declared().with_options(gpu=1)
     with pytest.raises(OptionError, match="cpu='x'"):
         declared().with_options(cpu="x")
@@ -447,6 +488,9 @@ def test_on_returns_another_function_and_refuses_what_the_place_lacks() -> None:
     assert function.on("inline") is not function
     with pytest.raises(UnknownNameError, match=r"'locl'.*did you mean 'local'"):
         function.on("locl")
+    for wrong in (-2, 0, True, 1.5, "x"):
+        with pytest.raises(OptionError, match=rf"on\('local', max_workers={wrong!r}\): a whole number, 1 or more"):
+            declared().on("local", max_workers=wrong)
     with pytest.raises(OptionError, match=r"on\('local'\) has no option 'workers' \(value 3\).*'max_workers'"):
         function.on("local", workers=3)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -16,10 +18,12 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
 import mlfn
+from mlfn import notebook
 from mlfn.errors import (
     InputNotFoundError,
     NotFoundError,
@@ -248,6 +252,32 @@ def test_logs_follow_a_run_to_its_end(gate: Path) -> None:
 
     assert heard == "first\nlast" == run.logs()
     assert run.log_path() is not None and run.log_path(attempt=7) is None
+
+
+def test_logs_of_an_attempt_that_was_not_made_are_refused(gate: Path) -> None:
+    run = wait_for.submit(str(gate))
+
+    early = run.logs(attempt=1)  # it may yet begin
+    with pytest.raises(NotFoundError, match=r"wait_for \(.*\) has no attempt 7: it has had [01] so far"):
+        run.logs(attempt=7)
+    gate.touch()
+    run.result(timeout=60)
+
+    assert early == "" == run.logs(attempt=1)
+    for follow in (False, True):
+        with pytest.raises(NotFoundError, match=r"has no attempt 2: it has had 1; leave attempt= out"):
+            run.logs(attempt=2, follow=follow)  # type: ignore[call-overload]
+    for wrong in (0, "1", True):
+        with pytest.raises(ParameterError, match=rf"logs\(attempt={wrong!r}\)"):
+            run.logs(attempt=wrong)  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("wrong", [3, None, b"3f"])
+def test_what_is_no_id_or_name_is_refused(wrong: Any) -> None:
+    with pytest.raises(ParameterError, match=rf"run\({wrong!r}\): a text is allowed"):
+        mlfn.run(wrong)
+    with pytest.raises(ParameterError, match=rf"get_function\({wrong!r}\): 'project/name:tag'"):
+        mlfn.get_function(wrong)
 
 
 def test_a_silent_run_has_an_empty_log() -> None:
@@ -698,11 +728,42 @@ def test_a_listing_can_be_sliced_and_shown() -> None:
         ({"label": "team"}, "label='team'"),
         ({"since": "yesterday"}, "since='yesterday'"),
         ({"since": True}, "since=True"),
+        ({"foo": 3}, r"runs\(\) has no option 'foo' \(value 3\): Allowed: before, label"),
+        ({"sate": "failed"}, r"runs\(\) has no option 'sate' \(value 'failed'\): did you mean 'state'"),
+        ({"project": 3}, r"runs\(project=3\): a text"),
+        ({"order": 3}, r"runs\(order=3\): a text"),
+        ({"state": 3}, r"runs\(state=3\): Allowed: cancelled"),
+        ({"label": {1: "a"}}, r"runs\(label=\{1: 'a'\}\)"),
+        ({"before": 3}, r"runs\(before=3\): a run"),
+        ({"parent": "3f2a"}, r"runs\(parent='3f2a'\): a run is allowed, as mlfn\.run\(id\)"),
     ],
 )
 def test_a_listing_refuses_what_it_does_not_know(wrong: Any, says: str) -> None:
     with pytest.raises(ParameterError, match=says):
         mlfn.runs(**wrong)
+
+
+def test_an_empty_listing_of_an_unknown_project_names_those_there_are() -> None:
+    assert repr(mlfn.runs(project="nope")) == "0 runs: no project is called 'nope', and none has a run yet."
+    for project in ("apples", "fraud", "zebra"):
+        double.with_options(project=project).on("inline").submit(1)
+
+    for order in ("newest", "max.loss"):
+        listing = mlfn.runs(project="fruad", order=order)
+        assert repr(listing) == (
+            "0 runs: no project is called 'fruad': did you mean 'fraud'? There are: fraud, apples, zebra."
+        )
+        assert "There are: fraud, apples, zebra." in notebook.runs_html(listing)
+    assert mlfn.runs(project="nope").note == "no project is called 'nope'. There are: apples, fraud, zebra."
+    assert repr(mlfn.runs(project="fraud", name="other")) == repr(mlfn.runs(name="other")) == "0 runs"
+    assert mlfn.runs(project="fraud").note == ""
+
+
+def test_the_options_of_a_listing_are_those_of_its_signature() -> None:
+    named = [p.name for p in inspect.signature(mlfn.runs).parameters.values() if p.kind is p.KEYWORD_ONLY]
+
+    with pytest.raises(ParameterError, match=f"Allowed: {', '.join(sorted(named))}"):
+        mlfn.runs(foo=1)  # type: ignore[arg-type]
 
 
 # -- waiting for several -----------------------------------------------------------------------------------------------
@@ -716,6 +777,41 @@ def test_wait_tells_done_from_not_done(gate: Path) -> None:
     gate.touch()
     assert mlfn.wait([slow, quick]) == ([slow, quick], [])
     assert mlfn.wait([]) == ([], [])
+
+
+@pytest.mark.parametrize("call", [mlfn.wait, mlfn.as_completed])
+def test_what_is_no_list_of_runs_is_not_waited_for(call: Any) -> None:
+    run = double.on("inline").submit(1)
+    name = call.__name__
+
+    for wrong, says in [
+        (run, rf"{name}\(<mlfn.Run {run.id[:8]} .*\): several runs are allowed, as in mlfn.{name}\(\[run\]\)"),
+        ([run, 3], rf"{name}\(\.\.\.\) got 3 at 1: a run is allowed"),
+        ([run.id], rf"{name}\(\.\.\.\) got '{run.id}' at 0: .*mlfn\.run\('{run.id}'\)"),
+        (run.id, rf"{name}\('{run.id}'\): a list of runs"),
+        (3, rf"{name}\(3\): a list of runs"),
+    ]:
+        with pytest.raises(ParameterError, match=says):
+            call(wrong)
+    with pytest.raises(ParameterError, match=rf"{name}\(timeout='a'\): a number of seconds"):
+        call([run], timeout="a")
+
+
+@pytest.mark.parametrize("call", ["wait", "result", "exception"])
+def test_a_timeout_that_is_no_number_is_refused_whether_it_is_needed_or_not(call: str) -> None:
+    run = double.on("inline").submit(1)
+
+    for wrong in ("a", True, float("nan"), [1]):
+        with pytest.raises(ParameterError, match=rf"{call}\(timeout={re.escape(repr(wrong))}\): a number of seconds"):
+            getattr(run, call)(wrong)
+    assert run.result(float("inf")) == run.result(np.int64(1)) == run.result(-1) == 2
+
+
+def test_a_wait_without_end_may_be_an_infinite_one(gate: Path) -> None:
+    run = wait_for.submit(str(gate))
+    gate.touch()
+
+    assert run.wait(float("inf")) and run.state == "succeeded"
 
 
 def test_as_completed_yields_in_the_order_of_ending(gate: Path) -> None:

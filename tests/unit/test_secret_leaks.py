@@ -96,7 +96,9 @@ def test_a_planted_secret_is_found_nowhere(place: str, fail: bool, home: Path) -
         shown = [run.error, run.logs(), run.progress, function.spec, function.plan(fail=fail), repr(run.exception())]
         assert all(value not in str(item) for item in shown)
     if fail:
-        assert isinstance(run.exception(), RemoteError)  # the object itself holds the value: its text must do
+        error = run.exception()
+        assert type(error) is Leaky and error.args == ("refused for ***",)
+        assert error.held == {"password": "refused for ***"}
         assert "Leaky: refused for ***" in str(run.error) and "KeyError" in str(run.error)
         assert "in show" in str(run.error)
     else:
@@ -122,6 +124,51 @@ def test_an_exception_that_holds_no_secret_comes_back_as_itself() -> None:
     for place in PLACES:
         with pytest.raises(LookupError, match="nothing to hide"):
             fail.on(place).submit().result(timeout=60)
+
+
+class Holder:
+    def __init__(self, value: str) -> None:
+        self.value = value
+
+
+class Coded(Exception):
+    def __init__(self, code: int, *, token: str) -> None:
+        super().__init__(code, f"refused {token}")
+        self.tokens = [{"token": token, "at": 1.5}, (b"raw " + token.encode(), None)]
+
+
+@pytest.mark.usefixtures("planted")
+@pytest.mark.parametrize("place", PLACES)
+def test_an_exception_with_a_secret_comes_back_as_its_own_type_masked(place: str) -> None:
+    @mlfn.function(secrets=["S3_KEY"])
+    def fail(how: str, ctx: mlfn.Context) -> None:
+        value = ctx.secret("S3_KEY")
+        if how == "plain":
+            raise ValueError("tok " + value)
+        if how == "os":
+            raise FileNotFoundError(2, "No such file", f"/tmp/{value}")
+        raise Coded(7, token=value)
+
+    with pytest.raises(ValueError, match=r"^tok \*\*\*$") as caught:
+        fail.on(place).submit("plain").result(timeout=60)
+    assert type(caught.value) is ValueError
+    missing = fail.on(place).submit("os").exception(timeout=60)
+    assert type(missing) is FileNotFoundError and (missing.errno, missing.filename) == (2, "/tmp/***")
+    coded = fail.on(place).submit("coded").exception(timeout=60)
+    assert type(coded) is Coded and coded.args == (7, "refused ***")
+    assert coded.tokens == [{"token": "***", "at": 1.5}, (b"raw ***", None)]
+
+
+@pytest.mark.usefixtures("planted")
+@pytest.mark.parametrize("place", PLACES)
+def test_an_exception_that_holds_a_secret_in_an_object_comes_back_as_its_text(place: str, home: Path) -> None:
+    @mlfn.function(secrets=["S3_KEY"])
+    def fail(ctx: mlfn.Context) -> None:
+        raise ValueError("refused", Holder(ctx.secret("S3_KEY")))
+
+    with pytest.raises(RemoteError, match=r"ended with builtins\.ValueError: "):
+        fail.on(place).submit().result(timeout=60)
+    assert places_that_hold(FROM_ENV, home) == []
 
 
 @pytest.mark.usefixtures("planted")

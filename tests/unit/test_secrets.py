@@ -97,6 +97,12 @@ def test_a_value_that_cannot_be_masked_or_passed_on_is_refused(file: Path, value
     assert not file.exists()
 
 
+@pytest.mark.parametrize(("value", "counted"), [("", "0 characters"), ("a", "1 character"), ("abc", "3 characters")])
+def test_how_short_a_value_is_is_said(file: Path, value: str, counted: str) -> None:
+    with pytest.raises(OptionError, match=f"'s3' has {counted}; under 4 "):
+        write_secret("s3", value, file)
+
+
 def test_keys_do_not_replace_a_single_value(file: Path) -> None:
     write_secret("s3", "single", file)
 

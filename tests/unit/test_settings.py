@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from mlfn import settings
+from mlfn import registry, settings
 from mlfn.errors import SettingsError, StorageError
 from mlfn.settings import (
     SETTINGS,
@@ -30,6 +30,7 @@ from mlfn.settings import (
     signing_key,
     usable_cores,
 )
+from mlfn.settings.table import PLACES
 
 
 @pytest.fixture
@@ -73,16 +74,16 @@ def test_every_default_fits_its_own_declaration() -> None:
 
 
 def test_the_nearest_source_wins(home: Path) -> None:
-    user = write_user_file(home, 'project = "user"\non = "user"\ngrace = 1\nheartbeat = 1\nmax_workers = 1\n')
+    user = write_user_file(home, 'project = "user"\non = "local"\ngrace = 1\nheartbeat = 1\nmax_workers = 1\n')
     project = home / "project" / "mlfn.toml"
-    project.write_text('project = "file"\non = "file"\ngrace = 2\nheartbeat = 2\n')
-    environ = {**os.environ, "MLFN_PROJECT": "env", "MLFN_ON": "env", "MLFN_GRACE": "3"}
+    project.write_text('project = "file"\non = "local"\ngrace = 2\nheartbeat = 2\n')
+    environ = {**os.environ, "MLFN_PROJECT": "env", "MLFN_ON": "local", "MLFN_GRACE": "3"}
 
-    resolved = load({"project": "flag", "on": None}, {"project": "init", "on": "init"}, environ)
+    resolved = load({"project": "flag", "on": None}, {"project": "init", "on": "inline"}, environ)
 
     assert dataclasses.asdict(resolved.settings) == {
         "project": "flag",
-        "on": "init",
+        "on": "inline",
         "grace": 3.0,
         "heartbeat": 2.0,
         "max_workers": 1,
@@ -103,7 +104,7 @@ def test_the_nearest_source_wins(home: Path) -> None:
 
 
 def test_of_project_files_only_the_nearest_counts(home: Path) -> None:
-    (home / "project" / "mlfn.toml").write_text('project = "far"\non = "far"\n')
+    (home / "project" / "mlfn.toml").write_text('project = "far"\non = "inline"\n')
     (home / "project" / "deep" / "mlfn.toml").write_text('project = "near"\n')
 
     resolved = load()
@@ -154,7 +155,9 @@ def test_explain_lists_every_setting_without_passwords(home: Path) -> None:
         ("project", "a/b"),
         ("project", "a\n"),
         ("project", 3),
-        ("on", "Kubernetes!"),
+        ("on", "moon"),
+        ("on", ""),
+        ("store", "https://runs.example"),
         ("store", "mysql://db"),
         ("store", "runs.db"),
         ("data", "a\0b"),
@@ -176,6 +179,18 @@ def test_a_value_that_does_not_fit_is_refused_with_what_is_allowed(home: Path, n
 
     assert str(refused.value).startswith(f"{name} = {value!r} (from init()) does not fit: it must be ")
     assert SETTINGS[name].allowed in str(refused.value)
+
+
+@pytest.mark.parametrize(("name", "value", "near"), [("on", "locl", "local"), ("color", "allways", "always")])
+def test_a_choice_that_is_misspelt_is_told_the_nearest(home: Path, name: str, value: str, near: str) -> None:
+    with pytest.raises(
+        SettingsError, match=rf"{name} = '{value}' .* does not fit: did you mean '{near}'\? It must be "
+    ):
+        settings.init(**{name: value})
+
+
+def test_a_place_is_one_that_is_registered() -> None:
+    assert sorted(PLACES) == sorted(registry._PLACES)
 
 
 def test_a_refusal_names_the_source(home: Path) -> None:
@@ -263,7 +278,7 @@ def test_a_user_without_a_home_has_settings_all_the_same(monkeypatch: pytest.Mon
 
 
 def test_init_adds_up_and_none_takes_back(home: Path) -> None:
-    settings.init(project="fraud", on="kubernetes")
+    settings.init(project="fraud", on="inline")
     settings.init(on=None, grace=1)
 
     assert (current().project, current().on, current().grace) == ("fraud", "local", 1.0)
@@ -282,7 +297,7 @@ def test_an_init_that_is_refused_changes_nothing(home: Path) -> None:
 
 def test_flags_are_nearer_than_a_script_that_calls_init(home: Path) -> None:
     settings.use_flags({"on": "inline", "project": None})
-    settings.init(on="kubernetes", project="fraud")
+    settings.init(on="local", project="fraud")
 
     assert (current().on, current().project) == ("inline", "fraud")
 
@@ -293,13 +308,13 @@ def test_current_is_the_same_object_while_nothing_changes(home: Path) -> None:
 
 def test_current_follows_the_environment_and_the_working_directory(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (home / "mlfn.toml").write_text('on = "inline"\n')
-    (home / "project" / "mlfn.toml").write_text('on = "kubernetes"\n')
+    (home / "project" / "mlfn.toml").write_text('on = "local"\n')
 
-    assert current().on == "kubernetes"
+    assert current().on == "local"
     monkeypatch.chdir(home)
     assert current().on == "inline"
-    monkeypatch.setenv("MLFN_ON", "dask")
-    assert current().on == "dask"
+    monkeypatch.setenv("MLFN_ON", "local")
+    assert current().on == "local"
     monkeypatch.delenv("MLFN_ON")
     assert current().on == "inline"
 

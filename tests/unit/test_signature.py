@@ -390,6 +390,36 @@ def test_a_folder_without_any_file_of_the_kind_says_so(table: Path) -> None:
         checked(taking(np.ndarray), str(table.with_name("x.npy")))
 
 
+@pytest.mark.parametrize(
+    ("annotation", "name", "says"),
+    [
+        (pd.DataFrame, "job.py", r"f\(x=\.\.\.\): Cannot read .*job\.py as pandas\.DataFrame: its suffix is \.py"),
+        (np.ndarray, "iris.csv", r"f\(x=\.\.\.\): .*its suffix is \.csv\. Allowed: \.npy"),
+        (pd.DataFrame, ".", r"f\(x=\.\.\.\): .*it is a folder\. Allowed: a file with \.csv"),
+        (bytes, ".", r"f\(x=\.\.\.\): Cannot read .* as bytes: it is a folder\. Allowed: a file\."),
+        (Any, "job.py", r"f\(x=\.\.\.\): Cannot read .*job\.py as a value: its suffix is \.py"),
+    ],
+)
+def test_an_input_that_cannot_be_read_names_the_parameter(annotation: Any, name: str, says: str, table: Path) -> None:
+    table.with_name("job.py").touch()
+    with pytest.raises(ParameterError, match=says):
+        checked(taking(annotation), mlfn.data(table.parent / name))
+
+
+def test_a_folder_is_an_input_where_it_can_be_read(table: Path) -> None:
+    whole = table.with_name("parts.parquet")
+    whole.mkdir()
+    pd.DataFrame({"a": [1]}).to_parquet(whole / "part-0.parquet")
+
+    assert checked(taking(Path), mlfn.data(table.parent))["x"] == DataItem(str(table.parent), "pathlib.Path")
+
+    @mlfn.function
+    def columns(frame: pd.DataFrame) -> list[str]:
+        return list(frame.columns)
+
+    assert columns.on("inline").submit(str(whole)).result() == ["a"]
+
+
 def test_a_scheme_that_is_not_read_names_the_parameter() -> None:
     with pytest.raises(ParameterError, match=r"f\(x=\.\.\.\): 'ftp://host/a\.csv' has the scheme 'ftp'.*file://"):
         checked(taking(pd.DataFrame), "ftp://host/a.csv")

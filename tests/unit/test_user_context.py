@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import threading
 from contextvars import copy_context
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import mlfn
-from mlfn.errors import ParameterError, SecretNotFoundError
+from mlfn.errors import OutputError, ParameterError, SecretNotFoundError
 from mlfn.user_context import Context, Reporter, call_within
 
 PLACES = ["inline", "local"]
@@ -63,13 +64,58 @@ def test_a_thread_is_in_the_run_when_it_is_given_its_context() -> None:
     assert found == ["mine", "local"]
 
 
-@pytest.mark.parametrize("name", ["", "a\nb", "x" * 129, None, 3])
+@pytest.mark.parametrize("name", ["", "a\nb", "x" * 129, None, 3, "a b/../c", "a b", ".hidden", "prüfung", "<b>"])
 def test_a_name_that_is_none_is_refused(name: Any) -> None:
     ctx = mlfn.context()
 
-    for log in (ctx.log_metric, ctx.log_result, ctx.log_artifact, ctx.log_model):
-        with pytest.raises(ParameterError, match="no name for a metric or output"):
+    for log in (ctx.log_result, ctx.log_artifact, ctx.log_model):
+        with pytest.raises(ParameterError, match=f"^{re.escape(repr(name))} is no name for an output: letters, digits"):
             log(name, 1)  # type: ignore[operator]
+    for log in (ctx.log_metric, ctx.log_constraint):
+        with pytest.raises(ParameterError, match=f"^{re.escape(repr(name))} is no name for a metric or constraint: "):
+            log(name, 1)
+    assert not ctx.reporter.results and not ctx.reporter.artifacts and not ctx.reporter.metrics
+
+
+def test_a_name_that_is_none_is_told_one_that_is() -> None:
+    with pytest.raises(ParameterError, match=r"'_' or '-', as in 'val_loss_mean'\.$"):
+        mlfn.context().log_metric("val loss (mean", 1)
+    with pytest.raises(ParameterError, match=r"'_' or '-', as in 'val_loss'\.$"):
+        mlfn.context().log_result("val/loss", 1)
+
+
+@pytest.mark.parametrize(
+    "name", ["loss", "val.loss", "val/loss", "recall@10", "f1-macro", "a:b", "x+y", "0", "x" * 128]
+)
+def test_a_series_may_be_called_as_is_usual(name: str) -> None:
+    ctx = mlfn.context()
+
+    ctx.log_metric(name, 1)
+    ctx.log_constraint(name, 1)
+
+    assert list(ctx.reporter.metrics) == list(ctx.reporter.constraints) == [name]
+
+
+def test_what_a_function_returns_is_not_logged_under_its_name() -> None:
+    ctx = mlfn.context()
+
+    for log in (ctx.log_result, ctx.log_artifact, ctx.log_model):
+        with pytest.raises(ParameterError, match=r"'return' is what the function returns: .*another name"):
+            log("return", 5)  # type: ignore[operator]
+
+
+def test_a_metric_is_kept_as_a_float() -> None:
+    @mlfn.function
+    def f(ctx: mlfn.Context) -> None:
+        ctx.log_metric("n", 2**53 + 1)
+        ctx.log_result("n", 2**53 + 1)
+
+    run = f.on("inline").submit()
+
+    assert run.metrics["n"] == 2.0**53
+    assert run.outputs["n"] == 2**53 + 1
+    with pytest.raises(ParameterError, match="a whole number that no float holds; log_result"):
+        mlfn.context().log_metric("n", 10**400)
 
 
 @pytest.mark.parametrize("value", ["0.5", None, [1], {"a": 1}, object()])
@@ -239,3 +285,27 @@ def test_a_logged_path_is_the_file_there(tmp_path: Path) -> None:
 
     assert run.outputs.file.path.read_text() == "text"
     assert (run.outputs.folder.path / "a.txt").read_text() == "text"
+
+
+@pytest.mark.parametrize("path", ["model.pkl", "none/model.pkl", "/dev/null", "a\0b", "model.bin/inner"])
+def test_a_logged_path_where_nothing_is_is_refused_by_key_and_path(path: str, home: Path) -> None:
+    Path("model.bin").write_bytes(b"1")
+    ctx = mlfn.context()
+
+    for log in (ctx.log_artifact, ctx.log_model):
+        with pytest.raises(OutputError) as caught:
+            log("model", Path(path))  # type: ignore[operator]
+        assert str(caught.value).startswith(f"{log.__name__}('model', {Path(path)!r}): no file or folder is there.")  # type: ignore[attr-defined]
+    assert ("Did you mean 'model.bin'?" in str(caught.value)) is (path == "model.pkl")
+    assert ctx.reporter.artifacts == {}
+
+
+def test_a_path_that_is_logged_as_a_result_or_returned_need_not_be_there() -> None:
+    @mlfn.function
+    def f(ctx: mlfn.Context) -> Path:
+        ctx.log_result("later", Path("yet/to/come"))
+        return Path("yet/to/come")
+
+    run = f.on("inline").submit()
+
+    assert run.result() == run.outputs["later"] == Path("yet/to/come")

@@ -12,8 +12,8 @@ import pytest
 import mlfn
 from mlfn.errors import OptionError
 from mlfn.spec.options import merge_options
-from mlfn.spec.record import TRANSITIONS, RemoteFailure, RunState
-from mlfn.spec.values import UNSET, parse_bytes, parse_cpu, parse_seconds
+from mlfn.spec.record import TRANSITIONS, Reason, RemoteFailure, RunState
+from mlfn.spec.values import REASONS, UNSET, parse_bytes, parse_cpu, parse_seconds
 
 
 @pytest.mark.parametrize(
@@ -59,6 +59,10 @@ def test_what_is_no_quantity_is_refused(parse: Callable[[Any], float], wrong: An
         {"on": [3]},
         {"on": [int]},
         {"on": 3},
+        {"on": ["foo"]},
+        {"on": "oom."},
+        {"on": "print"},
+        {"on": "my module.Error"},
     ],
 )
 def test_a_retry_that_makes_no_sense_is_refused(wrong: Any) -> None:
@@ -72,6 +76,28 @@ def test_a_retry_waits_longer_each_time_up_to_its_limit() -> None:
     assert [retry.wait(n) for n in (1, 2, 3, 4, 5000)] == [1, 2, 4, 5, 5]
     assert retry.on == ("builtins.ValueError",)
     assert mlfn.Retry(on="oom").on == ("oom",)
+
+
+@pytest.mark.parametrize(
+    "name", ["timeout", "ValueError", "requests.exceptions.Timeout", "__main__.f.<locals>.MyError"]
+)
+def test_a_retry_takes_the_names_of_failures_as_they_are(name: str) -> None:
+    assert mlfn.Retry(on=[name]).on == (name,)
+
+
+@pytest.mark.parametrize(("wrong", "near"), [("oomm", "oom"), ("ValueErorr", "ValueError"), ("time_out", "timeout")])
+def test_a_name_of_no_failure_is_told_the_nearest(wrong: str, near: str) -> None:
+    with pytest.raises(OptionError, match=rf"Retry\(on='{wrong}'\): did you mean '{near}'\?.*a reason: error, oom"):
+        mlfn.Retry(on=[wrong])
+
+
+def test_the_reasons_are_those_of_a_record() -> None:
+    assert [str(reason) for reason in Reason] == list(REASONS)
+
+
+def test_a_stored_retry_is_taken_whatever_it_names() -> None:
+    assert mlfn.Retry.of_plan({"times": 2, "delay": 0.5, "on": ["foo"]}).on == ("foo",)
+    assert mlfn.Retry.of_plan({"times": 2}) == mlfn.Retry(2)
 
 
 def test_node_and_job_refuse_by_name() -> None:

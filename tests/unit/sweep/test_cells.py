@@ -19,8 +19,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlfn.errors import OptionError, ParameterError
-from mlfn.sweep.cells import Grid, Random, Zip
+from mlfn.sweep.drawn import Random
+from mlfn.sweep.grid import Grid
 from mlfn.sweep.space import Space, choice, lograndint, loguniform, normal, ordinal, quniform, randint, uniform
+from mlfn.sweep.zipped import Zip
 
 HUGE = {"a": range(1000), "b": list(range(1000)), "c": range(1000)}
 values = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text() | st.lists(st.integers())

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mlfn.errors import InputNotFoundError, ParameterError
-from mlfn.sweep.cells import Grid, Zip
+from mlfn.sweep.grid import Grid
 from mlfn.sweep.param_file import grid_from_file, zip_from_file
+from mlfn.sweep.zipped import Zip
 
 
 @pytest.fixture
