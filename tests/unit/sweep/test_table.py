@@ -27,7 +27,7 @@ kinds: list[st.SearchStrategy[Any]] = [
 # Often of one kind, or of one with gaps, as columns are.
 columns = st.sampled_from([*kinds, *(kind | st.none() for kind in kinds), st.one_of(kinds)])
 # Some have names that the table has taken already.
-metrics = st.dictionaries(st.sampled_from(["score", "val loss", "x", "state", "seconds"]), st.floats(), max_size=3)
+metrics = st.dictionaries(st.sampled_from(["score", "val/loss", "x", "state", "seconds"]), st.floats(), max_size=3)
 ends = metrics | st.just("fails")
 
 
