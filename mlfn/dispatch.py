@@ -142,18 +142,16 @@ class Dispatcher:
 
     def adopt(self, row: WorkerRow, held: Sequence[tuple[RunRecord, Mapping[str, Any]]]) -> None:
         """Read on in the journal of a dead client's worker, and see through the runs that it holds."""
-        for record, plan in held:
-            ticket = Ticket.of_record(record, retries=self._store.retries(record.id))
-            ticket.ours, ticket.state, ticket.worker = False, RunState.RUNNING, row.id
+        tickets = [Ticket.of_record(record, retries=self._store.retries(record.id)) for record, _ in held]
+        for ticket, (record, plan) in zip(tickets, held, strict=True):
+            ticket.ours, ticket.state = False, RunState.RUNNING
             ticket.started = self._store.begun(record.id, record.attempt)
-            self._held.setdefault(row.id, {})[record.id] = ticket
-            self._enter(ticket, plan, partial(self._set_deadline, ticket, soonest=_TICK))  # its journal is read first
-        process = ProcessIdentity(row.host, row.pid, row.started)
-        self._call(lambda: self._place.adopt(row.id, process, row.folder, row.consumed))
-        for record, _ in held:
-            if record.cancel_requested:
-                # Before its journal is read: the dead client may have told the worker to end.
-                self._call(partial(self._stop, record.id, Outcome(RunState.CANCELLED)))
+            with self._lock:
+                self._plans[ticket.plan] = plan
+                self._tickets[ticket.run] = ticket
+            self._held.setdefault(row.id, {})[ticket.run] = ticket
+        called_off = {record.id for record, _ in held if record.cancel_requested}
+        self._call(partial(self._take_over, row, tickets, called_off))
 
     def settle(self, row: WorkerRow, held: Sequence[tuple[RunRecord, Mapping[str, Any]]]) -> None:
         """Record, before this returns, what the journal of a worker says that is gone; for a dispatcher of its own."""
@@ -219,6 +217,15 @@ class Dispatcher:
 
     # From here on everything happens in the dispatcher's own thread.
 
+    def _take_over(self, row: WorkerRow, tickets: Sequence[Ticket], called_off: AbstractSet[str]) -> None:
+        self._place.adopt(row.id, ProcessIdentity(row.host, row.pid, row.started), row.folder, row.consumed)
+        for ticket in tickets:
+            ticket.worker = row.id  # not before: whoever wants the end of a run asks its worker, which the place must know
+            self._set_deadline(ticket, soonest=_TICK)  # its journal is read first
+            if ticket.run in called_off:
+                # Before that too: the dead client may have told the worker to end.
+                self._stop(ticket.run, Outcome(RunState.CANCELLED))
+
     def _serve(self) -> None:
         while not self._closing:
             try:
@@ -238,7 +245,6 @@ class Dispatcher:
         """Listen, decide, record in one transaction, and only then tell and start."""
         if not self._recording.is_behind:
             self._listen()
-            # Before the tick: an adopted worker must be known to its place before a cancel request is seen.
             self._act()
             self._tick()
             self._backlog.move_due(now())

@@ -369,6 +369,7 @@ def test_ctrl_c_cancels_a_sweep_and_its_children(shell, tmp_path):
 def test_a_second_ctrl_c_leaves_a_sweep_behind_for_whoever_asks(shell, tmp_path):
     process = shell("sweep", "jobs.py::stubborn", "--folder", str(tmp_path), "--grid", "x=1,2", "--parallel", "1")
     until(tmp_path / "begun-1")
+    assert "of stubborn on local" in process.stderr.readline()  # from here on it is ctrl-C to what waits for the sweep
     process.send_signal(signal.SIGINT)
     sweep = answer(shell("runs", "--json")).document[0]["id"]
     while "cancel requested" not in answer(shell("show", sweep)).out:

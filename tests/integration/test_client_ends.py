@@ -52,6 +52,18 @@ elif how == "see through":
     running = mlfn.runs(state="running")
     Path(ledger + ".go").touch()
     print([run.result() for run in running], len(launched))
+elif how == "cancel slowly":
+    from mlfn.client import current_client
+    from mlfn.dispatch import Dispatcher
+    from mlfn.store.changes import CancelRequested
+
+    # Longer than two looks at cancel requests: one falls between any two steps of a takeover.
+    call = Dispatcher._call
+    Dispatcher._call = lambda self, action: (time.sleep(0.6), call(self, action))
+    mlfn.init(grace=0.1)
+    [run] = mlfn.runs(state="running")
+    current_client().store.apply([CancelRequested(run.id, time.time())])  # as the client did that is dead
+    print(run.cancel(), run.state)
 elif how in ("fork", "fork and die"):
     waited, other = work.submit(0, ledger), work.submit(1, ledger)
     other.wait()
@@ -269,6 +281,13 @@ def test_whoever_adopts_a_run_starts_no_worker_of_its_own(tmp_path):
 
     assert stage.run("see through").strip() == "[0] 0"
     assert states(stage) == ["succeeded", "pending", "pending", "pending"]
+
+
+def test_a_run_that_is_called_off_while_it_is_taken_over_ends(tmp_path):
+    stage = Stage(tmp_path, SCRIPT, heartbeat=0.2, max_workers=1)
+    stage.run("kill", code=-signal.SIGKILL)
+
+    assert stage.run("cancel slowly").strip() == "True cancelled"
 
 
 @pytest.mark.parametrize(("how", "code", "out"), [("fork", 0, "0 0"), ("fork and die", -signal.SIGKILL, "")])
