@@ -220,7 +220,9 @@ class Dispatcher:
     def _take_over(self, row: WorkerRow, tickets: Sequence[Ticket], called_off: AbstractSet[str]) -> None:
         self._place.adopt(row.id, ProcessIdentity(row.host, row.pid, row.started), row.folder, row.consumed)
         for ticket in tickets:
-            ticket.worker = row.id  # not before: whoever wants the end of a run asks its worker, which the place must know
+            ticket.worker = (
+                row.id
+            )  # not before: whoever wants the end of a run asks its worker, which the place must know
             self._set_deadline(ticket, soonest=_TICK)  # its journal is read first
             if ticket.run in called_off:
                 # Before that too: the dead client may have told the worker to end.

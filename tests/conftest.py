@@ -6,12 +6,14 @@ import os
 import secrets
 import signal
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
 
+from tests.ledger import workers_with
 from tests.postgres_server import postgres
 
 if TYPE_CHECKING:
@@ -26,8 +28,11 @@ REAL_CACHE = Path.home() / ".cache"
 
 
 @pytest.fixture(autouse=True)
-def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give the test a home, data, config and working folder of its own, and no setting from outside."""
+def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Give the test a home, data, config and working folder of its own, and no setting from outside.
+
+    Workers whose client it has killed would go on when it is over, some for ever: they are known by that home, and end with it.
+    """
     for name in list(os.environ):
         # A developer's kubeconfig would let a test reach a real cluster.
         if name.startswith("MLFN_") or name == "KUBECONFIG":
@@ -42,7 +47,10 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     work.mkdir()
     monkeypatch.setenv("HOME", str(root))
     monkeypatch.chdir(work)
-    return root
+    yield root
+    for pid in workers_with("HOME", root):
+        with suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)  # each has a session of its own
 
 
 @pytest.fixture(autouse=True)

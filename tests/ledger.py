@@ -109,7 +109,12 @@ class Stage:
 
 def worker_processes(data: Path) -> list[int]:
     """Return the living worker processes that were started by somebody whose data folder is `data`."""
-    setting = os.fsencode(f"MLFN_DATA={data}")
+    return workers_with("MLFN_DATA", data)
+
+
+def workers_with(variable: str, value: Path) -> list[int]:
+    """Return the living worker processes in whose environment a variable has this value."""
+    setting = os.fsencode(f"{variable}={value}")
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
