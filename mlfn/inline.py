@@ -121,7 +121,13 @@ def run_here(
 
 
 def carry_on_here(
-    client: Client, record: RunRecord, body: Mapping[str, Any], load: Callable[[], Callable[..., Any]]
+    client: Client,
+    record: RunRecord,
+    body: Mapping[str, Any],
+    load: Callable[[], Callable[..., Any]],
+    *,
+    judged: str | None = None,
+    judge: Judge | None = None,
 ) -> RunState | None:
     """See a run through that is stored and pending; None for one that somebody else has."""
     try:
@@ -130,8 +136,8 @@ def carry_on_here(
         client.store.apply([Withdrawn(record.id, failed(Reason.ERROR, error), now())])
         return RunState.FAILED
     claim = Claimed(record.id, client.id, None, None, now())
-    call = _Call(client, body, load, record.id, params, record.labels, record.iteration)
-    return call.see_through(client.store.apply([claim])[0], claim)
+    call = _Call(client, body, load, record.id, params, record.labels, record.iteration, judged, judge)
+    return call.see_through(client.store.apply([claim])[0], claim, retries=client.store.retries(record.id))
 
 
 @dataclass(frozen=True)
@@ -148,9 +154,8 @@ class _Call:
     judged: str | None = None
     judge: Judge | None = None
 
-    def see_through(self, attempt: int, claim: Claimed) -> RunState | None:
+    def see_through(self, attempt: int, claim: Claimed, *, retries: int = 0) -> RunState | None:
         """Make attempts until one stands; None where the store refuses the next one."""
-        retries = 0
         while attempt:
             children = self.client.store.last_child(self.run) if attempt > 1 else 0
             task = Task(self.run, attempt, self.params, self.labels, None, self.iteration, self.judged, children)

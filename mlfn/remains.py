@@ -18,7 +18,7 @@ from mlfn.store.changes import Adopted, Finished, Requeued
 from mlfn.store.reading import WorkerRow
 from mlfn.store.rows import pass_over
 from mlfn.store.sql import SqlStore
-from mlfn.verdict import failed
+from mlfn.verdict import failed, retry_of, waits_before_retry
 
 logger = logging.getLogger(__name__)
 _DEAD_ELSEWHERE = 120.0  # seconds without a heartbeat after which a client on another host counts as dead
@@ -73,7 +73,7 @@ def settle(heir: Heir, dead: str, *, awaited: str | None = None) -> None:
         if record.sweep:  # it waits for somebody to drive it on; its children are runs like others
             store.apply([Requeued(record.id, record.attempt, Reason.LOST, None, now(), now(), counts=False)])
         elif adopt(heir, record):  # else another client has it, with its worker
-            _lose(store, record)
+            _lose(heir, record)
     if not store.is_needed(dead):
         store.remove_client(dead)
 
@@ -144,8 +144,20 @@ def _place_of(heir: Heir, held: list[RunRecord]) -> Mapping[str, Any]:
     return place
 
 
-def _lose(store: SqlStore, record: RunRecord) -> None:
-    """End a run whose dead client was itself where it ran (inline), or whose worker was already buried."""
+def _lose(heir: Heir, record: RunRecord) -> None:
+    """End a run whose dead client was itself where it ran (inline), or whose worker was already buried.
+
+    A sweep's child is tried again as any other, if it may be: whoever drives the sweep on sees it through.
+    """
+    store = heir.store
     text = f"{record.name}: the process that ran it is gone without an outcome."
     outcome = failed(Reason.LOST, RunLostError(text))
-    store.apply([Finished(record.id, record.attempt, outcome, now())])
+    wait = None
+    if record.iteration and record.part_of is None and record.parent and store.get_run(record.parent).sweep:
+        retry = retry_of(store.plan(record.plan))
+        wait = waits_before_retry(outcome, retry, used=store.retries(record.id), free=0)
+    if wait is None:
+        store.apply([Finished(record.id, record.attempt, outcome, now())])
+        return
+    again = Requeued(record.id, record.attempt, Reason.LOST, outcome.failure, now() + wait, now())
+    store.apply([again, Adopted(record.id, NOBODY, heir.id, now())])

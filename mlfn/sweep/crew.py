@@ -116,8 +116,9 @@ class InlineCrew:
     def submit(self, batch: Sequence[Submitted]) -> list[bool]:
         done: list[bool] = []
         for submitted in batch:
-            judge = self._tell.judge if self._tell.judged is not None else None
-            state = run_here(self._client, submitted, self._plan, self._load, judged=self._tell.judged, judge=judge)
+            state = run_here(
+                self._client, submitted, self._plan, self._load, judged=self._tell.judged, judge=self._judge
+            )
             done.append(state is not None)
             if state is not None:
                 self._tell.ended(submitted.run, state)
@@ -127,7 +128,8 @@ class InlineCrew:
         for record in records:
             if record.owner != self._client.id:
                 self._client.store.apply([Adopted(record.id, self._client.id, record.owner or "", now())])
-            state = carry_on_here(self._client, record, self._plan, self._load)
+            judged, judge = self._tell.judged, self._judge
+            state = carry_on_here(self._client, record, self._plan, self._load, judged=judged, judge=judge)
             self._tell.ended(record.id, state or _state_of(self._client, record.id))
 
     def stop(self, runs: Sequence[str], cause: Outcome) -> None:
@@ -135,6 +137,10 @@ class InlineCrew:
 
     def answer(self, run: str, why: str | None) -> None:
         pass  # `judge` answers by itself
+
+    @property
+    def _judge(self) -> Judge | None:
+        return self._tell.judge if self._tell.judged is not None else None
 
 
 def _state_of(client: Client, run: str) -> RunState:
