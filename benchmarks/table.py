@@ -65,6 +65,8 @@ def main() -> None:
     for peer in PEERS if options.peers else ():
         measured[peer] = _rows([str(_environment(options.peers / peer, peer)), str(HERE / "peers" / f"{peer}_peer.py")])
     print(_table(measured))
+    if missing := [row for row, *_ in ROWS if row not in measured["mlfn"]]:
+        sys.exit(f"not measured: {', '.join(missing)}")
 
 
 def _rows(command: list[str]) -> dict[str, float]:
