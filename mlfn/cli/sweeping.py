@@ -34,7 +34,9 @@ class SweptCommand(HandlerCommand):
         del values  # looked at when it is known what is swept
 
 
-def _sweep(chosen: Chosen, *, target: str, rest: Sequence[str], **before: Any) -> Any:
+def _sweep(chosen: Chosen, *, target: str, rest: Sequence[str], resume: bool, **before: Any) -> Any:
+    if resume:
+        return _resumed(chosen, [target, *rest])
     if target == "resume":
         return _resumed(chosen, rest)
 
@@ -201,6 +203,9 @@ sweep = target_command(
     "Submit many runs of a function, wait for them, and print a table and the best. Ctrl-C cancels them.\n\n"
     "mlfn sweep resume ID  goes on with a sweep whose process died.\n\n\b\n" + GRAMMAR,
     *_options(),
+    click.Option(
+        ["--resume"], is_flag=True, help="TARGET is a sweep's id: go on with it, as `mlfn sweep resume` does."
+    ),
 )
 resume = MlfnCommand(
     "resume",

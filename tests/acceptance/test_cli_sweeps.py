@@ -392,7 +392,7 @@ def test_cancel_from_another_terminal_ends_the_children(shell, tmp_path):
     assert answer(shell("show", sweep, "--json")).document["family"]["counts"] == {"cancelled": 2, "succeeded": 1}
 
 
-@pytest.mark.parametrize("command", [("wait",), ("sweep", "resume")])
+@pytest.mark.parametrize("command", [("wait",), ("sweep", "resume"), ("sweep", "--resume")])
 def test_a_sweep_whose_process_was_killed_is_carried_on(shell, tmp_path, command):
     process, sweep = begun(shell, tmp_path)
     while not re.search(rf"^{sweep[:8]}  running +1/3 ", answer(shell("runs")).out, re.MULTILINE):
