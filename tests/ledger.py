@@ -71,6 +71,14 @@ class Stage:
         assert process.returncode == code, f"exit code {process.returncode}\n{out}\n{err}"
         return out
 
+    def mlfn(self, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
+        """Run the command line to its end, which is to be in order."""
+        command = [sys.executable, "-m", "mlfn", *args]
+        done = subprocess.run(command, env=self.environ, cwd=self.folder, capture_output=True, text=True, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
     def kill(self, process: subprocess.Popen[str]) -> None:
         """End a process as a power cut would."""
         process.send_signal(signal.SIGKILL)

@@ -161,7 +161,7 @@ class FamilyReading(Reading):
         """Return the same for some runs."""
         return _by_run(self._among("SELECT run, name, value FROM scores WHERE run IN ({})", runs))
 
-    def unscored_among(self, runs: Sequence[str], names: Collection[str]) -> dict[str, set[str]]:
+    def reported_among(self, runs: Sequence[str], names: Collection[str]) -> dict[str, set[str]]:
         """Return which of the metrics and outputs the last attempts of runs have reported, as a number or as none."""
         found: dict[str, set[str]] = {}
         for table in ("metrics", "outputs"):

@@ -86,7 +86,7 @@ class Standing:
             for run, _, state in items
             if state is RunState.SUCCEEDED and not self._names <= scores.get(run, {}).keys()
         ]
-        found = self._store.unscored_among(lacking, self._names)
+        found = self._store.reported_among(lacking, self._names)
         return {run: dict.fromkeys(names, math.nan) for run, names in found.items()}
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import sqlite3
-import subprocess
-import sys
 
 import pytest
 
@@ -82,16 +80,6 @@ def change(stage: Stage, sql: str, *args: str) -> None:
     connection.close()
 
 
-def mlfn(stage: Stage, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "mlfn", *args], env=stage.environ, cwd=stage.folder, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
-
-
 def ids(stage: Stage) -> list[str]:
     return [run for (run,) in stage.query("SELECT id FROM runs ORDER BY seq")]
 
@@ -114,21 +102,21 @@ def test_the_orphans_of_a_dead_client_are_seen_through_but_for_the_one_that_cann
     broken = run.pop(which)  # the one that runs, or one that waits
     change(stage, f"UPDATE runs SET {column} = ? WHERE id = ?", value, broken)
 
-    listed = mlfn(stage, "runs")
+    listed = stage.mlfn("runs")
     assert [line.split()[0] for line in listed.stdout.splitlines()[1:]] == [one[:8] for one in reversed(run)]
     assert listed.stderr.count(broken) == 2, "named once, and in the command that is to be typed"
     assert f"run '{broken}' cannot be read (runs.{column}: " in listed.stderr
     go(stage)
     assert stage.run("names", "work").split() == run[::-1]
     assert stage.run("names", "other").split() == []
-    assert mlfn(stage, "show", run[0]).stdout.split()[0] == "id" or run[0][:8] in mlfn(stage, "show", run[0]).stdout
+    assert stage.mlfn("show", run[0]).stdout.split()[0] == "id" or run[0][:8] in stage.mlfn("show", run[0]).stdout
     for one in run:
         expected = 2 * json.loads(stage.query(f"SELECT params FROM runs WHERE id = '{one}'")[0][0])["x"]["inline"]
         assert stage.run("result", one).split() == [str(expected)]
-    mlfn(stage, "gc", "--older-than", "1d")
+    stage.mlfn("gc", "--older-than", "1d")
     assert broken in ids(stage)
 
-    refused = mlfn(stage, "show", broken, code=5).stderr
+    refused = stage.mlfn("show", broken, code=5).stderr
     assert f"mlfn gc --broken {broken}" in refused
     assert f"runs.{column}" in refused
 
@@ -156,7 +144,7 @@ def test_a_plan_that_cannot_be_read_hurts_its_own_runs_alone(stage):
     assert stage.run("result", second).split() == ["2"]
     assert len(stage.run("names", "work").split()) == 2
     payloads = sorted((stage.data / "payloads").iterdir())
-    mlfn(stage, "gc")
+    stage.mlfn("gc")
     assert sorted((stage.data / "payloads").iterdir()) == payloads
 
 
@@ -185,7 +173,7 @@ def test_a_sweep_goes_on_without_the_child_that_cannot_be_read(stage, where, col
     assert json.loads(" ".join(numbers[: len(others)])) == others
     assert stage.query("SELECT count(*) FROM runs WHERE iteration > 0") == [(4,)]
     sweep = stage.query("SELECT id FROM runs WHERE sweep = 1")[0][0]
-    assert f"run '{broken}' cannot be read" in mlfn(stage, "runs", "--parent", sweep).stderr
+    assert f"run '{broken}' cannot be read" in stage.mlfn("runs", "--parent", sweep).stderr
 
 
 def test_the_word_at_the_end_names_the_failures_that_can_be_read(stage):
@@ -206,22 +194,21 @@ def test_doctor_names_what_cannot_be_read_and_gc_removes_it_when_told_to(stage):
     wait_until(lambda: not stage.workers())
     for run in (first, second):
         stage.run("result", run)
-    assert "ok     rows" in mlfn(stage, "doctor").stdout
+    assert "ok     rows" in stage.mlfn("doctor").stdout
     assert (
-        f"--broken {first[:8]}: every row of that run can be read"
-        in mlfn(stage, "gc", "--broken", first, code=2).stderr
+        f"--broken {first[:8]}: every row of that run can be read" in stage.mlfn("gc", "--broken", first, code=2).stderr
     )
     change(stage, "UPDATE metrics SET value = 'zz' WHERE run = ?", first)
 
-    said = mlfn(stage, "doctor", code=5).stdout
+    said = stage.mlfn("doctor", code=5).stdout
     assert "looked at the rows of all 2 runs, and at what hangs on the newest 2: 1 cannot be read" in said
     assert f"{first}, metrics.value: 'zz' is not" in said
     assert f"mlfn gc --broken {first}" in said
-    mlfn(stage, "gc", "--older-than", "1d")
-    dry = mlfn(stage, "gc", "--broken", first[:9], "--dry-run")
+    stage.mlfn("gc", "--older-than", "1d")
+    dry = stage.mlfn("gc", "--broken", first[:9], "--dry-run")
     assert ids(stage) == [first, second]
     assert f"metrics.value of {first[:8]}, metric 'loss': 'zz' is not" in dry.stderr
-    wet = mlfn(stage, "gc", "--broken", first[:9])
+    wet = stage.mlfn("gc", "--broken", first[:9])
 
     assert wet.stdout == dry.stdout
     assert [line.split()[0] for line in wet.stdout.splitlines()] == ["run", "artifacts", "log"]
@@ -231,5 +218,5 @@ def test_doctor_names_what_cannot_be_read_and_gc_removes_it_when_told_to(stage):
         assert stage.query(f"SELECT DISTINCT run FROM {table}") == [(second,)]
     assert [path.name for path in (stage.data / "artifacts").iterdir()] == [second]
     assert [path.name for path in (stage.data / "logs").rglob("*.log")] == [f"{second}-1.log"]
-    assert "ok     rows" in mlfn(stage, "doctor").stdout
+    assert "ok     rows" in stage.mlfn("doctor").stdout
     assert stage.run("result", second).split() == ["2"]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -85,15 +83,6 @@ def go(stage: Stage) -> None:
     wait_until(lambda: not stage.workers())
 
 
-def mlfn(stage: Stage, *args: str, code: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "mlfn", *args], env=stage.environ, cwd=stage.folder, capture_output=True, text=True,
-        check=False,
-    )  # fmt: skip
-    assert done.returncode == code, done.stdout + done.stderr
-    return done
-
-
 def adoptions(stage: Stage) -> int:
     return stage.query("SELECT count(*) FROM events WHERE what = 'adopted'")[0][0]
 
@@ -110,7 +99,7 @@ def test_one_short_look_records_what_a_dead_clients_worker_did(stage, look):
     if look == "python":
         assert stage.run("look").split() == ["succeeded"]
     else:
-        said = mlfn(stage, look, *([run_id(stage)] if look == "show" else [])).stdout
+        said = stage.mlfn(look, *([run_id(stage)] if look == "show" else [])).stdout
         assert "succeeded" in said and "running" not in said
 
     audit(stage, runs=1, once=["work"])
@@ -184,7 +173,7 @@ def test_cancelling_what_has_ended_long_before_says_how_it_ended(tmp_path):
     for pid in stage.workers():
         os.kill(pid, signal.SIGKILL)
 
-    said = mlfn(stage, "cancel", run_id(stage)).stderr
+    said = stage.mlfn("cancel", run_id(stage)).stderr
 
     assert "had come to its end before: failed" in said
     assert stage.query("SELECT state, reason FROM runs") == [("failed", "lost")]
@@ -194,7 +183,7 @@ def test_cancelling_what_has_ended_long_before_says_how_it_ended(tmp_path):
 def test_cancelling_a_dead_clients_runs_ends_those_that_run_and_those_that_wait(stage):
     die(stage, runs=2)
 
-    said = mlfn(stage, "cancel", *(run for (run,) in stage.query("SELECT id FROM runs"))).stdout
+    said = stage.mlfn("cancel", *(run for (run,) in stage.query("SELECT id FROM runs"))).stdout
 
     assert said.count("cancelled") == 2
     assert [what for what, *_ in stage.entries()] == ["start", "end"], "the handler's finally has run"
@@ -205,8 +194,8 @@ def test_whoever_looks_is_told_that_the_client_is_gone_and_what_to_do(stage):
     die(stage, runs=2)
     running, pending = (run[:8] for (run,) in stage.query("SELECT id FROM runs ORDER BY seq"))
 
-    listed, shown = mlfn(stage, "runs"), mlfn(stage, "show", pending).stdout
-    document = json.loads(mlfn(stage, "runs", "--json").stdout)
+    listed, shown = stage.mlfn("runs"), stage.mlfn("show", pending).stdout
+    document = json.loads(stage.mlfn("runs", "--json").stdout)
 
     assert listed.stderr == f"mlfn: the clients of 2 runs are gone; `mlfn wait {pending} {running}` carries them on.\n"
     assert f"note      its client is gone; `mlfn wait {pending}` carries it on" in shown
@@ -215,7 +204,7 @@ def test_whoever_looks_is_told_that_the_client_is_gone_and_what_to_do(stage):
         f"Its client is gone: run.wait() here, or `mlfn wait {pending}`, carries it on."
     )
     go(stage)
-    assert f"`mlfn wait {pending}` carries it on" in mlfn(stage, "runs").stderr
-    assert mlfn(stage, "wait", pending).stdout.split()[1] == "succeeded"
-    assert mlfn(stage, "runs").stderr == ""
-    assert not any(run["abandoned"] for run in json.loads(mlfn(stage, "runs", "--json").stdout))
+    assert f"`mlfn wait {pending}` carries it on" in stage.mlfn("runs").stderr
+    assert stage.mlfn("wait", pending).stdout.split()[1] == "succeeded"
+    assert stage.mlfn("runs").stderr == ""
+    assert not any(run["abandoned"] for run in json.loads(stage.mlfn("runs", "--json").stdout))
