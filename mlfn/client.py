@@ -34,7 +34,7 @@ from mlfn.store.reading import RunFilter
 from mlfn.store.rows import pass_over
 from mlfn.store.sql import SqlStore
 from mlfn.ticket import Ticket
-from mlfn.worker.launch import discard_spares
+from mlfn.worker.launch import discard_early
 
 logger = logging.getLogger(__name__)
 _MOST_UNHEARD = 10_000
@@ -342,4 +342,4 @@ def _leave() -> None:
     try:
         leave(clients)
     finally:
-        discard_spares()
+        discard_early()

@@ -243,18 +243,14 @@ class Function(Generic[P, C, R]):
         tell_limits({**prepared.plan.body, "node": prepared.plan.spec.get("node")})
         return Run(*submit(client, prepared.plan, prepared.payload, self._function, params), client=client)
 
-    def _head_start(self, *, at_once: int = 1) -> None:
+    def _head_start(self) -> None:
         """Let the first workers start while this side still loads what it needs."""
         if "mlfn.client" in sys.modules:
             return
         from mlfn import settings
         from mlfn.registry import head_start
 
-        chosen = settings.current()
-        place, options = self._place or (chosen.on, {})
-        # More than two a core would only hold up this side.
-        most = min(options.get("max_workers") or chosen.max_workers or at_once, 2 * settings.usable_cores())
-        head_start(place, min(at_once, most))
+        head_start(self._place[0] if self._place else settings.current().on)
 
     def _call_with_context(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._context in kwargs or any(isinstance(arg, Context) for arg in args):

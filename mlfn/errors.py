@@ -154,7 +154,7 @@ class OutOfMemoryError(RunError, MemoryError):
 
 
 class RunLostError(RunError):
-    """The run's worker is gone: its heartbeat lapsed and its place says so."""
+    """The run's worker is gone, and nobody saw how it ended."""
 
 
 class WorkerDiedError(RunError):

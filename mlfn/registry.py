@@ -22,13 +22,13 @@ _STRATEGIES = {
 }
 
 # What a place can start while the rest is still being loaded.
-_HEAD_STARTS = {"local": "mlfn.worker.launch:launch_spares"}
+_HEAD_STARTS = {"local": "mlfn.worker.launch:launch_early"}
 
 
-def head_start(place: str, workers: int) -> None:
-    """Begin what first runs at this place will wait for, `workers` of them at a time."""
+def head_start(place: str) -> None:
+    """Begin what first runs at this place will wait for."""
     if place in _HEAD_STARTS:
-        _load(_HEAD_STARTS, place, "place")(workers)
+        _load(_HEAD_STARTS, place, "place")()
 
 
 def kind_options(kind: Any) -> tuple[str, Any]:

@@ -40,7 +40,7 @@ def of_exit(name: str, gone: Gone, *, started: bool, mem: int | None) -> Outcome
         )
         return failed(Reason.LOST, errors.RunLostError(text))
     if gone.lost:
-        text = f"{name}: its worker is gone without an outcome: its heartbeat lapsed and its process is no more."
+        text = f"{name}: its worker is gone without an outcome, and nobody saw how it ended."
         return failed(Reason.LOST if started else Reason.NEVER_STARTED, errors.RunLostError(text))
     if gone.exit_code == STORAGE_EXIT and not gone.never_began:
         text = f"{name}: its worker could not write its journal; is the disk of the data folder full?"

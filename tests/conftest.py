@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.ledger import workers_with
+from tests.ledger import processes_with
 from tests.postgres_server import postgres
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("HOME", str(root))
     monkeypatch.chdir(work)
     yield root
-    for pid in workers_with("HOME", root):
+    for pid in processes_with("HOME", root):
         with suppress(ProcessLookupError):
             os.killpg(pid, signal.SIGKILL)  # each has a session of its own
 

@@ -117,11 +117,12 @@ class Stage:
 
 def worker_processes(data: Path) -> list[int]:
     """Return the living worker processes that were started by somebody whose data folder is `data`."""
-    return workers_with("MLFN_DATA", data)
+    started = processes_with("MLFN_DATA", data)
+    return [pid for pid in started if _name_of(pid) == "mlfn-worker"]
 
 
-def workers_with(variable: str, value: Path) -> list[int]:
-    """Return the living worker processes in whose environment a variable has this value."""
+def processes_with(variable: str, value: Path) -> list[int]:
+    """Return the living workers, and processes that fork them, in whose environment a variable has this value."""
     setting = os.fsencode(f"{variable}={value}")
     found = []
     for entry in Path("/proc").iterdir():
@@ -133,6 +134,13 @@ def workers_with(variable: str, value: Path) -> list[int]:
             except OSError:
                 continue
     return found
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    except OSError:
+        return ""
 
 
 def wait_until(condition: Callable[[], object], *, timeout: float = 20.0, every: float = 0.01) -> Any:

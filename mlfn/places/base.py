@@ -53,7 +53,7 @@ class Gone:
     signal: int | None = None
     memory_killed: bool = False
     unread: tuple[str, ...] = ()  # runs that it was given and had not begun
-    lost: bool = False  # nobody saw how it ended: its heartbeat lapsed and its process is gone
+    lost: bool = False  # nobody saw how it ended
     stopped: bool = False  # somebody had stopped it (SIGSTOP) and its heartbeat lapsed, so that it was ended
     never_began: bool = False  # it ended of itself before it had begun any run at all
     said: str = ""  # what it wrote to stderr before its first run

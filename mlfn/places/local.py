@@ -21,9 +21,9 @@ from mlfn.places.devices import visible_gpus
 from mlfn.places.environments import Environments
 from mlfn.places.memory import available_memory, resident_memory
 from mlfn.places.orphans import LAPSE_BEATS, Orphan
-from mlfn.places.process import WorkerProcess, drain, remove_folder
+from mlfn.places.process import WorkerProcess, drain, fork_server, remove_folder
 from mlfn.secrets import Secret, values_for
-from mlfn.worker.launch import ROOT, environ_mark
+from mlfn.worker.launch import ROOT, ForkServer, environ_mark
 
 _IDLE_SECONDS = 60.0
 _KEPT = 4  # times max_workers: how many workers there may be, idle ones included
@@ -51,6 +51,7 @@ class LocalPlace:
         self._around = surroundings
         self._slots = max_workers or surroundings.max_workers
         self._is_bounded = max_workers is not None or surroundings.max_workers_is_set
+        self._servers: list[ForkServer] = []
         self._processes: dict[str, WorkerProcess] = {}
         self._orphans: dict[str, Orphan] = {}
         self._free_gpus = visible_gpus()
@@ -64,10 +65,9 @@ class LocalPlace:
         self._next_poll = 0.0
 
     def warm(self) -> None:
-        """Start one worker that is bound to nothing yet."""
-        if not self._processes:
-            with contextlib.suppress(WorkerDiedError):  # the first run is told
-                self._start(sys.executable)
+        """Start what will fork the first workers."""
+        with contextlib.suppress(WorkerDiedError):  # the first run is told
+            self._server(sys.executable, environ_mark())
 
     def reserve(self, digest: str, plan: Mapping[str, Any], *, backlog: int) -> Room | Unavailable:
         """Return an idle worker of this plan or a new one, where cores and GPUs are free, or one to queue at."""
@@ -136,9 +136,11 @@ class LocalPlace:
         for key, _ in self._selector.select(self._patience(timeout)):
             if key.fileobj is self._wake_in:
                 drain(self._wake_in)
+            elif isinstance(key.data, ForkServer):
+                reports += self._hear_of(key.data)
             elif (process := self._processes.get(key.data)) is not None:
                 news, alive = process.hear()
-                reports += news if alive else [*news, *self._bury(process, process.awaited_exit_code())]
+                reports += news if alive else [*news, *self._see_off(process)]
         if time.monotonic() >= self._next_poll:
             reports += self._poll()
         for orphan in list(self._orphans.values()):
@@ -176,10 +178,13 @@ class LocalPlace:
             process.close()
             if not process.backlog:
                 process.kill_group()
-                process.awaited_exit_code()
+                process.see_end()
                 remove_folder(process.folder)
                 ended.append(process.id)
         self._processes.clear()
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
         self._selector.close()
         for end in (self._wake_in, self._wake_out):
             end.close()
@@ -189,6 +194,8 @@ class LocalPlace:
         """Close a forked child's ends of what leads to the workers: they would not notice the end of its parent."""
         for process in self._processes.values():
             process.close()
+        for server in self._servers:
+            server.let_go()
         self._selector.close()
         for end in (self._wake_in, self._wake_out):
             end.close()
@@ -196,34 +203,44 @@ class LocalPlace:
     def _idle(self, digest: str, environ: int) -> WorkerProcess | None:
         for process in self._bound(digest):
             if not process.backlog:
-                if process.environ != environ:
+                if process.server.environ != environ:
                     process.hang_up(self._around.grace)  # the caller's environment has changed since it started
                 elif self._fits(process.slots):
                     return process
         return None
 
     def _shortest_queue(self, digest: str, environ: int, backlog: int) -> WorkerProcess | None:
-        open_ones = [p for p in self._bound(digest) if 0 < p.backlog < backlog and not p.fresh and p.environ == environ]
+        open_ones = [
+            p for p in self._bound(digest) if 0 < p.backlog < backlog and not p.fresh and p.server.environ == environ
+        ]
         return min(open_ones, key=lambda p: p.backlog, default=None)
 
     def _bound(self, digest: str) -> list[WorkerProcess]:
         return [p for p in self._processes.values() if p.plan == digest and not p.retired]
 
     def _room_for(self, digest: str, plan: Mapping[str, Any], python: str, environ: int) -> WorkerProcess | None:
-        """Return a process bound to the plan now: one that waits unbound, else a new one."""
+        """Return a new process bound to the plan; None while there is no room, or what forks it still loads."""
         slots = min(self._slots, math.ceil(plan["cpu"] or 1))
         if not self._fits(slots) or not self._has_gpus(plan["gpus"] or 0):
             return None
-        process = self._unbound(python, environ)
-        if process is None:
-            self._let_go_of_idle(coming=1)
-            process = self._start(python)
+        server = self._server(python, environ)
+        if not (server.is_ready or server.is_gone):
+            return None
+        self._let_go_of_idle(coming=1)
+        process = self._start(server)
         self._bind(process, digest, plan, slots)
         return process
 
-    def _unbound(self, python: str, environ: int) -> WorkerProcess | None:
-        waiting = (p for p in self._processes.values() if p.plan is None and not p.retired)
-        return next((p for p in waiting if p.python == python and p.environ == environ), None)
+    def _server(self, python: str, environ: int) -> ForkServer:
+        """Return what forks workers of this interpreter in the environment as it is now."""
+        for server in [s for s in self._servers if s.fits(python, environ)]:
+            if not (server.is_ready and server.is_gone):
+                return server
+            self._drop(server)  # it was killed; one that was never ready says why to the run that waits for it
+        server = fork_server(python)
+        self._servers.append(server)
+        self._selector.register(server.channel, selectors.EVENT_READ, server)
+        return server
 
     def _fits(self, slots: int) -> bool:
         return slots + sum(p.slots for p in self._processes.values() if p.backlog) <= self._slots
@@ -257,8 +274,10 @@ class LocalPlace:
         self._free_gpus += process.gpus
         process.gpus = ()
 
-    def _start(self, python: str) -> WorkerProcess:
-        process = WorkerProcess(python, self._around.folder / "workers")
+    def _start(self, server: ForkServer) -> WorkerProcess:
+        process = WorkerProcess(server, self._around.folder / "workers")
+        if server.is_gone:
+            self._drop(server)  # this one tells how it ended; the next is of another
         self._processes[process.id] = process
         self._selector.register(process.control, selectors.EVENT_READ, process.id)
         return process
@@ -300,11 +319,28 @@ class LocalPlace:
     def _patience(self, timeout: float) -> float:
         if self._orphans:
             timeout = min(timeout, _ORPHAN_SECONDS)
-        return max(0.0, min(timeout, self._next_poll - time.monotonic())) if self._processes else timeout
+        return (
+            max(0.0, min(timeout, self._next_poll - time.monotonic())) if self._processes or self._servers else timeout
+        )
 
-    def _bury(self, process: WorkerProcess, code: int) -> list[Report]:
-        process.kill_group()  # what the handler started and left behind
-        reports = [*process.news(), process.obituary(code)]
+    def _hear_of(self, server: ForkServer) -> list[Report]:
+        """Take in what a server says, and see off those of its workers that have ended."""
+        server.listen()
+        if server.is_gone:
+            self._selector.unregister(server.channel)
+        return [
+            report
+            for process in list(self._processes.values())
+            if process.server is server and process.has_ended()
+            for report in self._bury(process)
+        ]
+
+    def _see_off(self, process: WorkerProcess) -> list[Report]:
+        process.see_end()
+        return self._bury(process)
+
+    def _bury(self, process: WorkerProcess) -> list[Report]:
+        reports = [*process.news(), process.obituary()]
         self._selector.unregister(process.control)
         process.close()
         self._free_gpus += process.gpus
@@ -312,20 +348,31 @@ class LocalPlace:
         return reports
 
     def _poll(self) -> list[Report]:
-        """Look at what no bell tells: starts of runs, overdue ends, a dead worker's socket held open by its child."""
+        """Look at what no bell tells: starts of runs, overdue ends."""
         now = time.monotonic()
         self._next_poll = now + _POLL_SECONDS
         self._let_go_of_idle()
         reports: list[Report] = []
         for process in list(self._processes.values()):
+            if process.has_ended():
+                reports += self._bury(process)
+                continue
             process.kill_if_overdue(LAPSE_BEATS * self._around.heartbeat)
-            if (code := process.exit_code()) is not None:
-                reports += self._bury(process, code)
-            elif process.backlog:
+            if process.backlog:
                 reports += process.news()
             elif not process.retired and now - process.idle_since > _IDLE_SECONDS:
                 process.hang_up(self._around.grace)
+        for server in list(self._servers):
+            server.end_if_late()
+            if now - server.used > _IDLE_SECONDS and not any(p.server is server for p in self._processes.values()):
+                self._drop(server)
         return reports
+
+    def _drop(self, server: ForkServer) -> None:
+        if server.channel in self._selector.get_map():
+            self._selector.unregister(server.channel)
+        self._servers.remove(server)
+        server.close()
 
 
 def _weigh_too_much(idle: list[WorkerProcess]) -> bool:

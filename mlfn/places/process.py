@@ -6,20 +6,19 @@ import contextlib
 import os
 import signal
 import socket
-import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from mlfn.errors import StorageError, WorkerDiedError
 from mlfn.execution import Task
-from mlfn.identity import identify, new_id
+from mlfn.identity import new_id
 from mlfn.masker import Masker
 from mlfn.places.base import Gone, Report
 from mlfn.places.orphans import last_beat
 from mlfn.places.reports import read_reports
-from mlfn.worker.launch import Launched, launch
+from mlfn.worker.launch import Forked, ForkServer, launch
 from mlfn.worker.mailbox import Outbox
 from mlfn.worker.verdicts import verdict_to_bytes
 
@@ -30,14 +29,13 @@ _MOST_SAID = 2000  # bytes
 class WorkerProcess:
     """A process that runs the tasks of one plan, one after the other."""
 
-    def __init__(self, python: str, workers: Path) -> None:
+    def __init__(self, server: ForkServer, workers: Path) -> None:
         self.id = new_id()
         self.folder = workers / self.id
         _make_folder(self.folder)
-        launched = _launched(python, self.folder)
-        self.python = python
-        self.environ = launched.environ
-        self.plan: str | None = None
+        self._forked = _forked(server, self.folder)
+        self.server = server
+        self.plan = ""
         self.fresh = False
         self.registered = False
         self.retired = False
@@ -51,16 +49,14 @@ class WorkerProcess:
         self._memory_kills = memory_kills()
         self._begun = 0  # runs that it was given and that were not taken back
         self._secrets: tuple[str, ...] = ()
-        self.control = launched.control
-        self._popen = launched.popen
-        self._said = launched.said
-        self._outbox = Outbox(launched.giving, launched.taking, self.folder)
+        self.control = self._forked.control
+        self._outbox = Outbox(self._forked.giving, self._forked.taking, self.folder)
         self._send({"op": "settle", "folder": str(self.folder)})
 
     @property
     def pid(self) -> int:
         """The process's id, which is its group's and session's too."""
-        return self._popen.pid
+        return self._forked.process.pid
 
     @property
     def is_stopping(self) -> bool:
@@ -106,8 +102,7 @@ class WorkerProcess:
         if self._kill_at is None:
             self._kill_at = time.monotonic() + grace
             self.retired = True
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGTERM)
+            self._signal(os.kill, signal.SIGTERM)
 
     def hang_up(self, grace: float) -> None:
         """Let it end after what it is doing; it begins nothing more."""
@@ -126,32 +121,31 @@ class WorkerProcess:
 
     def kill_group(self) -> None:
         """SIGKILL to all that is left of its process group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, signal.SIGKILL)
+        self._signal(os.killpg, signal.SIGKILL)
 
-    def exit_code(self) -> int | None:
-        """Return how the process ended, negative for a signal; None while it is there."""
-        return self._popen.poll()
+    def has_ended(self) -> bool:
+        """Say whether the process is no more."""
+        return self._forked.has_ended()
 
-    def awaited_exit_code(self) -> int:
-        """Return how it ended; it has closed its socket and is about to."""
-        try:
-            return self._popen.wait(_LEAVING_SECONDS)
-        except subprocess.TimeoutExpired:
+    def see_end(self) -> None:
+        """Wait for the end of a process that has closed its socket, and is about to end."""
+        if not self._forked.wait(_LEAVING_SECONDS):
             self.kill_group()
-            return self._popen.wait()
+            self._forked.wait(_LEAVING_SECONDS)
 
-    def obituary(self, code: int) -> Gone:
+    def obituary(self) -> Gone:
         """Return the report of its end."""
         ours = self.is_stopping or self._stopped
+        code = self._forked.code
         killed = code == -signal.SIGKILL and not ours and memory_kills() > self._memory_kills
         unread = tuple(self.take_back())
         return Gone(
             self.id,
-            exit_code=code if code >= 0 else None,
-            signal=-code if code < 0 else None,
+            exit_code=code if code is not None and code >= 0 else None,
+            signal=-code if code is not None and code < 0 else None,
             memory_killed=killed,
             unread=unread,
+            lost=code is None,
             stopped=self._stopped,
             never_began=not self._begun and not self.retired,
             said=self._last_words(),
@@ -161,7 +155,12 @@ class WorkerProcess:
         """Close this side; a process that is busy goes on by itself, one that is idle ends."""
         self.control.close()
         self._outbox.close()
-        self._said.close()
+        self._forked.said.close()
+
+    def _signal(self, send: Callable[[int, int], None], number: int) -> None:
+        if not self._forked.has_ended():  # its pid may be another's soon
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                send(self.pid, number)
 
     def _send(self, message: Mapping[str, Any]) -> None:
         # A worker that died meanwhile is noticed by its closed control socket.
@@ -170,14 +169,14 @@ class WorkerProcess:
 
     def _last_words(self) -> str:
         # The worker writes where the file stands, which it shares: reading must not move that.
-        size = os.fstat(self._said.fileno()).st_size
-        data = os.pread(self._said.fileno(), _MOST_SAID, max(0, size - _MOST_SAID))
+        said = self._forked.said.fileno()
+        data = os.pread(said, _MOST_SAID, max(0, os.fstat(said).st_size - _MOST_SAID))
         return Masker(self._secrets).text(data.decode(errors="backslashreplace").strip()) if data else ""
 
     def _is_frozen(self, lapse: float) -> bool:
         if not self.backlog or (beat := last_beat(self.folder)) is None or time.time() - beat < lapse:
             return False
-        return identify(self.pid).state() == "stopped"
+        return self._forked.process.state() == "stopped"
 
 
 def drain(sock: socket.socket) -> bool:
@@ -192,14 +191,26 @@ def drain(sock: socket.socket) -> bool:
             return False
 
 
-def _launched(python: str, folder: Path) -> Launched:
+def fork_server(python: str) -> ForkServer:
+    """Return a process that forks workers of this interpreter."""
     try:
         return launch(python)
     except OSError as error:
+        raise _no_worker(python, error) from error
+
+
+def _forked(server: ForkServer, folder: Path) -> Forked:
+    try:
+        return server.fork()
+    except OSError as error:
         remove_folder(folder)
-        raise WorkerDiedError(
-            f"No worker process can be started with {python} ({error.strerror}); `mlfn doctor` checks that one can."
-        ) from error
+        raise _no_worker(server.python, error) from error
+
+
+def _no_worker(python: str, error: OSError) -> WorkerDiedError:
+    return WorkerDiedError(
+        f"No worker process can be started with {python} ({error.strerror}); `mlfn doctor` checks that one can."
+    )
 
 
 def _make_folder(folder: Path) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
 from mlfn.errors import MissingExtraError, OptionError, ParameterError, SweepError, nearest
-from mlfn.identity import usable_cores
 from mlfn.sweep.cells import Cells, check_keys
 from mlfn.sweep.drawn import Random
 from mlfn.sweep.grammar import parse_condition, parse_constraint, parse_selector, parse_selectors
@@ -286,15 +285,10 @@ class Sweep(Generic[R]):
 
         What is swept cannot be given here as well, and what does not fit is refused before anything starts.
         """
-        self._function._head_start(at_once=self._at_once())
+        self._function._head_start()
         from mlfn.sweep.submitting import submit_sweep
 
         return submit_sweep(self, args, kwargs)
-
-    def _at_once(self) -> int:
-        """Return how many children will run at a time, as far as that can be said before anything is loaded."""
-        asked = self._options.parallel or usable_cores()
-        return asked if self._chooser.size is None else min(asked, self._chooser.size)
 
     def table(self) -> pd.DataFrame:
         """Return a DataFrame of what will be run: iteration and swept parameters."""

@@ -1,14 +1,22 @@
-"""Workers that start while the first submit still loads what it needs."""
+"""The process that forks workers: started while the first submit still loads, one for all workers, and nobody's loss."""
 
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
+import mlfn
+from mlfn import errors
+from mlfn.client import current_client
 from mlfn.worker import launch as launching
+from tests.ledger import Stage, audit, processes_with, wait_until, worker_processes
 
 SCRIPT = """
 import mlfn
@@ -19,44 +27,254 @@ def fit(x):
     return x
 
 try:
-    fit.grid(x=[1, 2, 3]).with_options(parallel={parallel}).submit(nonsense=1)
+    fit.{how}.submit(nonsense=1)
 except ParameterError:
-    from mlfn.worker.launch import _spares
-    print(len(_spares))
+    from mlfn.worker.launch import _early
+    print(len(_early))
 """
 
 
+@mlfn.function
+def parent() -> tuple[int, int]:
+    """Return who forked the worker, and which one it is; take long enough for others to be needed."""
+    time.sleep(0.2)
+    return os.getppid(), os.getpid()
+
+
+@mlfn.function
+def work(folder: str, i: int = 0) -> int:
+    """Write down the worker's pid, and go on until it is told to."""
+    (Path(folder) / f"pid{i}.new").write_text(str(os.getpid()))
+    (Path(folder) / f"pid{i}.new").rename(Path(folder) / f"pid{i}")
+    while not (Path(folder) / "go").exists():
+        time.sleep(0.005)
+    return i
+
+
+def pid_of(folder: Path, i: int = 0) -> int:
+    return int(wait_until((folder / f"pid{i}").exists) and (folder / f"pid{i}").read_text())
+
+
+def servers(data: Path) -> list[int]:
+    """Return the processes that fork workers for this data folder."""
+    return [pid for pid in processes_with("MLFN_DATA", data) if pid not in worker_processes(data)]
+
+
 @pytest.fixture
-def no_spares():
-    launching.discard_spares()
+def nothing_early():
+    launching.discard_early()
     yield
-    launching.discard_spares()
+    launching.discard_early()
 
 
-def test_spares_are_started_up_to_a_number_and_taken_one_by_one(no_spares):
-    launching.launch_spares(2)
-    launching.launch_spares(2)
-    pids = {spare.popen.pid for spare in launching._spares}
+def test_what_was_started_early_is_taken_once(nothing_early):
+    launching.launch_early()
+    launching.launch_early()
+    [early] = launching._early
 
-    taken = [launching.launch(sys.executable) for _ in range(2)]
+    taken, other = launching.launch(sys.executable), launching.launch(sys.executable)
 
-    assert len(pids) == 2
-    assert {spare.popen.pid for spare in taken} == pids
-    assert launching._spares == []
-    for spare in taken:
-        launching.discard(spare)
+    assert taken is early and other is not early and launching._early == []
+    for server in (taken, other):
+        server.close()
+
+
+def test_what_was_started_early_in_another_environment_is_ended(nothing_early, monkeypatch):
+    launching.launch_early()
+    [early] = launching._early
+    monkeypatch.setenv("CHANGED", "since")
+
+    taken = launching.launch(sys.executable)
+
+    assert taken is not early and early._popen.returncode == -signal.SIGKILL
+    taken.close()
 
 
 @pytest.mark.parametrize(
-    ("parallel", "bound", "started"),
-    [(2, "", 2), (1, "", 1), (50, "2", 2), (50, "", min(3, 2 * len(os.sched_getaffinity(0))))],
-    ids=["as many as run at a time", "one", "no more than the settings allow", "no more than there are children"],
+    ("how", "on", "started"), [("grid(x=[1, 2])", "local", 1), ("map([1])", "local", 1), ("grid(x=[1])", "inline", 0)]
 )
-def test_a_first_sweep_starts_its_workers_before_it_loads_the_rest(tmp_path, parallel, bound, started):
-    environ = {**os.environ, "MLFN_DATA": str(tmp_path / "data"), **({"MLFN_MAX_WORKERS": bound} if bound else {})}
+def test_a_first_sweep_starts_it_before_it_loads_the_rest(tmp_path, how, on, started):
+    environ = {**os.environ, "MLFN_DATA": str(tmp_path / "data"), "MLFN_ON": on}
     script = tmp_path / "script.py"
-    script.write_text(SCRIPT.format(parallel=parallel))
+    script.write_text(SCRIPT.format(how=how))
 
     done = subprocess.run([sys.executable, str(script)], env=environ, capture_output=True, text=True, check=True)
 
     assert done.stdout.split() == [str(started)]
+
+
+def test_all_workers_of_an_environment_are_forked_by_one_process(local, monkeypatch):
+    many = parent.on("local", max_workers=3)
+
+    first = [run.result(timeout=30) for run in [many.submit() for _ in range(3)]]
+    monkeypatch.setenv("CHANGED", "since")
+    then = many.submit().result(timeout=30)
+
+    assert len({server for server, _ in first}) == 1 and len({pid for _, pid in first}) == 3
+    assert then[0] not in {server for server, _ in first}
+
+
+def test_each_worker_draws_its_own_random_numbers(local):
+    @mlfn.function(kind=mlfn.Job(fresh=True))
+    def draw() -> tuple[float, str]:
+        import random
+        import uuid
+
+        return random.random(), str(uuid.uuid4())
+
+    drawn = [run.result(timeout=30) for run in [draw.submit() for _ in range(4)]]
+
+    assert len({number for number, _ in drawn}) == len({text for _, text in drawn}) == 4
+
+
+def test_runs_go_on_when_it_is_killed_and_the_next_have_another(local, tmp_path):
+    runs = [work.submit(str(tmp_path), i) for i in range(2)]
+    pids = [pid_of(tmp_path, i) for i in range(2)]
+    [server] = servers(local)
+
+    os.kill(server, signal.SIGKILL)
+    other = parent.on("local", max_workers=4).submit().result(timeout=30)
+    (tmp_path / "go").touch()
+
+    assert [run.result(timeout=30) for run in runs] == [0, 1]
+    assert [len(run.attempts) for run in runs] == [1, 1]
+    assert other[0] != server
+    assert work.submit(str(tmp_path), 7).result(timeout=30) == 7
+    for pid in pids:
+        assert pid in worker_processes(local) or not Path(f"/proc/{pid}").exists()
+
+
+def test_a_worker_that_dies_after_it_is_lost_and_tried_again(local, tmp_path):
+    run = work.with_options(retry=mlfn.Retry(1, delay=0)).submit(str(tmp_path))
+    pid = pid_of(tmp_path)
+    [server] = servers(local)
+
+    os.kill(server, signal.SIGKILL)
+    wait_until(lambda: not servers(local))
+    (tmp_path / "pid0").unlink()
+    os.kill(pid, signal.SIGKILL)
+    pid_of(tmp_path)
+    (tmp_path / "go").touch()
+
+    assert run.result(timeout=30) == 0
+    assert [attempt.reason and str(attempt.reason) for attempt in run.attempts] == ["lost", None]
+    assert "nobody saw how" in str(run.attempts[0].failure)
+
+
+def test_a_run_is_cancelled_although_it_was_killed(local, tmp_path):
+    run = work.submit(str(tmp_path))
+    pid = pid_of(tmp_path)
+    [server] = servers(local)
+    os.kill(server, signal.SIGKILL)
+
+    assert run.cancel() and str(run.state) == "cancelled"
+    wait_until(lambda: pid not in worker_processes(local))
+
+
+def test_it_ends_with_its_client(local, tmp_path):
+    run = work.submit(str(tmp_path))
+    pid = pid_of(tmp_path)
+    assert len(servers(local)) == 1
+
+    current_client().close()
+
+    wait_until(lambda: not servers(local))
+    assert pid in worker_processes(local), "what runs goes on"
+    (tmp_path / "go").touch()
+    wait_until(lambda: not worker_processes(local))
+    assert run.id
+
+
+KILLED = """
+import os, signal, sys, time
+import mlfn
+
+@mlfn.function(name="work")
+def work(ledger: str, ctx: mlfn.Context):
+    note(ledger, "start", ctx)
+    time.sleep(0.5)
+    note(ledger, "end", ctx)
+
+ledger, how = sys.argv[1:]
+if how == "submit":
+    work.submit(ledger)
+    while not os.path.exists(ledger):
+        time.sleep(0.005)
+    os.kill(os.getpid(), signal.SIGKILL)
+mlfn.wait(mlfn.runs())
+"""
+
+
+def test_it_ends_when_its_client_is_killed_and_what_runs_does_not(tmp_path):
+    stage = Stage(tmp_path, KILLED, heartbeat=0.2)
+    stage.run("submit", code=-signal.SIGKILL)
+    wait_until(lambda: not servers(stage.data))
+
+    stage.run("finish")
+
+    audit(stage, runs=1, once=["work"])
+
+
+CUSTOM = """
+import sys
+if any("mlfn.worker" in part for part in sys.orig_argv):
+    import os, time
+    {code}
+"""
+
+
+@pytest.fixture
+def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Return how to say what the interpreter of a fork server does first."""
+
+    def custom(code: str) -> None:
+        (tmp_path / "sitecustomize.py").write_text(CUSTOM.format(code=code))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")]))
+
+    return custom
+
+
+def test_one_that_hangs_while_it_loads_is_ended_and_another_tried(local, tmp_path, interpreter, monkeypatch):
+    monkeypatch.setattr(launching, "_LOADING_SECONDS", 2.0)
+    mark = tmp_path / "mark"
+    interpreter(f"if not os.path.exists({str(mark)!r}): open({str(mark)!r}, 'w').close(); time.sleep(600)")
+
+    run = parent.submit()
+
+    run.result(timeout=60)
+    assert [attempt.reason and str(attempt.reason) for attempt in run.attempts] == ["never_started", None]
+    assert "SIGKILL" in str(run.attempts[0].failure)
+
+
+def test_one_that_hangs_when_asked_for_a_worker_is_ended_and_another_tried(local, tmp_path, interpreter, monkeypatch):
+    monkeypatch.setattr(launching, "_FORKING_SECONDS", 0.5)
+    mark = tmp_path / "mark"
+    interpreter(
+        f"""fork = os.fork
+    def hang():
+        if not os.path.exists({str(mark)!r}):
+            open({str(mark)!r}, "w").close()
+            time.sleep(600)
+        return fork()
+    os.fork = hang"""
+    )
+
+    run = parent.submit()
+
+    run.result(timeout=60)
+    assert [attempt.reason and str(attempt.reason) for attempt in run.attempts] == ["never_started", None]
+
+
+def test_a_system_that_grants_no_process_fails_the_run_with_its_words(local, interpreter):
+    interpreter(
+        """def refuse():
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+    os.fork = refuse"""
+    )
+
+    run = parent.submit()
+
+    error = run.exception(timeout=30)
+    assert isinstance(error, errors.WorkerDiedError)
+    assert "No worker process can be started" in str(error) and "Resource temporarily unavailable" in str(error)
+    assert list(current_client().store.workers()) == []

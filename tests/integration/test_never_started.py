@@ -148,11 +148,26 @@ def know_its_pace() -> None:
     mlfn.wait([at_one.submit("") for _ in range(30)])
 
 
+# A worker that is there before `go` is: it takes no run until then, and ends.
+WAITS = """
+    from mlfn.worker import mailbox
+    whole = mailbox.Inbox.receive
+    def receive(self):
+        message = whole(self)
+        if message["op"] == "bind" and not os.path.exists({go!r}):
+            while not os.path.exists({go!r}):
+                pass
+            os._exit(7)
+        return message
+    mailbox.Inbox.receive = receive
+"""
+
+
 def test_of_the_runs_that_a_worker_held_only_the_first_pays_for_it(local, tmp_path, interpreter, monkeypatch):
     monkeypatch.setattr(verdict, "MAX_FREE_ATTEMPTS", 0)
     know_its_pace()
     go = tmp_path / "go"
-    interpreter(f"while number == 1 and not os.path.exists({str(go)!r}): pass\n    if number == 1: os._exit(7)")
+    interpreter(WAITS.format(go=str(go)))
 
     first, *others = queued_at_one(go, 5)
     go.touch()
