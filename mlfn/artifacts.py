@@ -11,14 +11,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import re
-import shutil
-import tempfile
 import weakref
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import unquote, urlsplit
 
 from mlfn import content
 from mlfn.errors import (
@@ -233,6 +230,9 @@ class UrlRoot:
 
     @functools.cached_property
     def _copies(self) -> Path:
+        import shutil
+        import tempfile
+
         # A TemporaryDirectory would warn where the store is dropped without being closed.
         made = Path(tempfile.mkdtemp(prefix="mlfn-artifacts-"))
         weakref.finalize(self, shutil.rmtree, made, ignore_errors=True)
@@ -271,6 +271,8 @@ class UrlRoot:
             _settle(temporary, target)
 
     def _download(self, path: str, target: Path, sha256: str) -> None:
+        import shutil
+
         with content.temporary_file(target.parent) as (file, temporary):
             with _loading(self.uri(path)), self._system.open(f"{self._base}/{path}", "rb") as remote:
                 shutil.copyfileobj(remote, file)
@@ -286,6 +288,8 @@ class UrlRoot:
 def _open_root(root: Path | str, options: Mapping[str, Any]) -> ArtifactRoot:
     if isinstance(root, Path) or "://" not in root:
         return FolderRoot(Path(root))
+    from urllib.parse import unquote, urlsplit
+
     parts = urlsplit(root)
     if parts.scheme == "file":
         return FolderRoot(Path(unquote(parts.path)))
@@ -368,6 +372,8 @@ def _is_whole(tree: Path) -> bool:
 
 def _remove(path: Path) -> None:
     if path.is_dir():
+        import shutil
+
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)

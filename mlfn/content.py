@@ -10,9 +10,7 @@ import contextlib
 import hashlib
 import json
 import os
-import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +126,8 @@ def copy_file(content: bytes | Path, target: Path) -> Summed:
 @contextlib.contextmanager
 def temporary_file(folder: Path) -> Iterator[tuple[BinaryIO, Path]]:
     """Give a new file in the folder, to be renamed; what is not renamed is removed."""
+    import tempfile
+
     handle, name = tempfile.mkstemp(prefix=".", suffix=".tmp", dir=folder)
     temporary = Path(name)
     try:
@@ -154,6 +154,9 @@ def _copy_entry(entry: TreeEntry, target: Path) -> IndexEntry:
 @contextlib.contextmanager
 def temporary_folder(folder: Path) -> Iterator[Path]:
     """Give a new folder in the folder, to be renamed; what is not renamed is removed."""
+    import shutil
+    import tempfile
+
     temporary = Path(tempfile.mkdtemp(prefix=".", suffix=".tmp", dir=folder))
     try:
         temporary.chmod(0o700)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from mlfn.errors import ParameterError
 
@@ -21,6 +20,8 @@ class DataItem:
 
     def local_path(self) -> str:
         """Return the absolute path that the URL names on this machine."""
+        from urllib.parse import unquote, urlsplit
+
         parts = urlsplit(self.url)
         # One letter is a drive, and a colon without slashes belongs to a file's name.
         if "://" not in self.url or len(parts.scheme) <= 1:

@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import TypeAlias
-from urllib.parse import quote, quote_plus
 
 MASK = b"***"
 
@@ -199,6 +198,8 @@ def _base64_forms(raw: bytes) -> Iterator[bytes]:
 
 
 def _url_forms(raw: bytes) -> Iterator[bytes]:
+    from urllib.parse import quote, quote_plus  # takes milliseconds to load, and most runs have no secret
+
     for quoted in (quote(raw), quote(raw, safe=""), quote_plus(raw)):
         yield quoted.encode()
         yield re.sub("%..", lambda code: code[0].lower(), quoted).encode()

@@ -6,7 +6,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,6 +81,8 @@ def replace(path: Path, data: bytes) -> None:
 
 
 def _write_beside(path: Path, data: bytes) -> str:
+    import tempfile
+
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # 0600 under any umask
     try:
         with os.fdopen(descriptor, "wb") as file:

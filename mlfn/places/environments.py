@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import importlib.metadata
 import logging
 import os
 import re
@@ -172,6 +171,8 @@ def _digest(requirements: tuple[str, ...]) -> str:
 
 def is_satisfied(requirement: str) -> bool:
     """Say whether the caller has this very requirement already: a bare name, or name==version."""
+    import importlib.metadata
+
     name, _, version = requirement.partition("==")
     try:
         have = importlib.metadata.version(name.strip())

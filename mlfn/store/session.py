@@ -7,7 +7,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from mlfn.errors import StoreError, StoreVersionError
@@ -107,8 +107,7 @@ class Session:
 
 
 def _migrations() -> list[str]:
-    folder = files("mlfn.store") / "migrations"
-    return [path.read_text() for path in sorted(folder.iterdir(), key=lambda p: p.name) if path.name.endswith(".sql")]
+    return [path.read_text() for path in sorted(Path(__file__).with_name("migrations").glob("*.sql"))]
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()

@@ -5,7 +5,6 @@ For a grid each column or key is a list of values; for a zip the rows go in step
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import re
@@ -171,6 +170,8 @@ _FLOAT = re.compile(r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]
 
 def _columns(file: Path, text: str) -> dict[str, list[tuple[int, Any]]]:
     """Return the cells of each column, each with its line; an empty cell is None."""
+    import csv
+
     reader = csv.reader(text.splitlines(keepends=True), strict=True, skipinitialspace=True)
     try:
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(map(str.strip, row))]
