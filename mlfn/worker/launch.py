@@ -74,6 +74,7 @@ class ForkServer:
         self.is_gone = False
         self.used = time.monotonic()
         self._workers: dict[int, Forked] = {}
+        self._codes: dict[int, int] = {}  # of workers that ended before this side knew them
         self._answer: tuple[int, str | None] | None = None
         self._rest = b""
         self._said = _file_without_name()
@@ -114,8 +115,10 @@ class ForkServer:
         with theirs:
             pid, refusal = self._ask_for_worker(theirs, taking, said)
         if pid:
-            forked = Forked(self, identify(pid), control, giving, taking, said)
-            self._workers[pid] = forked
+            code = self._codes.pop(pid, None)
+            forked = Forked(self, identify(pid), control, giving, taking, said, code)
+            if code is None:
+                self._workers[pid] = forked
             return forked
         if refusal is None:
             # It may have forked with its last breath, and nobody will ever tell: such a worker must find no place.
@@ -190,6 +193,8 @@ class ForkServer:
         elif what == "ended":
             if (worker := self._workers.pop(pid, None)) is not None:
                 worker.code = detail
+            else:
+                self._codes[pid] = detail
         else:
             self._answer = (pid, detail)
 

@@ -16,6 +16,7 @@ import mlfn
 from mlfn import settings
 from mlfn.errors import EnvironmentBuildError
 from mlfn.library.cleanup import JUST_USED, find_garbage, remove_garbage
+from mlfn.places import local as local_place
 from mlfn.places.environments import Environments, build, names_in_use
 from tests.ledger import ROOT, wait_until
 
@@ -59,7 +60,9 @@ def test_the_callers_own_packages_are_there_too():
     assert both.submit().result(timeout=300) == "III"
 
 
-def test_an_environment_goes_once_nothing_runs_in_it_and_is_built_again_when_it_is_wanted(local, tmp_path):
+def test_an_environment_goes_once_nothing_runs_in_it_and_is_built_again_when_it_is_wanted(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(local_place, "_IDLE_SECONDS", 0.5)  # what forks its workers runs in it too
+
     @mlfn.function(requirements=[PACKAGE], kind=mlfn.Job(fresh=True))
     def waits(sign: str) -> str:
         import time

@@ -265,6 +265,34 @@ def test_one_that_hangs_when_asked_for_a_worker_is_ended_and_another_tried(local
     assert [attempt.reason and str(attempt.reason) for attempt in run.attempts] == ["never_started", None]
 
 
+def test_a_worker_that_has_ended_before_anybody_knew_of_it_is_tried_again(local, tmp_path, interpreter):
+    mark = tmp_path / "mark"
+    interpreter(
+        f"""import json
+    from mlfn.worker import __main__ as server
+    become, say = server.ForkServer._become_worker, server.ForkServer._say
+    def become_or_end(self, *fds):
+        if os.path.exists({str(mark)!r}):
+            return become(self, *fds)
+        open({str(mark)!r}, "w").close()
+        os._exit(7)
+    def say_both(self, what, pid, detail=None):
+        if what == "forked":
+            os.waitpid(pid, 0)
+            self._channel.send(b"".join(json.dumps([w, pid, 7]).encode() + b"\\n" for w in ("forked", "ended")))
+            server.ForkServer._say = say
+        else:
+            say(self, what, pid, detail)
+    server.ForkServer._become_worker, server.ForkServer._say = become_or_end, say_both"""
+    )
+
+    run = parent.submit()
+
+    run.result(timeout=30)
+    assert [attempt.reason and str(attempt.reason) for attempt in run.attempts] == ["never_started", None]
+    assert "exit code 7" in str(run.attempts[0].failure)
+
+
 def test_a_system_that_grants_no_process_fails_the_run_with_its_words(local, interpreter):
     interpreter(
         """def refuse():

@@ -148,13 +148,14 @@ def know_its_pace() -> None:
     mlfn.wait([at_one.submit("") for _ in range(30)])
 
 
-# A worker that is there before `go` is: it takes no run until then, and ends.
+# The first worker takes no run until `go` is there, and ends then.
 WAITS = """
     from mlfn.worker import mailbox
     whole = mailbox.Inbox.receive
     def receive(self):
         message = whole(self)
-        if message["op"] == "bind" and not os.path.exists({go!r}):
+        if message["op"] == "bind" and not os.path.exists({mark!r}):
+            open({mark!r}, "w").close()
             while not os.path.exists({go!r}):
                 pass
             os._exit(7)
@@ -167,7 +168,7 @@ def test_of_the_runs_that_a_worker_held_only_the_first_pays_for_it(local, tmp_pa
     monkeypatch.setattr(verdict, "MAX_FREE_ATTEMPTS", 0)
     know_its_pace()
     go = tmp_path / "go"
-    interpreter(WAITS.format(go=str(go)))
+    interpreter(WAITS.format(go=str(go), mark=str(tmp_path / "mark")))
 
     first, *others = queued_at_one(go, 5)
     go.touch()
