@@ -121,6 +121,12 @@ def worker_processes(data: Path) -> list[int]:
     return [pid for pid in started if _name_of(pid) == "mlfn-worker"]
 
 
+def fork_servers(data: Path) -> list[int]:
+    """Return the processes that fork workers for somebody whose data folder is `data`."""
+    started = processes_with("MLFN_DATA", data)
+    return [pid for pid in started if _name_of(pid) != "mlfn-worker"]
+
+
 def processes_with(variable: str, value: Path) -> list[int]:
     """Return the living workers, and processes that fork them, in whose environment a variable has this value."""
     setting = os.fsencode(f"{variable}={value}")

@@ -16,7 +16,7 @@ import mlfn
 from mlfn import errors
 from mlfn.client import current_client
 from mlfn.worker import launch as launching
-from tests.ledger import Stage, audit, processes_with, wait_until, worker_processes
+from tests.ledger import Stage, audit, fork_servers, wait_until, worker_processes
 
 SCRIPT = """
 import mlfn
@@ -53,11 +53,6 @@ def work(folder: str, i: int = 0) -> int:
 
 def pid_of(folder: Path, i: int = 0) -> int:
     return int(wait_until((folder / f"pid{i}").exists) and (folder / f"pid{i}").read_text())
-
-
-def servers(data: Path) -> list[int]:
-    """Return the processes that fork workers for this data folder."""
-    return [pid for pid in processes_with("MLFN_DATA", data) if pid not in worker_processes(data)]
 
 
 @pytest.fixture
@@ -130,7 +125,7 @@ def test_each_worker_draws_its_own_random_numbers(local):
 def test_runs_go_on_when_it_is_killed_and_the_next_have_another(local, tmp_path):
     runs = [work.submit(str(tmp_path), i) for i in range(2)]
     pids = [pid_of(tmp_path, i) for i in range(2)]
-    [server] = servers(local)
+    [server] = fork_servers(local)
 
     os.kill(server, signal.SIGKILL)
     other = parent.on("local", max_workers=4).submit().result(timeout=30)
@@ -147,10 +142,10 @@ def test_runs_go_on_when_it_is_killed_and_the_next_have_another(local, tmp_path)
 def test_a_worker_that_dies_after_it_is_lost_and_tried_again(local, tmp_path):
     run = work.with_options(retry=mlfn.Retry(1, delay=0)).submit(str(tmp_path))
     pid = pid_of(tmp_path)
-    [server] = servers(local)
+    [server] = fork_servers(local)
 
     os.kill(server, signal.SIGKILL)
-    wait_until(lambda: not servers(local))
+    wait_until(lambda: not fork_servers(local))
     (tmp_path / "pid0").unlink()
     os.kill(pid, signal.SIGKILL)
     pid_of(tmp_path)
@@ -164,7 +159,7 @@ def test_a_worker_that_dies_after_it_is_lost_and_tried_again(local, tmp_path):
 def test_a_run_is_cancelled_although_it_was_killed(local, tmp_path):
     run = work.submit(str(tmp_path))
     pid = pid_of(tmp_path)
-    [server] = servers(local)
+    [server] = fork_servers(local)
     os.kill(server, signal.SIGKILL)
 
     assert run.cancel() and str(run.state) == "cancelled"
@@ -174,11 +169,11 @@ def test_a_run_is_cancelled_although_it_was_killed(local, tmp_path):
 def test_it_ends_with_its_client(local, tmp_path):
     run = work.submit(str(tmp_path))
     pid = pid_of(tmp_path)
-    assert len(servers(local)) == 1
+    assert len(fork_servers(local)) == 1
 
     current_client().close()
 
-    wait_until(lambda: not servers(local))
+    wait_until(lambda: not fork_servers(local))
     assert pid in worker_processes(local), "what runs goes on"
     (tmp_path / "go").touch()
     wait_until(lambda: not worker_processes(local))
@@ -208,7 +203,7 @@ mlfn.wait(mlfn.runs())
 def test_it_ends_when_its_client_is_killed_and_what_runs_does_not(tmp_path):
     stage = Stage(tmp_path, KILLED, heartbeat=0.2)
     stage.run("submit", code=-signal.SIGKILL)
-    wait_until(lambda: not servers(stage.data))
+    wait_until(lambda: not fork_servers(stage.data))
 
     stage.run("finish")
 

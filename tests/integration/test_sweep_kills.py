@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.ledger import Stage, audit, wait_until
+from tests.ledger import Stage, audit, fork_servers, wait_until
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -28,7 +28,7 @@ import time
 
 import mlfn
 
-@mlfn.function(name="child", retry=mlfn.Retry(100))
+@mlfn.function(name="child", retry=mlfn.Retry(500, delay=0.05, backoff=1))  # a kill hits whoever works
 @mlfn.handler(outputs=["score"])
 def child(x: float, y: int, ledger: str, pace: float, held: float, gate: str, ctx: mlfn.Context) -> float:
     note(ledger, "start", ctx)
@@ -66,7 +66,7 @@ def points(stage: Stage) -> list[dict[str, Any]]:
 
 @dataclass
 class Killer:
-    """Kills the driver or a worker when so many children have been recorded, and starts the driver again."""
+    """Kills the driver, a worker or what forks workers when so many children have been recorded, and starts the driver again."""
 
     stage: Stage
     arguments: tuple[str, ...]
@@ -92,7 +92,13 @@ class Killer:
         wait_until(lambda: self.ended() or self.recorded() >= after, timeout=60, every=0.005)
         time.sleep(self.dice.uniform(0, self.life if kind == "driver" else 0.05))  # an instant is what is drawn here
         recorded = self.recorded()
-        (self.kill_driver if kind == "driver" else self.kill_worker)()
+        if kind == "driver":
+            self.kill_driver()
+        elif kind == "worker":
+            pid = wait_until(lambda: self.hit_one_of(self.stage.workers()))
+            wait_until(lambda: pid not in self.stage.workers())
+        elif not self.hit_one_of(fork_servers(self.stage.data)):
+            return  # there is none while nobody wants another worker
         self.killed.append((kind, recorded))
 
     def kill_driver(self) -> None:
@@ -101,22 +107,17 @@ class Killer:
         assert self.driver.returncode == -signal.SIGKILL
         self.driver = None
 
-    def kill_worker(self) -> None:
-        worker = wait_until(self.hit_worker)
-        wait_until(lambda: worker not in self.stage.workers())
-
-    def hit_worker(self) -> int | None:
-        """Return the worker that was killed; None where there was none, or it had just ended by itself."""
+    def hit_one_of(self, pids: list[int]) -> int | None:
+        """Return the process that was killed; None where there was none, or it had just ended by itself."""
         assert not self.ended(), self.said()
-        workers = self.stage.workers()
-        if not workers:
+        if not pids:
             return None
-        worker = self.dice.choice(workers)
+        pid = self.dice.choice(pids)
         try:
-            os.kill(worker, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             return None
-        return worker
+        return pid
 
     def rest(self) -> str:
         """Let the script come to its end, and return what it printed."""
@@ -148,6 +149,8 @@ class Killer:
 def test_a_sweep_killed_at_random_is_carried_on(tmp_path, what, count, kills, life):
     """Half of the kills, in a random order, hit the driver; the last child waits until all have been delivered.
 
+    As many hit workers. A tenth as many, beside them, are aimed at the process that forks the workers.
+
     A driver tells its strategy of all children again. With TPE it also loads Optuna, and its rounds of four wait for each
     worker that is killed: 1,000 children and 500 kills would take some minutes more. So the thousand are drawn at random,
     and 300, killed as often for their number, are chosen by TPE, each by all that came before it.
@@ -158,17 +161,18 @@ def test_a_sweep_killed_at_random_is_carried_on(tmp_path, what, count, kills, li
     undisturbed = Stage(tmp_path / "undisturbed", SCRIPT, heartbeat=0.2)
     best = undisturbed.run(what, str(count), "0", NO_CHILD, timeout=120)
     wanted = points(undisturbed)
-    kinds = ["driver", "worker"] * (kills // 2)
+    kinds = ["driver", "worker"] * (kills // 2) + ["fork server"] * (kills // 10)
     dice.shuffle(kinds)
     stage = Stage(tmp_path / "killed", SCRIPT, heartbeat=0.2)
 
     with Killer(stage, (what, str(count), "0.01", repr(wanted[-1]["x"])), dice, life) as killer:
-        for kind, after in zip(kinds, sorted(dice.choices(range(count - 10), k=kills)), strict=True):
+        for kind, after in zip(kinds, sorted(dice.choices(range(count - 10), k=len(kinds))), strict=True):
             killer.kill(kind, after)
         Path(f"{stage.ledger}.gate").touch()
         said = killer.rest()
 
-    assert Counter(kind for kind, _ in killer.killed) == {"driver": kills // 2, "worker": kills // 2}
+    killed = Counter(kind for kind, _ in killer.killed)
+    assert killed["driver"] == killed["worker"] == kills // 2 and killed["fork server"] > kills // 40
     fifths = Counter(recorded * 5 // count for _, recorded in killer.killed)
     took_over = stage.query("SELECT attempt FROM runs WHERE iteration = 0")[0][0]
     hit = stage.query("SELECT count(*) FROM events WHERE what = 'requeued'")[0][0]
