@@ -95,8 +95,9 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # a collection in a worker would copy every page that holds an object
     sockets = ForkServer(channel).forked()
-    if sockets is not None:
-        serve(*sockets)
+    if sockets is None:
+        os._exit(0)  # its client waits, and nothing here is worth tidying up
+    serve(*sockets)
 
 
 if __name__ == "__main__":

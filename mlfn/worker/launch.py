@@ -26,6 +26,7 @@ ROOT = str(Path(__file__).parents[2])
 _START = f"import sys; sys.path = [{ROOT!r}, *filter(None, sys.path)]; from mlfn.worker.__main__ import main; main()"
 _LOADING_SECONDS = 60.0
 _FORKING_SECONDS = 10.0
+_LEAVING_SECONDS = 1.0
 _LOOK_SECONDS = 0.02  # between looks at a worker whose end nobody will tell
 
 _early: list[ForkServer] = []
@@ -162,8 +163,13 @@ class ForkServer:
     def close(self) -> None:
         """End it; its workers stay, and nobody sees any more how they end."""
         self.let_go()
-        self._popen.kill()
-        self._popen.wait()
+        if not self.is_ready:
+            self._popen.kill()  # it would load everything first
+        try:
+            self._popen.wait(_LEAVING_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._popen.kill()
+            self._popen.wait()
 
     def let_go(self) -> None:
         """Close what leads to it."""
