@@ -80,7 +80,7 @@ class WorkerProcess:
 
     def take_back(self) -> list[str]:
         """Return the runs that it was given and has not begun, and now never will."""
-        runs = [message["task"]["run"] for message in self._outbox.take_back() if message["op"] == "run"]
+        runs = [message["task"]["run"] for message in self._outbox.take_back()]
         self.backlog -= len(runs)
         self._begun -= len(runs)
         return runs
