@@ -25,6 +25,8 @@ from mlfn.ticket import Ticket
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mlfn.version import Version
+
 R = TypeVar("R")
 _LOOK = 0.05  # seconds between looks at which children have ended
 
@@ -75,7 +77,7 @@ class SweepRun(Run[R]):
         self,
         kind: str = "parallel",
         *,
-        params: Sequence[str] | None = None,
+        params: str | Sequence[str] | None = None,
         metric: str | None = None,
         path: str | os.PathLike[str] | None = None,
         static: bool = False,
@@ -164,6 +166,13 @@ class SweepRun(Run[R]):
         raise ParameterError(
             f"{self.name} ({self.id[:8]}) is a sweep, which rerun() would not know how to repeat: resume() goes on with it "
             "(`mlfn sweep resume ID`), submit() of its description begins it anew, and each of its children can be rerun."
+        )
+
+    def promote(self, tag: str) -> Version:
+        """Refuse: a sweep is no call that a version could repeat; its best child is, and so is every other."""
+        raise ParameterError(
+            f"{self.name} ({self.id[:8]}) is a sweep: promote the child that it was made for, as in "
+            f"sweep.best.promote(tag={tag!r}), or sweep.children[1].promote(tag={tag!r})."
         )
 
     def __iter__(self) -> Iterator[Any]:

@@ -70,6 +70,11 @@ def test_what_is_not_there_is_named_with_what_is_near(sweep):
         mlfn.get_function("train")
 
 
+def test_a_sweep_itself_is_not_promoted(sweep):
+    with pytest.raises(ParameterError, match=r"is a sweep.*sweep\.best\.promote\(tag='prod'\)"):
+        sweep.promote(tag="prod")
+
+
 def test_a_run_that_failed_is_not_promoted(local):
     failed = mlfn.function(name="fails")(lambda: 1 / 0).submit()
     failed.wait(30)
