@@ -84,6 +84,28 @@ class TestPlot:
         assert "Plotly.newPlot" in (tmp_path / "x.html").read_text("utf-8")
         assert "<svg" in (tmp_path / "x.svg").read_text()
 
+    def test_what_a_path_ends_in_may_be_in_capitals(self, grid, tmp_path):
+        grid.plot("history", path=tmp_path / "x.PNG")
+
+        assert (tmp_path / "x.PNG").read_bytes().startswith(b"\x89PNG")
+
+    def test_one_parameter_is_as_good_as_a_list_of_one(self, grid):
+        assert grid.plot("slice", params="depth") == grid.plot("slice", params=["depth"])
+
+    def test_static_lines_are_drawn_at_once_the_best_one_on_top(self, grid):
+        (axes,) = grid.plot("parallel", static=True).axes
+        lines = axes.collections[0]
+
+        assert len(axes.lines) == 0
+        assert len(lines.get_segments()) == len(grid)
+        assert list(lines.get_linewidths()).index(3) == len(grid) - 1
+
+    def test_a_static_timeline_has_whole_numbers_and_its_legend_where_no_bar_is(self, grid):
+        (axes,) = grid.plot("timeline", static=True).axes
+
+        assert all(tick == int(tick) for tick in axes.get_yticks())
+        assert axes.get_legend()._loc == 4  # lower right
+
     def test_a_static_figure_leaves_matplotlib_as_it_was(self, grid):
         import matplotlib as mpl
         from matplotlib import pyplot as plt
@@ -99,6 +121,7 @@ class TestPlot:
         [
             ({"kind": "paralel"}, OptionError, "did you mean 'parallel'"),
             ({"path": "x.gif"}, OptionError, ".png, .svg, .pdf or .html"),
+            ({"path": "nowhere/x.png"}, OptionError, "there is no folder 'nowhere'"),
             ({"metric": "scor"}, NotFoundError, "did you mean 'score'"),
             ({"params": ["dept"]}, NotFoundError, "did you mean 'depth'"),
             ({"params": ["dept"], "static": True}, NotFoundError, "did you mean 'depth'"),
