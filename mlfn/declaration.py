@@ -158,9 +158,7 @@ class Function(Generic[P, C, R]):
         """
         from mlfn.sweep import description
 
-        return description.searched(
-            self, points, spaces, n=n, sampler=sampler, pruner=pruner, seed=seed, first=tuple(first)
-        )
+        return description.searched(self, points, spaces, n=n, sampler=sampler, pruner=pruner, seed=seed, first=first)
 
     def sweep(self, points: Any, /) -> Sweep[R]:
         """Describe the child runs whose parameters an iterable yields, or an object with ``ask()`` and ``tell()`` chooses."""

@@ -58,7 +58,7 @@ def tell_family(family: Mapping[str, Any], *, most: int) -> None:
         facts.append(("stopped", harmless(family["stopped"])))
     if family["best"] is not None:
         facts.append(("best", harmless(_best(family))))
-    if len(family["select"]) > 1:
+    if family["front"]:
         facts.append(("front", ", ".join(f"child {number}" for number in family["front"])))
     write_facts(facts)
     children = family["children"]

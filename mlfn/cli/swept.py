@@ -52,6 +52,8 @@ def read_lists(option: str, texts: Sequence[str], signature: Signature) -> Mappi
     files = [text for text in texts if "=" not in text]
     if files and len(texts) > 1:
         raise ParameterError(f"{option} {files[0]!r}: give one file, or KEY=VALUES as in {option} depth=4,8, not both.")
+    if files and not Path(files[0]).suffix:
+        raise ParameterError(f"{option} {files[0]!r}: KEY=VALUES is allowed, as in {option} depth=4,8, or a file.")
     if files:
         return Path(files[0])
     return {key: _Reader(f"{option} {key}", signature, key).values(text) for key, text in _keyed(option, texts)}

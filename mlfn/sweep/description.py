@@ -6,7 +6,7 @@ import functools
 import os
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar
 
@@ -15,6 +15,7 @@ from mlfn.sweep.cells import Cells, check_keys
 from mlfn.sweep.drawn import Random
 from mlfn.sweep.grammar import parse_condition, parse_constraint, parse_selector, parse_selectors
 from mlfn.sweep.grid import Grid
+from mlfn.sweep.listing import short
 from mlfn.sweep.param_file import grid_from_file, zip_from_file
 from mlfn.sweep.rows import Rows
 from mlfn.sweep.space import Space, as_spaces
@@ -302,12 +303,10 @@ class Sweep(Generic[R]):
         from mlfn.sweep.table import dtype_of
 
         rows = [{"iteration": number, **cell} for number, cell in zip(cells.iterations, cells, strict=True)]
-        columns = ["iteration", *self._chooser.keys]
-        frame: pd.DataFrame = pd.DataFrame(rows, columns=columns, dtype=object).infer_objects()
-        for key in columns:  # a whole number stays one where other rows have none
-            if any(key not in row for row in rows):
-                values = [row.get(key) for row in rows]
-                frame[key] = pd.Series(values, dtype=dtype_of(values))
+        columns = {key: [row.get(key) for row in rows] for key in ("iteration", *self._chooser.keys)}
+        frame: pd.DataFrame = pd.DataFrame(
+            {key: pd.Series(values, dtype=dtype_of(values)) for key, values in columns.items()}
+        )
         return frame
 
     def __len__(self) -> int:
@@ -401,9 +400,17 @@ def searched(
     check_keys(spaces)
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise OptionError(f"n={n!r} is no number of children: give 1 or more, as in n=50.")
+    arguments["first"] = _points_to_begin(arguments.get("first", ()))
     if arguments.get("seed") is None:
         arguments["seed"] = secrets.randbits(32)  # kept with the sweep, so that it can be had again
     return _sweep(function, FromSearch(as_spaces(spaces), n, arguments))
+
+
+def _points_to_begin(first: Any) -> tuple[Mapping[str, Any], ...]:
+    points = tuple(first) if isinstance(first, Iterable) and not isinstance(first, (str, Mapping)) else (first,)
+    if points == (first,) or not all(isinstance(point, Mapping) for point in points):
+        raise ParameterError(f"first={short(first)}: a list of points is allowed, as in first=[{{'lr': 0.1}}].")
+    return points
 
 
 @_says("sweep")

@@ -41,6 +41,9 @@ def listed(values: Any, key: str) -> Sequence[Any]:
 
 def _why_no_list(values: Any, key: str) -> str:
     if isinstance(values, Mapping):
+        for part, items in values.items():
+            if isinstance(items, (list, tuple)):
+                return f"is a mapping where a list is meant: a part is swept by its path, {key}.{part}={short(items)}."
         return f"is a mapping where a list is meant: write {key}=list(...) of its keys or values."
     if isinstance(values, (set, frozenset)):
         return f"is a set, which has no order to number cells by: write {key}=sorted(...) or a list."

@@ -121,9 +121,16 @@ def _lists(file: Path, text: str, data: Any) -> Lists:
         if not isinstance(key, str):
             raise _refused(file, _line_of(text, str(key)), f"the key {key!r} is no text")
         if not isinstance(items, list) or not items:
-            wrong = "is empty" if isinstance(items, list) else f"is no list: write [{short(items)}]"
+            wrong = "is empty" if isinstance(items, list) else f"is no list: {_list_for(key, items)}"
             raise _refused(file, _line_of(text, key), f"{key}={short(items)} {wrong}")
     return data
+
+
+def _list_for(key: str, items: Any) -> str:
+    for part, values in items.items() if isinstance(items, dict) else ():
+        if isinstance(values, list):
+            return f"a part is swept by its path, {key}.{part}: {short(values)}"
+    return f"write [{short(items)}]"
 
 
 def _from_rows(file: Path, rows: list[Any]) -> Lists:

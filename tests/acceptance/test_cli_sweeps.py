@@ -179,6 +179,13 @@ def test_several_selectors_have_a_front(mlfn):
     assert "front     child 3, child 4" in ran.out
 
 
+def test_where_there_is_no_front_none_is_told(mlfn):
+    ran = mlfn(*GRID[:-1], "min.size", "--select", "max.nothing")
+
+    assert "no child reports 'nothing'" in ran.err
+    assert "front" not in ran.out
+
+
 def test_a_sweep_that_fails_says_so_and_keeps_the_rest(mlfn):
     ran = mlfn("sweep", "jobs.py::train", "{}", "--grid", "depth=1,13,2", "--max-failures", "1", "--parallel", "1")
 
@@ -204,6 +211,7 @@ def test_a_sweep_that_fails_says_so_and_keeps_the_rest(mlfn):
         (("{}", "--grid", "depth=1", "--select", "max."), "names no metric"),
         (("{}", "--grid", "depth=1", "--stop", "accuracy >"), "Expected"),
         (("{}", "--grid", "nothere.csv"), "nothere.csv"),
+        (("{}", "--grid", "depth"), "--grid 'depth': KEY=VALUES is allowed, as in --grid depth=4,8"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_starts(mlfn, arguments, said):

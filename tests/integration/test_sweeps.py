@@ -577,6 +577,13 @@ class TestBadInput:
             (lambda: train.grid(lr=[0.1]).submit(), "lacks parameter 'depth'"),
             (lambda: train.grid(lr=[0.1]).submit(detph=3), "did you mean 'depth'"),
             (train.grid, "Nothing is swept"),
+            (lambda: nested.grid(conf={"depth": [1, 2]}), r"a part is swept by its path, conf.depth=\[1, 2\]"),
+            (
+                lambda: train.search(n=1, depth=[1], first={"depth": 1}),
+                r"^train.search\(\): first={'depth': 1}: a list of",
+            ),
+            (lambda: train.search(n=1, depth=[1], first=[1]), r"as in first=\[{'lr': 0.1}\]"),
+            (lambda: train.search(n=1, depth=[1], first=3), r"first=3: a list of points"),
             (train.map, "nothing to go through"),
             (lambda: train.sweep({"depth": [1]}), "an iterable of parameters"),
             (lambda: train.sweep("abc"), "an iterable of parameters"),
@@ -722,6 +729,12 @@ class TestDescriptions:
 
         assert table.to_dict("list") == {"iteration": [1, 2, 3, 4], "depth": [4, 8, 4, 8], "lr": [0.3, 0.3, 0.1, 0.1]}
         assert table["depth"].dtype == "int64"
+
+    def test_its_table_keeps_types_beside_none(self):
+        table = train.grid(depth=[4, None], lr=[1, 0.5]).table()
+
+        assert table["depth"].dtype == "Int64"
+        assert [type(value) for value in table["lr"]] == [int, int, float, float]
 
     def test_a_random_sweep_is_the_same_by_its_seed(self):
         one = train.random(n=5, seed=7, depth=mlfn.randint(2, 32), lr=mlfn.loguniform(1e-4, 1))

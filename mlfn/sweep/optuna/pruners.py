@@ -26,6 +26,8 @@ class Pruner(Protocol):
 
 def check_pruner(pruner: Any) -> None:
     """Refuse what is no pruner; imports nothing."""
+    if isinstance(pruner, type):
+        raise OptionError(f"pruner={pruner.__name__} is a class: write pruner={pruner.__name__}().")
     if pruner is None or callable(getattr(pruner, "prune", None)):
         return
     if not isinstance(pruner, str):

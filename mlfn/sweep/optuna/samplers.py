@@ -134,6 +134,8 @@ class ByPoints(Chooser):
 
 def check_sampler(sampler: Any, groups: Sequence[Group], directions: Sequence[str]) -> None:
     """Refuse what is no sampler, or cannot do this search."""
+    if isinstance(sampler, type):
+        raise OptionError(f"sampler={sampler.__name__} is a class: write sampler={sampler.__name__}().")
     if not isinstance(sampler, str):
         if not all(callable(getattr(sampler, name, None)) for name in ("sample_relative", "sample_independent")):
             raise OptionError(

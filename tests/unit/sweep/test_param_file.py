@@ -149,6 +149,7 @@ PARAMETERS = [
     (BOTH, "p.json", '{"depth": [4,\n 8\n', "p.json:3: no JSON: "),
     (BOTH, "p.json", '{"depth": [1],\n"depth": [2]}', "p.json:2: the key 'depth' is there twice"),
     (BOTH, "p.json", '{"lr": [1],\n"depth": 4}', "p.json:2: depth=4 is no list: write [4]"),
+    (BOTH, "p.yaml", "model:\n  depth: [4, 8]\n", "is no list: a part is swept by its path, model.depth: [4, 8]"),
     (BOTH, "p.json", '{"lr": [1],\n"opt": "adam"}', "p.json:2: opt='adam' is no list: write ['adam']"),
     (BOTH, "p.json", '{"lr": []}', "p.json:1: lr=[] is empty"),
     (BOTH, "p.json", "3", "p.json:1: expected lists by key, such as {depth: [4, 8]}, and found 3"),

@@ -269,6 +269,8 @@ def test_a_given_point_that_does_not_fit_is_refused(point, why):
     [
         ({"sampler": "tpr"}, "did you mean 'tpe'"),
         ({"sampler": 3}, "one of optuna.samplers"),
+        ({"sampler": optuna.samplers.TPESampler}, r"a class: write sampler=TPESampler\(\)"),
+        ({"pruner": optuna.pruners.MedianPruner}, r"a class: write pruner=MedianPruner\(\)"),
         ({"pruner": "medium"}, "did you mean 'median'"),
         ({"pruner": 3}, "one of optuna.pruners"),
         ({"pruner": "median", "directions": ("min", "max")}, "compares one objective, and here are 2"),
