@@ -96,6 +96,9 @@ class FromCells(Chooser):
 
     known: Cells
 
+    def __repr__(self) -> str:
+        return repr(self.known)
+
     @property
     def keys(self) -> tuple[str, ...]:  # type: ignore[override]
         """The swept names."""
@@ -140,6 +143,7 @@ class FromRows(FromCells):
 
     known: Rows
     alike = False
+    __repr__ = FromCells.__repr__  # which a dataclass would write anew
 
     @property
     def keys(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -165,6 +169,12 @@ class FromSearch(Chooser):
     spaces: Mapping[str, Space]
     n: int
     arguments: Mapping[str, Any]
+
+    def __repr__(self) -> str:
+        sampler = self.arguments["sampler"]
+        named = sampler if isinstance(sampler, str) else type(sampler).__name__
+        spaces = ", ".join(f"{key}={space!r}" for key, space in self.spaces.items())
+        return f"chosen by {named} ({spaces})"
 
     @property
     def keys(self) -> tuple[str, ...]:  # type: ignore[override]
@@ -204,6 +214,9 @@ class FromUser(Chooser):
     make: Callable[[], Strategy]
     size: int | None = None
     is_told: bool = False  # of numbers alone
+
+    def __repr__(self) -> str:
+        return "chosen while it runs"
 
     def strategy(self, options: SweepOptions) -> Strategy:
         """Return a strategy that begins anew."""
@@ -331,9 +344,8 @@ class Sweep(Generic[R]):
 
     def __repr__(self) -> str:
         count = self._chooser.size
-        cells = self._chooser.cells
-        what = repr(cells) if cells is not None else type(self._chooser).__name__
-        return f"<mlfn.Sweep of {self._function._name}: {'some' if count is None else count} children, {what}>"
+        many = "some children" if count is None else "1 child" if count == 1 else f"{count} children"
+        return f"<mlfn.Sweep of {self._function._name}: {many}, {self._chooser!r}>"
 
     def _cells(self, what: str) -> Cells:
         cells = self._chooser.cells

@@ -730,6 +730,20 @@ class TestDescriptions:
         assert table.to_dict("list") == {"iteration": [1, 2, 3, 4], "depth": [4, 8, 4, 8], "lr": [0.3, 0.3, 0.1, 0.1]}
         assert table["depth"].dtype == "int64"
 
+    @pytest.mark.parametrize(
+        ("describe", "shown"),
+        [
+            (lambda: train.grid(depth=[4]), "1 child, Grid(depth=[4])"),
+            (
+                lambda: train.search(n=3, depth=[4, 8], lr=mlfn.uniform(0, 1)),
+                "3 children, chosen by tpe (depth=choice([4, 8]), lr=uniform(0.0, 1.0))",
+            ),
+            (lambda: train.sweep(iter([])), "some children, chosen while it runs"),
+        ],
+    )
+    def test_it_shows_how_many_children_and_where_they_come_from(self, describe, shown):
+        assert repr(describe()) == f"<mlfn.Sweep of train: {shown}>"
+
     def test_its_table_keeps_types_beside_none(self):
         table = train.grid(depth=[4, None], lr=[1, 0.5]).table()
 
