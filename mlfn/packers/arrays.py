@@ -21,8 +21,7 @@ class NumpyPacker:
 
     def accepts(self, value: Any, /) -> bool:
         """Say whether it is an array, and no subclass of one."""
-        numpy = sys.modules.get("numpy")
-        return numpy is not None and type(value) is numpy.ndarray
+        return type(value) is getattr(sys.modules.get("numpy"), "ndarray", None)
 
     def pack(self, value: Any, /) -> Packed:
         """Write .npy; unfit where the dtype has objects or no name there."""

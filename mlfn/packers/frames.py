@@ -32,8 +32,8 @@ class DataFramePacker:
 
     def accepts(self, value: Any, /) -> bool:
         """Say whether it is a DataFrame, and no subclass of one."""
-        pandas = sys.modules.get("pandas")
-        return pandas is not None and type(value) is pandas.DataFrame
+        # Another thread may be importing it at this moment: then it has no such type yet, and nobody a value of it.
+        return type(value) is getattr(sys.modules.get("pandas"), "DataFrame", None)
 
     def pack(self, value: Any, /) -> Packed:
         """Write parquet; unfit where reading it back shows a difference."""
@@ -53,8 +53,7 @@ class SeriesPacker:
 
     def accepts(self, value: Any, /) -> bool:
         """Say whether it is a Series, and no subclass of one."""
-        pandas = sys.modules.get("pandas")
-        return pandas is not None and type(value) is pandas.Series
+        return type(value) is getattr(sys.modules.get("pandas"), "Series", None)
 
     def pack(self, value: Any, /) -> Packed:
         """Write parquet; unfit where reading it back shows a difference."""

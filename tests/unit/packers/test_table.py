@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import threading
+import types
 from pathlib import Path
 from typing import Any
 
@@ -149,3 +150,10 @@ def test_importing_and_packing_plain_values_loads_no_foreign_package() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["numpy", "pandas"])
+def test_a_library_that_another_thread_is_importing_hinders_no_value(name, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, types.ModuleType(name))  # it has none of its types yet
+
+    assert packed(collections.Counter("a")).packer == "pickle"
