@@ -296,10 +296,15 @@ def _deciding(ours: SweepBody, stored: SweepBody) -> tuple[str, ...]:
     return (*DECIDING, "parallel") if ours.deterministic and stored.deterministic else DECIDING
 
 
+_BESIDE = ("path", "shown")  # what an encoded value has beside itself
+
+
 def _bare(encoded: Any) -> Any:
     """Return encoded values without where their files lie, which is below the run that wrote them."""
     if isinstance(encoded, Mapping):
-        return {key: _bare(value) for key, value in encoded.items() if key != "path"}
+        if isinstance(encoded.get("packer"), str):  # one value; what it holds may have a "path" of its own
+            return {key: value for key, value in encoded.items() if key not in _BESIDE}
+        return {key: _bare(value) for key, value in encoded.items()}
     if isinstance(encoded, (list, tuple)):
         return [_bare(item) for item in encoded]
     return encoded

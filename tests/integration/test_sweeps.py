@@ -563,6 +563,11 @@ class TestWhatEndsIt:
             sweep.result(30)
 
 
+@mlfn.function
+def reader(conf: Any = None, path: str = "") -> None:
+    pass
+
+
 class TestBadInput:
     @pytest.mark.parametrize(
         ("describe", "said"),
@@ -823,3 +828,29 @@ f.grid(x=[1, 2]).with_options(select="max.y").submit(ledger=sys.argv[1])
         assert stage.query("SELECT state FROM runs WHERE sweep = 1") == [("succeeded",)]
         keys = {key for (key,) in stage.query("SELECT key FROM outputs JOIN runs ON runs.id = run WHERE sweep = 1")}
         assert keys >= {"y", "best_iteration", "iteration_results", "iteration_results_parquet"}
+
+
+class TestNamed:
+    """Under a name, `submit` goes on with a sweep that was described alike, and no other."""
+
+    @pytest.mark.parametrize(
+        ("describe", "one", "other"),
+        [
+            (lambda value: reader.grid(conf=[value]).with_options(name="it").submit(), {"path": "a"}, {"path": "b"}),
+            (lambda value: reader.sweep([{"conf": value}]).with_options(name="it").submit(), {"path": 1}, {"path": 2}),
+            (lambda value: reader.grid(path=[value]).with_options(name="it").submit(), "a", "b"),
+        ],
+    )
+    def test_a_path_that_is_swept_tells_children_apart(self, local, describe, one, other):
+        assert describe(one) == describe(one)
+
+        with pytest.raises(SweepError, match="submitted with other children"):
+            describe(other)
+
+    def test_so_does_one_that_they_share(self, local):
+        named = reader.grid(conf=[1]).with_options(name="it")
+
+        named.submit(path="a").wait(30)
+
+        with pytest.raises(SweepError, match="submitted with other parameters for all children"):
+            named.submit(path="b")
