@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 from mlfn import settings, user_context
 from mlfn.client import Client
 from mlfn.codec import Codec
-from mlfn.errors import OutputError, ParameterError, UnpicklableError, nearest
+from mlfn.errors import MlfnError, OutputError, ParameterError, UnpicklableError, nearest
 from mlfn.execution import Calling, resolve_secrets
 from mlfn.identity import new_id, now
 from mlfn.inline import run_here
@@ -175,7 +176,8 @@ def _submitted(
         **(same or {}),
         **{name: _encoded(codec, run, f"{body['name']}({name}=...)", name, value) for name, value in params.items()},
     }
-    encoded.update(_in_brief(body, params, encoded))
+    in_words = words(body)
+    encoded.update({name: {**encoded[name], **in_words(value, encoded[name])} for name, value in params.items()})
     return Submitted(
         run=run,
         name=body["name"],
@@ -205,17 +207,26 @@ def _encoded(codec: Codec, run: str, where: str, name: str, value: Any) -> dict[
         ) from error
 
 
-def _in_brief(
-    body: Mapping[str, Any], params: Mapping[str, Any], encoded: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Return small parameters that only a pickle keeps with a few words of what they are, secrets masked."""
-    opaque = [name for name in params if encoded[name].get("packer") == "pickle"]
-    small = [name for name in opaque if encoded[name]["size"] <= _LARGEST_IN_BRIEF]
-    if not small or (body["secrets"] and not place_class(body["place"]["name"]).secrets_from_caller):
-        return {}  # a secret that lies elsewhere could not be masked
-    values = resolve_secrets(Calling.of(body).secrets, os.environ, settings.secrets_file())
-    words = {name: brief(params[name], Masker(values.values())) for name in small}
-    return {name: {**encoded[name], "shown": text} for name, text in words.items() if text is not None}
+def words(body: Mapping[str, Any]) -> Callable[[Any, Mapping[str, Any]], dict[str, str]]:
+    """Return what adds to a small value that only a pickle keeps a few words of what it is, secrets masked."""
+
+    @functools.cache
+    def masker() -> Masker:
+        return Masker(resolve_secrets(Calling.of(body).secrets, os.environ, settings.secrets_file()).values())
+
+    # A secret that lies elsewhere could not be masked.
+    can_mask = not body["secrets"] or place_class(body["place"]["name"]).secrets_from_caller
+
+    def said(value: Any, encoded: Mapping[str, Any]) -> dict[str, str]:
+        if not can_mask or encoded.get("packer") != "pickle" or encoded["size"] > _LARGEST_IN_BRIEF:
+            return {}
+        try:
+            text = brief(value, masker())
+        except MlfnError:  # a secret is not here: who carries a sweep on need not have it
+            return {}
+        return {} if text is None else {"shown": text}
+
+    return said
 
 
 def _start(

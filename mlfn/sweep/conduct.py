@@ -13,7 +13,7 @@ from mlfn.identity import identify, new_id, now
 from mlfn.registry import strategy_class
 from mlfn.spec.record import Outcome, RunRecord, RunState
 from mlfn.store.changes import Adopted, Claimed, Submitted, SweepClosed, SweepSubmitted, Withdrawn
-from mlfn.submission import stored_function
+from mlfn.submission import stored_function, words
 from mlfn.sweep.body import DRIVING, SweepBody
 from mlfn.sweep.checking import StoredCheck
 from mlfn.sweep.driver import Charge, Driver
@@ -118,7 +118,7 @@ def holder(client: Client, record: RunRecord) -> str | None:
 
 def _points(client: Client, record: RunRecord, plan: Mapping[str, Any], body: SweepBody) -> PointCodec:
     """Return a codec that checks by the code as it was stored."""
-    points = PointCodec(client.codec(), record.id, function=record.name)
+    points = PointCodec(client.codec(), record.id, function=record.name, words=words(plan))
     points.check = StoredCheck(client, plan, body, points.decode)
     return points
 

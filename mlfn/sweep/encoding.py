@@ -18,13 +18,25 @@ from mlfn.sweep.placing import placed_in
 Check = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 
+Words = Callable[[Any, Mapping[str, Any]], Mapping[str, str]]
+
+
 class PointCodec:
     """Encodes the points of one sweep; values that were encoded before are not packed again.
 
-    `function` is what an error calls the function.
+    `function` is what an error calls the function, `words` says what is kept in words of a value that only a pickle keeps.
     """
 
-    def __init__(self, codec: Codec, run: str, check: Check | None = None, *, function: str = "") -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        run: str,
+        check: Check | None = None,
+        *,
+        function: str = "",
+        words: Words = lambda _value, _encoded: {},
+    ) -> None:
+        self._words = words
         self._codec = codec
         self._run = run
         self.check = check
@@ -95,12 +107,13 @@ class PointCodec:
         if isinstance(value, DataItem):
             return {"input": value.url, "as": value.type}
         try:
-            return self._codec.encode(run, key.replace(".", "-"), value)
+            encoded = self._codec.encode(run, key.replace(".", "-"), value)
         except OutputError as error:
             raise UnpicklableError(
                 f"{key}={type(value).__qualname__} cannot travel: {error.__cause__ or error} Pass plain values, or what "
                 "it is made from."
             ) from error
+        return {**encoded, **self._words(value, encoded)}
 
 
 def _digest(path: Path) -> str:

@@ -16,7 +16,7 @@ from mlfn.registry import strategy_name
 from mlfn.signature import Signature
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.changes import Submitted
-from mlfn.submission import keep, refuse_missing_secrets, tell_large, tell_limits
+from mlfn.submission import keep, refuse_missing_secrets, tell_large, tell_limits, words
 from mlfn.sweep.body import DECIDING, DRIVING, SweepBody
 from mlfn.sweep.conduct import begin, conduct, holder
 from mlfn.sweep.driver import Charge
@@ -55,7 +55,7 @@ def submit_sweep(sweep: Sweep[Any], args: tuple[Any, ...], kwargs: Mapping[str, 
     client.register()
     client.once(plan.hash, lambda: keep(client, plan, prepared.payload))
     run = new_id()
-    points = PointCodec(client.codec(), run, shared.check, function=signature.name)
+    points = PointCodec(client.codec(), run, shared.check, function=signature.name, words=words(plan.body))
     body = SweepBody(
         strategy=_described(strategy, points),
         keys=chooser.keys,
@@ -247,7 +247,8 @@ class _New:
         if record.state.is_terminal or client.ticket(found) is not None:
             self._tell_unheard(record, stored)
             return SweepRun(record, client.ticket(found), client=client)
-        points = PointCodec(client.codec(), found, charge.points.check, function=record.name)
+        in_words = words(charge.plan)
+        points = PointCodec(client.codec(), found, charge.points.check, function=record.name, words=in_words)
         ticket = conduct(client, record, charge.strategy, points, options=vars(charge.body))
         record = client.store.get_run(found)
         if ticket is None and not record.state.is_terminal:

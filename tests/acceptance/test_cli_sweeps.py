@@ -64,6 +64,28 @@ def stubborn(x: int, folder: str):
             pass
 '''
 
+KINDS = """
+import enum
+from dataclasses import dataclass
+
+import mlfn
+
+
+class Colour(enum.Enum):
+    RED = 1
+    GREEN = 2
+
+
+@dataclass
+class Size:
+    height: int = 0
+
+
+@mlfn.function
+def paint(colour: Colour, size: Size = Size()):
+    pass
+"""
+
 
 class Answer(NamedTuple):
     code: int
@@ -121,6 +143,21 @@ def test_a_grid_ends_with_its_table_the_best_marked(mlfn):
         ["3", "succeeded", "4", "0.3", "1.2"],
     ]
     assert table[4][:6] == ["*", "4", "succeeded", "8", "0.3", "2.4"]
+
+
+def test_what_only_a_pickle_keeps_is_told_in_words(mlfn):
+    Path("kinds.py").write_text(KINDS)
+
+    ran = mlfn("sweep", "kinds.py::paint", "--grid", "colour=RED,GREEN", "--grid", "size.height=1,2")
+
+    assert [" ".join(row[2:5]) for row in rows(ran.out)[1:]] == [
+        "<Colour.RED: 1> 1",
+        "<Colour.GREEN: 2> 1",
+        "<Colour.RED: 1> 2",
+        "<Colour.GREEN: 2> 2",
+    ]
+    shown = mlfn("show", rows(ran.out)[1][-1]).out
+    assert "<Colour.RED: 1>" in shown and "Size(height=1)" in shown
 
 
 def test_one_document_for_machines(mlfn):
