@@ -17,6 +17,7 @@ from mlfn.cli.targets import AnyFunction
 from mlfn.errors import ParameterError
 
 if TYPE_CHECKING:
+    from mlfn.signature import Signature
     from mlfn.sweep.description import Sweep
     from mlfn.sweep.sweep_run import SweepRun
 
@@ -90,8 +91,8 @@ def _see_through(chosen: Chosen, run: SweepRun[Any], how: str) -> int:
 
 def _described(function: AnyFunction, call: Call, values: Mapping[str, Any]) -> Sweep[Any]:
     """Return the sweep that the options describe."""
-    way = _way(values)
     signature = function._signed()
+    way = _way(values, signature)
     if way in _DRAWN:
         points: Any = read_spaces(f"--{way}", values[way], signature)
     else:
@@ -106,7 +107,7 @@ def _described(function: AnyFunction, call: Call, values: Mapping[str, Any]) -> 
     return sweep.with_options(**_sweep_options(values))
 
 
-def _way(values: Mapping[str, Any]) -> str:
+def _way(values: Mapping[str, Any], signature: Signature) -> str:
     ctx = click.get_current_context()
     ways = [way for way in _WAYS if values[way]]
     if len(ways) != 1:
@@ -121,7 +122,8 @@ def _way(values: Mapping[str, Any]) -> str:
                 f"{flag} goes with {' and '.join(f'--{way}' for way in allowed)}, not --{ways[0]}.", ctx
             )
     if ways[0] in _DRAWN and values["n"] is None:
-        raise click.UsageError(f"--{ways[0]} lacks -n: say how many children there are to be, as in -n 50.", ctx)
+        taken = f", before the target: {signature.name} has an n of its own" if "n" in signature.parameters else ""
+        raise click.UsageError(f"--{ways[0]} lacks -n: say how many children there are to be, as in -n 50{taken}.", ctx)
     return ways[0]
 
 

@@ -259,6 +259,15 @@ def test_what_does_not_fit_is_refused_before_anything_starts(mlfn, arguments, sa
     assert mlfn("runs", "--json").document == []
 
 
+def test_where_the_function_has_an_n_of_its_own_the_option_goes_before(mlfn):
+    refused = mlfn("sweep", "jobs.py::outer", "--random", "n=1..3", "-n", "2")
+    ran = mlfn("sweep", "-n", "2", "--random", "n=1..3", "jobs.py::outer")
+
+    assert refused.code == 2
+    assert "as in -n 50, before the target: outer has an n of its own" in refused.err
+    assert "children  2 of 2" in ran.out
+
+
 def test_a_file_of_lists(mlfn):
     Path("grid.csv").write_text("depth,lr\n4,0.1\n8,\n")
 
