@@ -63,6 +63,7 @@ class Chooser(ABC):
     keys: tuple[str, ...] = ()
     size: int | None = None
     alike = True  # whether every child has all the keys
+    unseeded = False  # whether it draws, by a seed that nobody gave
 
     @abstractmethod
     def strategy(self, options: SweepOptions) -> Strategy:
@@ -95,6 +96,7 @@ class FromCells(Chooser):
     """Grid, zip and random."""
 
     known: Cells
+    unseeded: bool = False
 
     def __repr__(self) -> str:
         return repr(self.known)
@@ -126,7 +128,7 @@ class FromCells(Chooser):
         """Return other cells of the same spaces."""
         if not isinstance(self.known, Random):
             return super().seeded(seed)
-        return FromCells(Random(self.known.spaces, n=self.known.n, seed=seed, method=self.known.method))
+        return FromCells(self.known.seeded(seed))
 
     def probes(self) -> Iterator[Mapping[str, Any]]:
         """Yield each value of the lists once, or the ends of each space."""
@@ -169,6 +171,7 @@ class FromSearch(Chooser):
     spaces: Mapping[str, Space]
     n: int
     arguments: Mapping[str, Any]
+    unseeded: bool = False
 
     def __repr__(self) -> str:
         sampler = self.arguments["sampler"]
@@ -199,7 +202,7 @@ class FromSearch(Chooser):
 
     def seeded(self, seed: int) -> Chooser:
         """Return a search by another seed."""
-        return replace(self, arguments={**self.arguments, "seed": seed})
+        return replace(self, arguments={**self.arguments, "seed": seed}, unseeded=False)
 
     def probes(self) -> Iterator[Mapping[str, Any]]:
         """Yield the ends of each space, and the first points."""
@@ -395,7 +398,7 @@ def drawn(
 ) -> Sweep[R]:
     """Describe `n` draws from spaces."""
     spaces = {**_mapping("random", points), **values}
-    return _sweep(function, FromCells(Random(spaces, n=n, seed=seed, method=method)))
+    return _sweep(function, FromCells(Random(spaces, n=n, seed=seed, method=method), unseeded=seed is None))
 
 
 @_says("search")
@@ -413,9 +416,10 @@ def searched(
     if isinstance(n, bool) or not isinstance(n, int) or n < 1:
         raise OptionError(f"n={n!r} is no number of children: give 1 or more, as in n=50.")
     arguments["first"] = _points_to_begin(arguments.get("first", ()))
-    if arguments.get("seed") is None:
+    unseeded = arguments.get("seed") is None
+    if unseeded:
         arguments["seed"] = secrets.randbits(32)  # kept with the sweep, so that it can be had again
-    return _sweep(function, FromSearch(as_spaces(spaces), n, arguments))
+    return _sweep(function, FromSearch(as_spaces(spaces), n, arguments, unseeded))
 
 
 def _points_to_begin(first: Any) -> tuple[Mapping[str, Any], ...]:

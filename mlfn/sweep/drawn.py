@@ -59,6 +59,12 @@ class Random(Cells):
     def _params(self, position: int) -> dict[str, Any]:
         return draw(self.spaces, self._order, lambda key: self._points.u(position, key))
 
+    def seeded(self, seed: int) -> Random:
+        """Return the same numbers, drawn by another seed."""
+        other = Random(self.spaces, n=self.n, seed=seed, method=self.method)
+        other._see(self.iterations)
+        return other
+
     def _arguments(self) -> Iterator[str]:
         yield f"n={self.n}, seed={self.seed}"
         if self.method != "random":

@@ -81,11 +81,16 @@ def submit_sweep(sweep: Sweep[Any], args: tuple[Any, ...], kwargs: Mapping[str, 
     )
     charge = Charge(plan.body, body, strategy, points, lambda: function._function)
 
-    def charge_at(parallel: int | None) -> Charge:
-        """Return the charge with the strategy that this description has where so many children run at a time."""
-        if parallel == options.parallel:
+    def charge_at(parallel: int | None, seed: int | None) -> Charge:
+        """Return the charge with the strategy that this description has where so many children run at a time.
+
+        Where it draws and no seed was given, it is drawn by `seed`.
+        """
+        redrawn = seed is not None and chooser.unseeded
+        if parallel == options.parallel and not redrawn:
             return charge
-        other = chooser.strategy(replace(options, parallel=parallel))
+        ours = chooser.seeded(seed) if seed is not None and redrawn else chooser
+        other = ours.strategy(replace(options, parallel=parallel))
         return replace(charge, body=replace(body, strategy=_described(other, points)), strategy=other)
 
     new = _New(client, submitted, options.name, charge, charge_at)
@@ -215,7 +220,7 @@ class _New:
         submitted: Submitted,
         name: str | None,
         charge: Charge,
-        charge_at: Callable[[int | None], Charge],
+        charge_at: Callable[[int | None, int | None], Charge],
     ) -> None:
         self._client = client
         self._submitted = submitted
@@ -223,9 +228,10 @@ class _New:
         self._charge = charge
         self._charge_at = charge_at
 
-    def begin(self, after: str | None = None) -> SweepRun[Any]:
-        """Store it and drive it."""
-        charge = replace(self._charge, body=replace(self._charge.body, after=after))
+    def begin(self, after: str | None = None, *, seed: int | None = None) -> SweepRun[Any]:
+        """Store it and drive it; after another one of its name, with what that one has drawn."""
+        charge = self._charge_at(self._charge.body.parallel, seed)
+        charge = replace(charge, body=replace(charge.body, after=after))
         made = begin(self._client, self._submitted, self._name, charge)
         if made is None:
             return self.go_on(str(self._name))  # another process was quicker
@@ -240,10 +246,11 @@ class _New:
             return self.begin()
         record = client.store.get_run(found)
         stored = SweepBody.from_json(client.store.sweep_body(found))
-        charge = self._charge_at(stored.parallel)
+        seed = _seed(stored)
+        charge = self._charge_at(stored.parallel, seed)
         self._refuse_another(record, stored, charge)
         if record.state in (RunState.FAILED, RunState.CANCELLED):
-            return self.begin(after=found)
+            return self.begin(after=found, seed=seed)
         if record.state.is_terminal or client.ticket(found) is not None:
             self._tell_unheard(record, stored)
             return SweepRun(record, client.ticket(found), client=client)
@@ -290,6 +297,13 @@ class _New:
             said = ", ".join(f"{name} {old!r}, not {new!r}" for name, (old, new) in changed.items())
             why = "is over" if is_over else "runs in this process"
             logger.warning("the sweep %r (%s) %s, and keeps its options: %s", self._name, record.id[:8], why, said)
+
+
+def _seed(stored: SweepBody) -> int | None:
+    """Return what a stored sweep was drawn by; None where nothing is drawn, or by something of its own."""
+    data = stored.strategy["data"]
+    found = data.get("seed") if stored.strategy["name"] in ("random", "search") else None
+    return int(found) if found is not None else None
 
 
 def _deciding(ours: SweepBody, stored: SweepBody) -> tuple[str, ...]:

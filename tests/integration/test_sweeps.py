@@ -564,6 +564,13 @@ class TestWhatEndsIt:
 
 
 @mlfn.function
+def moody(x: float, gate: str) -> float:
+    if not Path(gate).exists():
+        raise ValueError("not yet")
+    return x
+
+
+@mlfn.function
 def reader(conf: Any = None, path: str = "") -> None:
     pass
 
@@ -755,6 +762,11 @@ class TestDescriptions:
         assert table["depth"].dtype == "Int64"
         assert [type(value) for value in table["lr"]] == [int, int, float, float]
 
+    def test_a_slice_that_gets_another_seed_stays_a_slice(self):
+        whole = train.random(n=9, seed=7, depth=mlfn.randint(2, 32))
+
+        assert list(whole[3:5].with_options(seed=8)) == list(whole.with_options(seed=8))[3:5]
+
     def test_a_random_sweep_is_the_same_by_its_seed(self):
         one = train.random(n=5, seed=7, depth=mlfn.randint(2, 32), lr=mlfn.loguniform(1e-4, 1))
 
@@ -846,6 +858,40 @@ class TestNamed:
 
         with pytest.raises(SweepError, match="submitted with other children"):
             describe(other)
+
+    @pytest.mark.parametrize(
+        "describe",
+        [
+            lambda **more: train.random(n=3, depth=mlfn.randint(1, 99), **more),
+            lambda **more: train.search(n=3, depth=mlfn.randint(1, 99), **more),
+        ],
+        ids=["random", "search"],
+    )
+    def test_what_was_drawn_without_a_seed_is_drawn_by_the_same_again(self, local, describe):
+        def named(**more: int) -> Any:
+            return describe(**more).with_options(name="it", select="max.score", parallel=1).submit()
+
+        first = named()
+        assert named() == first
+        first.wait(30)
+        assert named() == first
+
+        with pytest.raises(SweepError, match="submitted with other children"):
+            named(seed=5)
+
+    def test_one_that_failed_is_begun_again_with_what_it_had_drawn(self, local, tmp_path):
+        def named() -> Any:
+            drawn = moody.random(n=4, x=mlfn.uniform(0, 1)).with_options(name="it", max_failures=1, parallel=1)
+            return drawn.submit(gate=str(tmp_path / "gate"))
+
+        failed = named()
+        failed.wait(30)
+        (tmp_path / "gate").touch()
+        again = named()
+
+        assert again.id != failed.id
+        assert again.wait(30)
+        assert again.children[1].params["x"] == failed.children[1].params["x"]
 
     def test_so_does_one_that_they_share(self, local):
         named = reader.grid(conf=[1]).with_options(name="it")
