@@ -423,8 +423,9 @@ def searched(
 
 
 def _points_to_begin(first: Any) -> tuple[Mapping[str, Any], ...]:
-    points = tuple(first) if isinstance(first, Iterable) and not isinstance(first, (str, Mapping)) else (first,)
-    if points == (first,) or not all(isinstance(point, Mapping) for point in points):
+    is_listed = isinstance(first, Iterable) and not isinstance(first, (str, Mapping))
+    points: tuple[Any, ...] = tuple(first) if is_listed else ()
+    if not is_listed or not all(isinstance(point, Mapping) for point in points):
         raise ParameterError(f"first={short(first)}: a list of points is allowed, as in first=[{{'lr': 0.1}}].")
     return points
 
