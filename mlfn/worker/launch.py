@@ -79,7 +79,7 @@ class ForkServer:
         self._answer: tuple[int, str | None] | None = None
         self._rest = b""
         self._said = _file_without_name()
-        self.channel, theirs = socket.socketpair()
+        self.channel, theirs = _socketpair(socket.SOCK_STREAM)
         hidden = withheld()
         try:
             self._popen = subprocess.Popen(
@@ -108,8 +108,8 @@ class ForkServer:
         Raises OSError where the system grants no other process.
         """
         self.used = time.monotonic()
-        control, theirs = socket.socketpair()
-        giving, taking = socket.socketpair(socket.AF_UNIX, PACKETS)
+        control, theirs = _socketpair(socket.SOCK_STREAM)
+        giving, taking = _socketpair(PACKETS)
         for end in (giving, taking):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         said = _file_without_name()
@@ -124,7 +124,7 @@ class ForkServer:
         if refusal is None:
             # It may have forked with its last breath, and nobody will ever tell: such a worker must find no place.
             control.close()
-            control, theirs = socket.socketpair()
+            control, theirs = _socketpair(socket.SOCK_STREAM)
             theirs.close()
             said.close()
             code = self._popen.wait()
@@ -225,6 +225,13 @@ def discard_early() -> None:
     """End what was started and not used."""
     while _early:
         _early.pop().close()
+
+
+def _socketpair(kind: int) -> tuple[socket.socket, socket.socket]:
+    ends = socket.socketpair(socket.AF_UNIX, kind)
+    for end in ends:
+        end.settimeout(None)  # the caller may have set a default, meant for its own network
+    return ends
 
 
 def _file_without_name() -> BinaryIO:

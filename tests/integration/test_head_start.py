@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -301,3 +302,20 @@ def test_a_system_that_grants_no_process_fails_the_run_with_its_words(local, int
     assert isinstance(error, errors.WorkerDiedError)
     assert "No worker process can be started" in str(error) and "Resource temporarily unavailable" in str(error)
     assert list(current_client().store.workers()) == []
+
+
+@pytest.fixture
+def default_timeout() -> Iterator[None]:
+    """Have sockets give up after a while, as a program may want its downloads to."""
+    socket.setdefaulttimeout(3.0)
+    yield
+    socket.setdefaulttimeout(None)
+
+
+def test_a_default_timeout_of_sockets_is_not_for_those_that_lead_to_workers(local, default_timeout):
+    began = time.monotonic()
+
+    pairs = [run.result(timeout=30) for run in [parent.submit() for _ in range(3)]]
+
+    assert time.monotonic() - began < 3.0
+    assert len({server for server, _ in pairs}) == 1
