@@ -33,8 +33,11 @@ class ForkServer:
     def forked(self) -> tuple[socket.socket, socket.socket] | None:
         """Return in each worker with the sockets to its place, and here with None once the place has hung up."""
         self._say("ready", os.getpid())
+        poll = select.poll()  # the channel has the number that it had in the client, where it may be a high one
+        poll.register(self._channel, select.POLLIN)
+        poll.register(self._bell, select.POLLIN)
         while True:
-            ready, _, _ = select.select([self._channel.fileno(), self._bell], [], [])
+            ready = [fd for fd, _ in poll.poll()]
             if self._bell in ready:
                 self._reap()
             if self._channel.fileno() in ready:

@@ -153,7 +153,9 @@ class ForkServer:
         if self.is_gone:
             time.sleep(min(timeout, _LOOK_SECONDS))
         else:
-            select.select([self.channel], [], [], timeout)
+            poll = select.poll()  # `select.select` takes no descriptor from 1024 on
+            poll.register(self.channel, select.POLLIN)
+            poll.poll(1000 * timeout)
 
     def end_if_late(self) -> None:
         """End one that takes for ever to load."""

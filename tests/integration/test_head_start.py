@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -319,3 +320,21 @@ def test_a_default_timeout_of_sockets_is_not_for_those_that_lead_to_workers(loca
 
     assert time.monotonic() - began < 3.0
     assert len({server for server, _ in pairs}) == 1
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Have more files open than `select.select` can count."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1050)]
+    yield
+    for fd in opened:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_client_with_a_thousand_open_files_has_workers(many_files, local):
+    server, pid = parent.submit().result(timeout=30)
+
+    assert [server] == fork_servers(local) and [pid] == worker_processes(local)
