@@ -338,3 +338,29 @@ def test_a_client_with_a_thousand_open_files_has_workers(many_files, local):
     server, pid = parent.submit().result(timeout=30)
 
     assert [server] == fork_servers(local) and [pid] == worker_processes(local)
+
+
+@mlfn.function
+def blocked() -> list[int]:
+    return [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())]
+
+
+@mlfn.function
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def blocked_signals() -> Iterator[None]:
+    """Block signals, as a program does that waits for them in a thread of its own."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD, signal.SIGTERM))
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_signals_that_the_caller_blocks_reach_it_and_its_workers(local, blocked_signals):
+    assert blocked.submit().result(timeout=30) == []
+
+    died = die.submit()
+
+    assert "SIGKILL" in str(died.exception(timeout=30))
