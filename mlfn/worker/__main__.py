@@ -68,6 +68,8 @@ class ForkServer:
         os.dup2(said, 2)
         for fd in (said, self._bell, self._ringer):
             os.close(fd)
+        for fd in (control, packets):
+            os.set_inheritable(fd, False)  # as it came it would reach whatever a handler executes
         self._channel.close()
         with suppress(OSError), open("/proc/self/comm", "w") as file:
             file.write("mlfn-worker")  # what `ps` and `top` show

@@ -364,3 +364,14 @@ def test_signals_that_the_caller_blocks_reach_it_and_its_workers(local, blocked_
     died = die.submit()
 
     assert "SIGKILL" in str(died.exception(timeout=30))
+
+
+@mlfn.function
+def inherited() -> list[str]:
+    """Return what a program has open that this handler executes."""
+    listed = subprocess.run(["ls", "-l", "/proc/self/fd"], close_fds=False, capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if "socket:" in line]
+
+
+def test_what_a_handler_executes_inherits_nothing_that_leads_to_its_place(local):
+    assert inherited.submit().result(timeout=30) == []
