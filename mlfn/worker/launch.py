@@ -160,7 +160,13 @@ class ForkServer:
     def end_if_late(self) -> None:
         """End one that takes for ever to load."""
         if not self.is_ready and time.monotonic() - self.used > _LOADING_SECONDS:
-            self._popen.kill()
+            self.give_up()
+
+    def give_up(self) -> None:
+        """End one that does not answer; its workers stay."""
+        self.listen()
+        self._popen.kill()
+        self.is_gone = True  # not left to the channel to tell: what the server has started may hold the other end
 
     def close(self) -> None:
         """End it; its workers stay, and nobody sees any more how they end."""
@@ -191,7 +197,7 @@ class ForkServer:
             if (left := until - time.monotonic()) > 0:
                 self.wait(left)
             else:
-                self._popen.kill()
+                self.give_up()
             self.listen()
         return self._answer or (0, None)
 

@@ -375,3 +375,19 @@ def inherited() -> list[str]:
 
 def test_what_a_handler_executes_inherits_nothing_that_leads_to_its_place(local):
     assert inherited.submit().result(timeout=30) == []
+
+
+def test_one_that_hangs_is_given_up_although_another_process_holds_its_channel(
+    local, tmp_path, interpreter, monkeypatch
+):
+    monkeypatch.setattr(launching, "_FORKING_SECONDS", 0.5)
+    mark = tmp_path / "mark"
+    interpreter(
+        f"""import subprocess
+    if not os.path.exists({str(mark)!r}):
+        open({str(mark)!r}, "w").close()
+        subprocess.Popen(["sleep", "20"], close_fds=False)
+        os.fork = lambda: time.sleep(600)"""
+    )
+
+    parent.submit().result(timeout=10)
