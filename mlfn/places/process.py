@@ -129,9 +129,12 @@ class WorkerProcess:
 
     def see_end(self) -> None:
         """Wait for the end of a process that has closed its socket, and is about to end."""
-        if not self._forked.wait(_LEAVING_SECONDS):
-            self.kill_group()
-            self._forked.wait(_LEAVING_SECONDS)
+        if self._forked.wait(_LEAVING_SECONDS):
+            return
+        self.kill_group()
+        if self._forked.process.state() == "gone":
+            self.server.give_up()  # it should have said so: it would keep everybody waiting at each end of a worker
+        self._forked.wait(_LEAVING_SECONDS)
 
     def obituary(self) -> Gone:
         """Return the report of its end."""

@@ -17,6 +17,7 @@ import pytest
 import mlfn
 from mlfn import errors
 from mlfn.client import current_client
+from mlfn.places import process as processing
 from mlfn.worker import launch as launching
 from tests.ledger import Stage, audit, fork_servers, wait_until, worker_processes
 
@@ -391,3 +392,21 @@ def test_one_that_hangs_is_given_up_although_another_process_holds_its_channel(
     )
 
     parent.submit().result(timeout=10)
+
+
+def test_one_that_is_stopped_keeps_nobody_waiting_at_each_end_of_a_worker(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(processing, "_LEAVING_SECONDS", 0.5)
+    many = work.on("local", max_workers=4).with_options(kind=mlfn.Job(fresh=True))
+    runs = [many.submit(str(tmp_path), i) for i in range(4)]
+    for i in range(4):
+        pid_of(tmp_path, i)
+    [server] = fork_servers(local)
+    began = time.monotonic()
+
+    os.kill(server, signal.SIGSTOP)
+    (tmp_path / "go").touch()
+
+    assert [run.result(timeout=30) for run in runs] == [0, 1, 2, 3]
+    assert parent.on("local", max_workers=4).submit().result(timeout=30)[0] != server
+    assert time.monotonic() - began < 3.0
+    assert fork_servers(local) != [server]
