@@ -28,6 +28,7 @@ from mlfn.worker.launch import ROOT, ForkServer, environ_mark
 _IDLE_SECONDS = 60.0
 _KEPT = 4  # times max_workers: how many workers there may be, idle ones included
 _SHARE = 0.25  # of the memory that is left: how much idle workers beyond max_workers may have
+_SPARE_SERVERS = 3  # of earlier environments: a caller may go back to one, or have another for each run
 _POLL_SECONDS = 0.25
 _ORPHAN_SECONDS = 0.05
 
@@ -237,6 +238,8 @@ class LocalPlace:
             if not (server.is_ready and server.is_gone):
                 return server
             self._drop(server)  # it was killed; one that was never ready says why to the run that waits for it
+        for server in [s for s in self._unused_servers() if s.environ != environ][:-_SPARE_SERVERS]:
+            self._drop(server)
         server = fork_server(python)
         self._servers.append(server)
         self._selector.register(server.channel, selectors.EVENT_READ, server)
@@ -362,11 +365,17 @@ class LocalPlace:
                 reports += process.news()
             elif not process.retired and now - process.idle_since > _IDLE_SECONDS:
                 process.hang_up(self._around.grace)
-        for server in list(self._servers):
+        for server in self._servers:
             server.end_if_late()
-            if now - server.used > _IDLE_SECONDS and not any(p.server is server for p in self._processes.values()):
+        for server in self._unused_servers():
+            if now - server.used > _IDLE_SECONDS:
                 self._drop(server)
         return reports
+
+    def _unused_servers(self) -> list[ForkServer]:
+        """Return those that have no worker, the one that forked longest ago first."""
+        used = {id(process.server) for process in self._processes.values()}
+        return sorted((s for s in self._servers if id(s) not in used), key=lambda s: s.used)
 
     def _drop(self, server: ForkServer) -> None:
         if server.channel in self._selector.get_map():

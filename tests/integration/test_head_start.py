@@ -410,3 +410,13 @@ def test_one_that_is_stopped_keeps_nobody_waiting_at_each_end_of_a_worker(local,
     assert parent.on("local", max_workers=4).submit().result(timeout=30)[0] != server
     assert time.monotonic() - began < 3.0
     assert fork_servers(local) != [server]
+
+
+def test_a_caller_with_another_environment_for_each_run_has_few_of_them(local, monkeypatch):
+    servers = set()
+    for i in range(8):
+        monkeypatch.setenv("CHANGED", str(i))
+        servers.add(parent.submit().result(timeout=30)[0])
+
+    assert len(servers) == 8
+    assert len(fork_servers(local)) <= 5, "one at work, one that its last worker is leaving, and a few to go back to"
