@@ -215,8 +215,7 @@ class ForkServer:
 
 def launch(python: str) -> ForkServer:
     """Start a fork server, or return the one that was started early."""
-    while _early:
-        early = _early.pop()
+    while (early := _take_early()) is not None:
         if early.fits(python, environ_mark()) and not early.is_gone:
             return early
         early.close()
@@ -231,8 +230,8 @@ def launch_early() -> None:
 
 def discard_early() -> None:
     """End what was started and not used."""
-    while _early:
-        _early.pop().close()
+    while (early := _take_early()) is not None:
+        early.close()
 
 
 def _socketpair(kind: int) -> tuple[socket.socket, socket.socket]:
@@ -240,6 +239,13 @@ def _socketpair(kind: int) -> tuple[socket.socket, socket.socket]:
     for end in ends:
         end.settimeout(None)  # the caller may have set a default, meant for its own network
     return ends
+
+
+def _take_early() -> ForkServer | None:
+    try:
+        return _early.pop()  # not looked at before: each place has a thread of its own that may take it
+    except IndexError:
+        return None
 
 
 def _file_without_name() -> BinaryIO:

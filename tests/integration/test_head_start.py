@@ -420,3 +420,16 @@ def test_a_caller_with_another_environment_for_each_run_has_few_of_them(local, m
 
     assert len(servers) == 8
     assert len(fork_servers(local)) <= 5, "one at work, one that its last worker is leaving, and a few to go back to"
+
+
+def test_what_another_thread_has_just_taken_is_not_taken_again(nothing_early, monkeypatch):
+    class JustTaken(list):
+        def __bool__(self) -> bool:
+            return True
+
+    monkeypatch.setattr(launching, "_early", JustTaken())
+
+    server = launching.launch(sys.executable)
+
+    assert not server.is_gone
+    server.close()
