@@ -140,8 +140,10 @@ class LocalPlace:
             elif isinstance(key.data, ForkServer):
                 reports += self._hear_of(key.data)
             elif (process := self._processes.get(key.data)) is not None:
-                news, alive = process.hear()
-                reports += news if alive else [*news, *self._see_off(process)]
+                news, listens = process.hear()
+                reports += news
+                if not listens:
+                    self._selector.unregister(process.control)
         if time.monotonic() >= self._next_poll:
             reports += self._poll()
         for orphan in list(self._orphans.values()):
@@ -175,7 +177,6 @@ class LocalPlace:
         """End idle workers, and return them; busy ones end by themselves after their run."""
         ended: list[str] = []
         for process in self._processes.values():
-            self._selector.unregister(process.control)
             process.close()
             if not process.backlog:
                 process.kill_group()
@@ -217,7 +218,7 @@ class LocalPlace:
         return min(open_ones, key=lambda p: p.backlog, default=None)
 
     def _bound(self, digest: str) -> list[WorkerProcess]:
-        return [p for p in self._processes.values() if p.plan == digest and not p.retired]
+        return [p for p in self._processes.values() if p.plan == digest and not p.is_leaving]
 
     def _room_for(self, digest: str, plan: Mapping[str, Any], python: str, environ: int) -> WorkerProcess | None:
         """Return a new process bound to the plan; None while there is no room, or what forks it still loads."""
@@ -338,13 +339,10 @@ class LocalPlace:
             for report in self._bury(process)
         ]
 
-    def _see_off(self, process: WorkerProcess) -> list[Report]:
-        process.see_end()
-        return self._bury(process)
-
     def _bury(self, process: WorkerProcess) -> list[Report]:
         reports = [*process.news(), process.obituary()]
-        self._selector.unregister(process.control)
+        if process.control in self._selector.get_map():
+            self._selector.unregister(process.control)
         process.close()
         self._free_gpus += process.gpus
         del self._processes[process.id]
