@@ -30,6 +30,7 @@ _LEAVING_SECONDS = 1.0
 _LOOK_SECONDS = 0.02  # between looks at a worker whose end nobody will tell
 
 _early: list[ForkServer] = []
+_inherited: list[ForkServer] = []  # by a forked child, which must not be told that they still run
 
 
 @dataclass
@@ -263,8 +264,10 @@ def environ_mark() -> int:
 
 
 def _forget_early() -> None:
-    while _early:
-        _early.pop().let_go()
+    for early in _early:
+        early.let_go()
+    _inherited.extend(_early)
+    _early.clear()
 
 
 os.register_at_fork(after_in_child=_forget_early)

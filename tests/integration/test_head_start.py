@@ -447,3 +447,19 @@ def test_a_worker_that_is_slow_to_end_keeps_no_other_waiting(local):
     parent.submit().result(timeout=30)
 
     assert time.monotonic() - began < 2.0
+
+
+def test_a_forked_child_is_not_warned_of_what_its_parent_started_early(tmp_path):
+    script = """if True:
+        import os, sys
+        from mlfn.worker.launch import discard_early, launch_early
+        launch_early()
+        if not os.fork():
+            sys.exit(0)
+        os.wait()
+        discard_early()
+    """
+
+    done = subprocess.run([sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stderr == ""
