@@ -12,6 +12,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ _LEAVING_SECONDS = 1.0
 _LOOK_SECONDS = 0.02  # between looks at a worker whose end nobody will tell
 
 _early: list[ForkServer] = []
+_starting = (
+    threading.RLock()
+)  # held while one starts, and by whoever forks: a child born in between would hold its pipes
 _inherited: list[ForkServer] = []  # by a forked child, which must not be told that they still run
 
 
@@ -220,13 +224,15 @@ def launch(python: str) -> ForkServer:
         if early.fits(python, environ_mark()) and not early.is_gone:
             return early
         early.close()
-    return ForkServer(python)
+    with _starting:
+        return ForkServer(python)
 
 
 def launch_early() -> None:
     """Start the fork server of first runs while the caller still loads the rest; `launch` finds it."""
     if not _early:
-        _early.append(ForkServer(sys.executable))
+        with _starting:
+            _early.append(ForkServer(sys.executable))
 
 
 def discard_early() -> None:
@@ -263,11 +269,12 @@ def environ_mark() -> int:
     return hash((tuple(getattr(os.environ, "_data", os.environ).items()), withheld()))
 
 
-def _forget_early() -> None:
+def _begin_anew() -> None:
+    _starting.release()
     for early in _early:
         early.let_go()
     _inherited.extend(_early)
     _early.clear()
 
 
-os.register_at_fork(after_in_child=_forget_early)
+os.register_at_fork(before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_begin_anew)

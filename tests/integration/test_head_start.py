@@ -463,3 +463,34 @@ def test_a_forked_child_is_not_warned_of_what_its_parent_started_early(tmp_path)
     done = subprocess.run([sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, check=True)
 
     assert done.stderr == ""
+
+
+def test_a_fork_of_the_client_waits_until_one_has_started(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("""if True:
+        import os, subprocess, sys, threading, time
+        from mlfn.worker.launch import launch
+
+        starting, started, popen = threading.Event(), threading.Event(), subprocess.Popen
+
+        def slow_popen(*args, **options):
+            starting.set()
+            time.sleep(0.3)
+            process = popen(*args, **options)
+            started.set()
+            return process
+
+        subprocess.Popen = slow_popen
+        thread = threading.Thread(target=lambda: launch(sys.executable).close())
+        thread.start()
+        starting.wait()
+        child = os.fork()
+        if not child:
+            os._exit(0 if started.is_set() else 1)
+        print(os.waitpid(child, 0)[1])
+        thread.join()
+    """)
+
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["0"]
