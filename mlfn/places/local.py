@@ -372,8 +372,8 @@ class LocalPlace:
 
     def _unused_servers(self) -> list[ForkServer]:
         """Return those that have no worker, the one that forked longest ago first."""
-        used = {id(process.server) for process in self._processes.values()}
-        return sorted((s for s in self._servers if id(s) not in used), key=lambda s: s.used)
+        busy = {process.server for process in self._processes.values()}
+        return sorted((s for s in self._servers if s not in busy), key=lambda s: s.used)
 
     def _drop(self, server: ForkServer) -> None:
         if server.channel in self._selector.get_map():

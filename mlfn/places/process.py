@@ -23,6 +23,7 @@ from mlfn.worker.mailbox import Outbox
 from mlfn.worker.verdicts import verdict_to_bytes
 
 _LEAVING_SECONDS = 5.0
+_TELLING_SECONDS = 1.0  # in which a fork server has told that a worker is gone, if it does at all
 _MOST_SAID = 2000  # bytes
 
 
@@ -126,7 +127,8 @@ class WorkerProcess:
             self._stopped = True
         overdue = any(limit is not None and time.monotonic() >= limit for limit in (self._kill_at, self._end_by))
         if overdue and self._forked.process.state() == "gone":
-            self.server.give_up()  # it should have said so
+            if not self._forked.wait(_TELLING_SECONDS):
+                self.server.give_up()
         elif overdue or self._stopped:
             self.kill_group()
 

@@ -29,9 +29,7 @@ class ForkServer:
             os.set_blocking(end, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # what matters is the byte that it writes to the pipe
         signal.set_wakeup_fd(ringer)
-        signal.pthread_sigmask(
-            signal.SIG_SETMASK, ()
-        )  # what the caller has blocked would be blocked here, and in each worker
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # else what the caller blocks is blocked here, and in workers
 
     def forked(self) -> tuple[socket.socket, socket.socket] | None:
         """Return in each worker with the sockets to its place, and here with None once the place has hung up."""

@@ -31,9 +31,8 @@ _LEAVING_SECONDS = 1.0
 _LOOK_SECONDS = 0.02  # between looks at a worker whose end nobody will tell
 
 _early: list[ForkServer] = []
-_starting = (
-    threading.RLock()
-)  # held while one starts, and by whoever forks: a child born in between would hold its pipes
+# Held while one starts, and by whoever forks: a child born in between would hold its pipes, and `Popen` wait for their end.
+_starting = threading.RLock()
 _inherited: list[ForkServer] = []  # by a forked child, which must not be told that they still run
 
 
