@@ -98,7 +98,6 @@ def main() -> None:
     user_context.in_worker = True
     prepare_logging()
     channel = socket.socket(fileno=int(sys.argv[1]))
-    gc.collect()
     gc.freeze()  # a collection in a worker would copy every page that holds an object
     sockets = ForkServer(channel).forked()
     if sockets is None:

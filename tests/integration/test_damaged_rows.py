@@ -55,6 +55,10 @@ elif how == "go on":
     print(run.state, run.best_iteration, [child.iteration for child in run.children], len(run.table()))
 elif how == "result":
     print(mlfn.run(more[0]).result(timeout=60))
+elif how == "promote":
+    mlfn.run(more[0]).promote(tag="prod")
+elif how == "wait":
+    print(work.submit(1, ledger).result(timeout=60))
 elif how == "names":
     print(*[run.id for run in mlfn.runs(name=more[0])])
 elif how == "fail":
@@ -220,3 +224,35 @@ def test_doctor_names_what_cannot_be_read_and_gc_removes_it_when_told_to(stage):
     assert [path.name for path in (stage.data / "logs").rglob("*.log")] == [f"{second}-1.log"]
     assert "ok     rows" in stage.mlfn("doctor").stdout
     assert stage.run("result", second).split() == ["2"]
+
+
+def test_gc_keeps_a_broken_run_that_was_promoted(stage):
+    (stage.folder / "ledger.go").touch()
+    stage.run("wait")
+    [run] = ids(stage)
+    stage.run("promote", run)
+    change(stage, "UPDATE metrics SET value = 'zz' WHERE run = ?", run)
+
+    for more in ([], ["--dry-run"]):
+        refused = stage.mlfn("gc", "--broken", run, *more, code=2)
+        assert refused.stdout == ""
+        assert f"--broken {run[:8]}: work:prod was promoted from that run; promote another run" in refused.stderr
+    assert ids(stage) == [run]
+    assert stage.query("SELECT run FROM metrics") == [(run,)]
+
+
+def test_gc_keeps_a_broken_run_whose_client_lives(stage):
+    client = stage.start("wait")
+    wait_until(stage.ledger.exists)
+    [run] = ids(stage)
+    change(stage, "UPDATE runs SET created = 'abc' WHERE id = ?", run)
+
+    refused = stage.mlfn("gc", "--broken", run, code=2)
+    assert f"--broken {run[:8]}: it is running and its client lives; end that process" in refused.stderr
+    assert ids(stage) == [run]
+
+    (stage.folder / "ledger.go").touch()
+    assert client.communicate(timeout=60)[0].split() == ["2"] and client.returncode == 0
+    removed = stage.mlfn("gc", "--broken", run)
+    assert removed.stdout.split()[0] == "run"
+    assert ids(stage) == []
