@@ -28,6 +28,7 @@ from mlfn.worker.launch import ROOT, ForkServer, environ_mark
 _IDLE_SECONDS = 60.0
 _KEPT = 4  # times max_workers: how many workers there may be, idle ones included
 _SHARE = 0.25  # of the memory that is left: how much idle workers beyond max_workers may have
+_SPARE_SERVERS = 3  # of earlier environments: a caller may go back to one, or have another for each run
 _POLL_SECONDS = 0.25
 _ORPHAN_SECONDS = 0.05
 
@@ -139,8 +140,10 @@ class LocalPlace:
             elif isinstance(key.data, ForkServer):
                 reports += self._hear_of(key.data)
             elif (process := self._processes.get(key.data)) is not None:
-                news, alive = process.hear()
-                reports += news if alive else [*news, *self._see_off(process)]
+                news, listens = process.hear()
+                reports += news
+                if not listens:
+                    self._selector.unregister(process.control)
         if time.monotonic() >= self._next_poll:
             reports += self._poll()
         for orphan in list(self._orphans.values()):
@@ -174,7 +177,6 @@ class LocalPlace:
         """End idle workers, and return them; busy ones end by themselves after their run."""
         ended: list[str] = []
         for process in self._processes.values():
-            self._selector.unregister(process.control)
             process.close()
             if not process.backlog:
                 process.kill_group()
@@ -216,7 +218,7 @@ class LocalPlace:
         return min(open_ones, key=lambda p: p.backlog, default=None)
 
     def _bound(self, digest: str) -> list[WorkerProcess]:
-        return [p for p in self._processes.values() if p.plan == digest and not p.retired]
+        return [p for p in self._processes.values() if p.plan == digest and not p.is_leaving]
 
     def _room_for(self, digest: str, plan: Mapping[str, Any], python: str, environ: int) -> WorkerProcess | None:
         """Return a new process bound to the plan; None while there is no room, or what forks it still loads."""
@@ -237,6 +239,8 @@ class LocalPlace:
             if not (server.is_ready and server.is_gone):
                 return server
             self._drop(server)  # it was killed; one that was never ready says why to the run that waits for it
+        for server in [s for s in self._unused_servers() if s.environ != environ][:-_SPARE_SERVERS]:
+            self._drop(server)
         server = fork_server(python)
         self._servers.append(server)
         self._selector.register(server.channel, selectors.EVENT_READ, server)
@@ -335,13 +339,10 @@ class LocalPlace:
             for report in self._bury(process)
         ]
 
-    def _see_off(self, process: WorkerProcess) -> list[Report]:
-        process.see_end()
-        return self._bury(process)
-
     def _bury(self, process: WorkerProcess) -> list[Report]:
         reports = [*process.news(), process.obituary()]
-        self._selector.unregister(process.control)
+        if process.control in self._selector.get_map():
+            self._selector.unregister(process.control)
         process.close()
         self._free_gpus += process.gpus
         del self._processes[process.id]
@@ -362,11 +363,17 @@ class LocalPlace:
                 reports += process.news()
             elif not process.retired and now - process.idle_since > _IDLE_SECONDS:
                 process.hang_up(self._around.grace)
-        for server in list(self._servers):
+        for server in self._servers:
             server.end_if_late()
-            if now - server.used > _IDLE_SECONDS and not any(p.server is server for p in self._processes.values()):
+        for server in self._unused_servers():
+            if now - server.used > _IDLE_SECONDS:
                 self._drop(server)
         return reports
+
+    def _unused_servers(self) -> list[ForkServer]:
+        """Return those that have no worker, the one that forked longest ago first."""
+        busy = {process.server for process in self._processes.values()}
+        return sorted((s for s in self._servers if s not in busy), key=lambda s: s.used)
 
     def _drop(self, server: ForkServer) -> None:
         if server.channel in self._selector.get_map():

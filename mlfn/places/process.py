@@ -23,6 +23,7 @@ from mlfn.worker.mailbox import Outbox
 from mlfn.worker.verdicts import verdict_to_bytes
 
 _LEAVING_SECONDS = 5.0
+_TELLING_SECONDS = 1.0  # in which a fork server has told that a worker is gone, if it does at all
 _MOST_SAID = 2000  # bytes
 
 
@@ -45,6 +46,7 @@ class WorkerProcess:
         self.idle_since = time.monotonic()
         self._consumed = 0
         self._kill_at: float | None = None
+        self._end_by: float | None = None  # when it has closed its socket, and so is about to end
         self._stopped = False  # by somebody else (SIGSTOP), for so long that it was ended
         self._memory_kills = memory_kills()
         self._begun = 0  # runs that it was given and that were not taken back
@@ -62,6 +64,11 @@ class WorkerProcess:
     def is_stopping(self) -> bool:
         """Whether it was told to end."""
         return self._kill_at is not None
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it is about to end, and takes nothing more."""
+        return self.retired or self._end_by is not None
 
     def bind(self, message: Mapping[str, Any]) -> None:
         """Say what its tasks will have in common."""
@@ -86,9 +93,11 @@ class WorkerProcess:
         return runs
 
     def hear(self) -> tuple[list[Report], bool]:
-        """Return what it reported, and whether it is still there."""
-        alive = drain(self.control)
-        return self.news(), alive
+        """Return what it reported, and whether it listens still; one that does not is about to end."""
+        listens = drain(self.control)
+        if not listens:
+            self._end_by = time.monotonic() + _LEAVING_SECONDS
+        return self.news(), listens
 
     def news(self) -> list[Report]:
         """Return what its journal has new."""
@@ -116,7 +125,11 @@ class WorkerProcess:
         """SIGKILL to its group when it did not end in time, or was stopped (SIGSTOP) `lapse` seconds ago."""
         if not self.is_stopping and self._is_frozen(lapse):
             self._stopped = True
-        if self._stopped or (self._kill_at is not None and time.monotonic() >= self._kill_at):
+        overdue = any(limit is not None and time.monotonic() >= limit for limit in (self._kill_at, self._end_by))
+        if overdue and self._forked.process.state() == "gone":
+            if not self._forked.wait(_TELLING_SECONDS):
+                self.server.give_up()
+        elif overdue or self._stopped:
             self.kill_group()
 
     def kill_group(self) -> None:
@@ -128,10 +141,9 @@ class WorkerProcess:
         return self._forked.has_ended()
 
     def see_end(self) -> None:
-        """Wait for the end of a process that has closed its socket, and is about to end."""
+        """Wait for the end of a process that was killed."""
         if not self._forked.wait(_LEAVING_SECONDS):
-            self.kill_group()
-            self._forked.wait(_LEAVING_SECONDS)
+            self.server.give_up()
 
     def obituary(self) -> Gone:
         """Return the report of its end."""

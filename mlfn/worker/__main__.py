@@ -29,12 +29,16 @@ class ForkServer:
             os.set_blocking(end, False)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # what matters is the byte that it writes to the pipe
         signal.set_wakeup_fd(ringer)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())  # else what the caller blocks is blocked here, and in workers
 
     def forked(self) -> tuple[socket.socket, socket.socket] | None:
         """Return in each worker with the sockets to its place, and here with None once the place has hung up."""
         self._say("ready", os.getpid())
+        poll = select.poll()  # the channel has the number that it had in the client, where it may be a high one
+        poll.register(self._channel, select.POLLIN)
+        poll.register(self._bell, select.POLLIN)
         while True:
-            ready, _, _ = select.select([self._channel.fileno(), self._bell], [], [])
+            ready = [fd for fd, _ in poll.poll()]
             if self._bell in ready:
                 self._reap()
             if self._channel.fileno() in ready:
@@ -64,6 +68,8 @@ class ForkServer:
         os.dup2(said, 2)
         for fd in (said, self._bell, self._ringer):
             os.close(fd)
+        for fd in (control, packets):
+            os.set_inheritable(fd, False)  # as it came it would reach whatever a handler executes
         self._channel.close()
         with suppress(OSError), open("/proc/self/comm", "w") as file:
             file.write("mlfn-worker")  # what `ps` and `top` show

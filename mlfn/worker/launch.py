@@ -12,6 +12,7 @@ import select
 import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ _LEAVING_SECONDS = 1.0
 _LOOK_SECONDS = 0.02  # between looks at a worker whose end nobody will tell
 
 _early: list[ForkServer] = []
+# Held while one starts, and by whoever forks: a child born in between would hold its pipes, and `Popen` wait for their end.
+_starting = threading.RLock()
+_inherited: list[ForkServer] = []  # by a forked child, which must not be told that they still run
 
 
 @dataclass
@@ -79,7 +83,7 @@ class ForkServer:
         self._answer: tuple[int, str | None] | None = None
         self._rest = b""
         self._said = _file_without_name()
-        self.channel, theirs = socket.socketpair()
+        self.channel, theirs = _socketpair(socket.SOCK_STREAM)
         hidden = withheld()
         try:
             self._popen = subprocess.Popen(
@@ -108,8 +112,8 @@ class ForkServer:
         Raises OSError where the system grants no other process.
         """
         self.used = time.monotonic()
-        control, theirs = socket.socketpair()
-        giving, taking = socket.socketpair(socket.AF_UNIX, PACKETS)
+        control, theirs = _socketpair(socket.SOCK_STREAM)
+        giving, taking = _socketpair(PACKETS)
         for end in (giving, taking):
             end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         said = _file_without_name()
@@ -124,7 +128,7 @@ class ForkServer:
         if refusal is None:
             # It may have forked with its last breath, and nobody will ever tell: such a worker must find no place.
             control.close()
-            control, theirs = socket.socketpair()
+            control, theirs = _socketpair(socket.SOCK_STREAM)
             theirs.close()
             said.close()
             code = self._popen.wait()
@@ -153,12 +157,20 @@ class ForkServer:
         if self.is_gone:
             time.sleep(min(timeout, _LOOK_SECONDS))
         else:
-            select.select([self.channel], [], [], timeout)
+            poll = select.poll()  # `select.select` takes no descriptor from 1024 on
+            poll.register(self.channel, select.POLLIN)
+            poll.poll(1000 * timeout)
 
     def end_if_late(self) -> None:
         """End one that takes for ever to load."""
         if not self.is_ready and time.monotonic() - self.used > _LOADING_SECONDS:
-            self._popen.kill()
+            self.give_up()
+
+    def give_up(self) -> None:
+        """End one that does not answer; its workers stay."""
+        self.listen()
+        self._popen.kill()
+        self.is_gone = True  # not left to the channel to tell: what the server has started may hold the other end
 
     def close(self) -> None:
         """End it; its workers stay, and nobody sees any more how they end."""
@@ -189,7 +201,7 @@ class ForkServer:
             if (left := until - time.monotonic()) > 0:
                 self.wait(left)
             else:
-                self._popen.kill()
+                self.give_up()
             self.listen()
         return self._answer or (0, None)
 
@@ -207,24 +219,39 @@ class ForkServer:
 
 def launch(python: str) -> ForkServer:
     """Start a fork server, or return the one that was started early."""
-    while _early:
-        early = _early.pop()
+    while (early := _take_early()) is not None:
         if early.fits(python, environ_mark()) and not early.is_gone:
             return early
         early.close()
-    return ForkServer(python)
+    with _starting:
+        return ForkServer(python)
 
 
 def launch_early() -> None:
     """Start the fork server of first runs while the caller still loads the rest; `launch` finds it."""
     if not _early:
-        _early.append(ForkServer(sys.executable))
+        with _starting:
+            _early.append(ForkServer(sys.executable))
 
 
 def discard_early() -> None:
     """End what was started and not used."""
-    while _early:
-        _early.pop().close()
+    while (early := _take_early()) is not None:
+        early.close()
+
+
+def _socketpair(kind: int) -> tuple[socket.socket, socket.socket]:
+    ends = socket.socketpair(socket.AF_UNIX, kind)
+    for end in ends:
+        end.settimeout(None)  # the caller may have set a default, meant for its own network
+    return ends
+
+
+def _take_early() -> ForkServer | None:
+    try:
+        return _early.pop()  # not looked at before: each place has a thread of its own that may take it
+    except IndexError:
+        return None
 
 
 def _file_without_name() -> BinaryIO:
@@ -241,9 +268,12 @@ def environ_mark() -> int:
     return hash((tuple(getattr(os.environ, "_data", os.environ).items()), withheld()))
 
 
-def _forget_early() -> None:
-    while _early:
-        _early.pop().let_go()
+def _begin_anew() -> None:
+    _starting.release()
+    for early in _early:
+        early.let_go()
+    _inherited.extend(_early)
+    _early.clear()
 
 
-os.register_at_fork(after_in_child=_forget_early)
+os.register_at_fork(before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_begin_anew)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,7 @@ import pytest
 import mlfn
 from mlfn import errors
 from mlfn.client import current_client
+from mlfn.places import process as processing
 from mlfn.worker import launch as launching
 from tests.ledger import Stage, audit, fork_servers, wait_until, worker_processes
 
@@ -301,3 +305,192 @@ def test_a_system_that_grants_no_process_fails_the_run_with_its_words(local, int
     assert isinstance(error, errors.WorkerDiedError)
     assert "No worker process can be started" in str(error) and "Resource temporarily unavailable" in str(error)
     assert list(current_client().store.workers()) == []
+
+
+@pytest.fixture
+def default_timeout() -> Iterator[None]:
+    """Have sockets give up after a while, as a program may want its downloads to."""
+    socket.setdefaulttimeout(3.0)
+    yield
+    socket.setdefaulttimeout(None)
+
+
+def test_a_default_timeout_of_sockets_is_not_for_those_that_lead_to_workers(local, default_timeout):
+    began = time.monotonic()
+
+    pairs = [run.result(timeout=30) for run in [parent.submit() for _ in range(3)]]
+
+    assert time.monotonic() - began < 3.0
+    assert len({server for server, _ in pairs}) == 1
+
+
+@pytest.fixture
+def many_files() -> Iterator[None]:
+    """Have more files open than `select.select` can count."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
+    opened = [os.open(os.devnull, os.O_RDONLY) for _ in range(1050)]
+    yield
+    for fd in opened:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_client_with_a_thousand_open_files_has_workers(many_files, local):
+    server, pid = parent.submit().result(timeout=30)
+
+    assert [server] == fork_servers(local) and [pid] == worker_processes(local)
+
+
+@mlfn.function
+def blocked() -> list[int]:
+    return [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())]
+
+
+@mlfn.function
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.fixture
+def blocked_signals() -> Iterator[None]:
+    """Block signals, as a program does that waits for them in a thread of its own."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGCHLD, signal.SIGTERM))
+    yield
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def test_signals_that_the_caller_blocks_reach_it_and_its_workers(local, blocked_signals):
+    assert blocked.submit().result(timeout=30) == []
+
+    died = die.submit()
+
+    assert "SIGKILL" in str(died.exception(timeout=30))
+
+
+@mlfn.function
+def inherited() -> list[str]:
+    """Return what a program has open that this handler executes."""
+    listed = subprocess.run(["ls", "-l", "/proc/self/fd"], close_fds=False, capture_output=True, text=True, check=True)
+    return [line for line in listed.stdout.splitlines() if "socket:" in line]
+
+
+def test_what_a_handler_executes_inherits_nothing_that_leads_to_its_place(local):
+    assert inherited.submit().result(timeout=30) == []
+
+
+def test_one_that_hangs_is_given_up_although_another_process_holds_its_channel(
+    local, tmp_path, interpreter, monkeypatch
+):
+    monkeypatch.setattr(launching, "_FORKING_SECONDS", 0.5)
+    mark = tmp_path / "mark"
+    interpreter(
+        f"""import subprocess
+    if not os.path.exists({str(mark)!r}):
+        open({str(mark)!r}, "w").close()
+        subprocess.Popen(["sleep", "20"], close_fds=False)
+        os.fork = lambda: time.sleep(600)"""
+    )
+
+    parent.submit().result(timeout=10)
+
+
+def test_one_that_does_not_tell_how_workers_ended_is_given_up(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(processing, "_LEAVING_SECONDS", 0.5)
+    many = work.on("local", max_workers=4).with_options(kind=mlfn.Job(fresh=True))
+    runs = [many.submit(str(tmp_path), i) for i in range(4)]
+    for i in range(4):
+        pid_of(tmp_path, i)
+    [server] = fork_servers(local)
+
+    os.kill(server, signal.SIGSTOP)
+    (tmp_path / "go").touch()
+
+    assert [run.result(timeout=30) for run in runs] == [0, 1, 2, 3]
+    wait_until(lambda: not fork_servers(local))
+    assert parent.on("local", max_workers=4).submit().result(timeout=30)[0] != server
+
+
+def test_a_caller_with_another_environment_for_each_run_has_few_of_them(local, monkeypatch):
+    servers = set()
+    for i in range(8):
+        monkeypatch.setenv("CHANGED", str(i))
+        servers.add(parent.submit().result(timeout=30)[0])
+
+    assert len(servers) == 8
+    assert len(fork_servers(local)) <= 5, "one at work, one that its last worker is leaving, and a few to go back to"
+
+
+def test_what_another_thread_has_just_taken_is_not_taken_again(nothing_early, monkeypatch):
+    class JustTaken(list):
+        def __bool__(self) -> bool:
+            return True
+
+    monkeypatch.setattr(launching, "_early", JustTaken())
+
+    server = launching.launch(sys.executable)
+
+    assert not server.is_gone
+    server.close()
+
+
+@mlfn.function(kind=mlfn.Job(fresh=True))
+def slow_to_leave() -> None:
+    atexit.register(time.sleep, 2.5)
+
+
+def test_a_worker_that_is_slow_to_end_keeps_no_other_waiting(local):
+    slow_to_leave.submit().result(timeout=30)
+    wait_until(lambda: not current_client().unfinished())
+    began = time.monotonic()
+
+    parent.submit().result(timeout=30)
+
+    assert time.monotonic() - began < 2.0
+
+
+def test_a_forked_child_is_not_warned_of_what_its_parent_started_early(tmp_path):
+    script = """if True:
+        import os, sys
+        from mlfn.worker.launch import discard_early, launch_early
+        launch_early()
+        if not os.fork():
+            sys.exit(0)
+        os.wait()
+        discard_early()
+    """
+
+    done = subprocess.run([sys.executable, "-X", "dev", "-c", script], capture_output=True, text=True, check=True)
+
+    assert done.stderr == ""
+
+
+def test_a_fork_of_the_client_waits_until_one_has_started(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text("""if True:
+        import os, subprocess, sys, threading, time
+        from mlfn.worker.launch import launch
+
+        starting, started, popen = threading.Event(), threading.Event(), subprocess.Popen
+
+        def slow_popen(*args, **options):
+            starting.set()
+            time.sleep(0.3)
+            process = popen(*args, **options)
+            started.set()
+            return process
+
+        subprocess.Popen = slow_popen
+        thread = threading.Thread(target=lambda: launch(sys.executable).close())
+        thread.start()
+        starting.wait()
+        child = os.fork()
+        if not child:
+            os._exit(0 if started.is_set() else 1)
+        print(os.waitpid(child, 0)[1])
+        thread.join()
+    """)
+
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["0"]
