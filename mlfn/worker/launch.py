@@ -27,7 +27,7 @@ ROOT = str(Path(__file__).parents[2])
 _START = f"import sys; sys.path = [{ROOT!r}, *filter(None, sys.path)]; from mlfn.worker.__main__ import main; main()"
 _LOADING_SECONDS = 60.0
 _FORKING_SECONDS = 10.0
-_LEAVING_SECONDS = 1.0
+_CLOSING_SECONDS = 1.0
 _LOOK_SECONDS = 0.02  # between looks at a worker whose end nobody will tell
 
 _early: list[ForkServer] = []
@@ -125,18 +125,12 @@ class ForkServer:
             if code is None:
                 self._workers[pid] = forked
             return forked
-        if refusal is None:
-            # It may have forked with its last breath, and nobody will ever tell: such a worker must find no place.
-            control.close()
-            control, theirs = _socketpair(socket.SOCK_STREAM)
-            theirs.close()
-            said.close()
-            code = self._popen.wait()
-            said = os.fdopen(os.dup(self._said.fileno()), "rb", buffering=0)
-            return Forked(self, identify(self._popen.pid), control, giving, taking, said, code)
+        # Where the server is gone, it may have forked with its last breath: such a worker must find no place.
         for opened in (control, giving, taking, said):
             opened.close()
-        raise OSError(0, refusal)
+        if refusal is not None:
+            raise OSError(0, refusal)
+        return self._ended()
 
     def listen(self) -> None:
         """Take in what it says: that it is ready, which workers there are, how they ended."""
@@ -178,7 +172,7 @@ class ForkServer:
         if not self.is_ready:
             self._popen.kill()  # it would load everything first
         try:
-            self._popen.wait(_LEAVING_SECONDS)
+            self._popen.wait(_CLOSING_SECONDS)
         except subprocess.TimeoutExpired:
             self._popen.kill()
             self._popen.wait()
@@ -188,6 +182,15 @@ class ForkServer:
         self.is_gone = True
         self.channel.close()
         self._said.close()
+
+    def _ended(self) -> Forked:
+        """Return a worker that is none: the server's own end is its end, and what that wrote its words."""
+        control, theirs = _socketpair(socket.SOCK_STREAM)
+        theirs.close()
+        giving, taking = _socketpair(PACKETS)
+        said = os.fdopen(os.dup(self._said.fileno()), "rb", buffering=0)
+        code = self._popen.wait()
+        return Forked(self, identify(self._popen.pid), control, giving, taking, said, code)
 
     def _ask_for_worker(self, *ends: socket.socket | BinaryIO) -> tuple[int, str | None]:
         """Return the new worker's pid, or 0 and why the system refused one; neither where the server is gone."""
