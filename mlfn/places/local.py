@@ -143,7 +143,7 @@ class LocalPlace:
                 news, listens = process.hear()
                 reports += news
                 if not listens:
-                    self._selector.unregister(process.control)
+                    self._ignore(process.control)
         if time.monotonic() >= self._next_poll:
             reports += self._poll()
         for orphan in list(self._orphans.values()):
@@ -323,15 +323,15 @@ class LocalPlace:
     def _patience(self, timeout: float) -> float:
         if self._orphans:
             timeout = min(timeout, _ORPHAN_SECONDS)
-        return (
-            max(0.0, min(timeout, self._next_poll - time.monotonic())) if self._processes or self._servers else timeout
-        )
+        if self._processes or self._servers:
+            timeout = max(0.0, min(timeout, self._next_poll - time.monotonic()))
+        return timeout
 
     def _hear_of(self, server: ForkServer) -> list[Report]:
         """Take in what a server says, and see off those of its workers that have ended."""
         server.listen()
         if server.is_gone:
-            self._selector.unregister(server.channel)
+            self._ignore(server.channel)
         return [
             report
             for process in list(self._processes.values())
@@ -341,8 +341,7 @@ class LocalPlace:
 
     def _bury(self, process: WorkerProcess) -> list[Report]:
         reports = [*process.news(), process.obituary()]
-        if process.control in self._selector.get_map():
-            self._selector.unregister(process.control)
+        self._ignore(process.control)
         process.close()
         self._free_gpus += process.gpus
         del self._processes[process.id]
@@ -376,10 +375,14 @@ class LocalPlace:
         return sorted((s for s in self._servers if s not in busy), key=lambda s: s.used)
 
     def _drop(self, server: ForkServer) -> None:
-        if server.channel in self._selector.get_map():
-            self._selector.unregister(server.channel)
+        self._ignore(server.channel)
         self._servers.remove(server)
         server.close()
+
+    def _ignore(self, said: socket.socket) -> None:
+        """Listen to it no more, if anybody still does."""
+        if said in self._selector.get_map():
+            self._selector.unregister(said)
 
 
 def _weigh_too_much(idle: list[WorkerProcess]) -> bool:
