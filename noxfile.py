@@ -92,14 +92,15 @@ def minimums(session: nox.Session) -> None:
 def examples(session: nox.Session) -> None:
     """Run what a user sees: the examples, the README, the command line, the notebook."""
     _install(session)
-    _measured(session, "tests/acceptance")
+    _measured(session, "-n", "2", "tests/acceptance")
 
 
 @nox.session(python=NEWEST)
 def integration(session: nox.Session) -> None:
-    """Run against real engines: PostgreSQL, started here, and a torch of some gigabytes for the one sampler that needs it."""
+    """Run against real engines: PostgreSQL and S3, started here, and a torch of some gigabytes for the sampler that needs it."""
     _install(session, "gp")
-    _measured(session, "tests/integration")
+    session.install(*_group("objects"))
+    _measured(session, "-n", "2", "tests/integration")
 
 
 @nox.session(python=NEWEST)

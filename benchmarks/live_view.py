@@ -30,7 +30,7 @@ ROUNDS = int(os.environ.get("ROUNDS", "7"))
 def terminal(sweep: Any) -> Iterator[None]:
     from rich.console import Console
 
-    from mlfn import terminal as ours
+    from mlfn.ui.terminal import progress as ours
 
     ours._is_watched = lambda: True
     ours._console = lambda: Console(file=io.StringIO(), force_terminal=True, width=140)
@@ -41,7 +41,7 @@ def terminal(sweep: Any) -> Iterator[None]:
 @contextmanager
 def card(sweep: Any) -> Iterator[None]:
     """Show the card in a thread, as a kernel does."""
-    from mlfn.notebook import LiveCards
+    from mlfn.ui.notebook import LiveCards
 
     class Shell:
         class events:  # noqa: N801 - as IPython calls it

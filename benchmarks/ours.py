@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import stores
 import sweeps
 from search import searching
 from timing import emit, median_ms, per_second, process_ms
@@ -86,13 +87,30 @@ def many() -> None:
     emit(runs_per_second=per_second(all_of_them, count=1000, times=5))
 
 
+def points() -> None:
+    from noop import log_points
+
+    count = 100_000
+    log_points.submit(10).result()
+    handler, stored, inline = [], [], []
+    for _ in range(5):
+        begun = time.perf_counter()
+        run = log_points.submit(count)
+        handler.append(run.result())
+        stored.append((time.perf_counter() - begun) / count * 1e6)
+        assert len(run.metrics.history("loss")) == count
+        inline.append(log_points.on("inline").submit(count).result())
+    emit(point_us=statistics.median(handler), point_stored_us=statistics.median(stored))
+    emit(point_inline_us=statistics.median(inline))
+
+
 def listing() -> None:
-    from mlfn.client import current_client
-    from mlfn.identity import new_id
+    from mlfn.dispatch.session import current_session
+    from mlfn.host.identity import new_id
     from mlfn.spec.record import Outcome, Output, RunState
     from mlfn.store.changes import Change, Claimed, Finished, Submitted
 
-    store = current_client().store
+    store = current_session().store
     for start in range(0, 100_000, 5_000):
         changes: list[Change] = []
         for i in range(start, start + 5_000):
@@ -100,7 +118,7 @@ def listing() -> None:
             score = Output("accuracy", "return", "json", "builtins.float", inline=(i * 7919 % 100_003) / 1e5, size=8)
             changes += [
                 Submitted(run, "fill", "bench", "f", "p", "local", "nobody", {"i": {"packer": "json", "inline": i}}, i),
-                Claimed(run, "nobody", None, None, float(i)),
+                Claimed(run, "nobody", None, float(i)),
                 Finished(run, 1, Outcome(RunState.SUCCEEDED, outputs=(score,)), float(i)),
             ]
         store.apply(changes)
@@ -154,7 +172,20 @@ def _children() -> list[int]:
     return sorted(mine | {int(pid) for pid in listed})
 
 
-ROWS = (imports, plain_call, inline, cold, warm, many, listing, one_gigabyte, searching, *sweeps.ROWS)
+ROWS = (
+    imports,
+    plain_call,
+    inline,
+    cold,
+    warm,
+    many,
+    points,
+    listing,
+    one_gigabyte,
+    searching,
+    *sweeps.ROWS,
+    *stores.ROWS,
+)
 
 
 def main() -> None:

@@ -45,7 +45,7 @@ def _ours(sampler: str, count: int) -> Callable[[], None]:
     """Return one turn of a search that has been told of `count` children."""
     from mlfn.spec.record import RunState
     from mlfn.sweep.optuna import Search
-    from mlfn.sweep.space import loguniform, randint, uniform
+    from mlfn.sweep.spaces.distributions import loguniform, randint, uniform
     from mlfn.sweep.strategy import Told
 
     spaces = {

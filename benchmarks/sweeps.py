@@ -37,17 +37,17 @@ import os, signal, sys, threading, time
 begun = time.time()
 sys.path.insert(0, {HERE!r})
 from noop import noop
-from mlfn.client import current_client
+from mlfn.dispatch.session import current_session
 submitting = time.time()
 sweep = noop.grid(i=list(range({CHILDREN}))).with_options(name="resumed").submit()
 def ended():
-    return sum(n for state, n in current_client().store.child_counts(sweep.id).items() if state.is_terminal)
+    return sum(n for state, n in current_session().store.child_counts(sweep.id).items() if state.is_terminal)
 if sys.argv[1] == "killed":
     while ended() < {KILLED_AT}:
         time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGKILL)
 sweep.wait()
-first = min(row.started for row in current_client().store.children(sweep.id) if row.started > submitting)
+first = min(row.started for row in current_session().store.children(sweep.id) if row.started > submitting)
 print((first - submitting) * 1e3, (first - begun) * 1e3)
 """
 
@@ -93,7 +93,7 @@ def driver_cpu() -> None:
     """Measure the driver's thread alone, over grids and draws of 2,000."""
     from noop import noop
 
-    from mlfn.sweep.space import randint
+    from mlfn.sweep.spaces.distributions import randint
 
     noop.submit(1).result()
     figures = {}
@@ -154,7 +154,8 @@ def described() -> None:
 def scheduled() -> None:
     """Measure 10,000 children of a second on 16 slots by a clock that jumps; see simulated.py."""
     figures = {}
-    for name, options in (("even", {}), ("varied", {"parallel": 16})):
+    # A limit of failures has the driver keep the window: it hands each child over when another has ended.
+    for name, options in (("even", {}), ("varied", {"parallel": 16, "max_failures": 1})):
         code = (
             f"import sys; sys.path.insert(0, {HERE!r})\nfrom sweeps import scheduled_here\n"
             f"print(scheduled_here({name!r}, {options!r}))"
@@ -169,17 +170,46 @@ def scheduled_here(lasts: str, options: dict[str, Any]) -> float:
     """Return by how many per cent a sweep takes longer than its children on the slots; for a process of its own."""
     import simulated
 
-    simulated.install()
+    takes = {"even": simulated.even, "varied": simulated.varied}[lasts]
+    simulated.install(takes)
     from noop import noop
 
-    sweep = noop.on("simulated", lasts=lasts).grid(i=list(range(CHILDREN))).with_options(**options)
+    sweep = noop.on("chaos", engine="simulated").grid(i=list(range(CHILDREN))).with_options(**options)
     begun = simulated.CLOCK.monotonic()
     run = sweep.submit()
     assert run.wait()
     assert run.state == "succeeded", run.state
     took = simulated.CLOCK.monotonic() - begun
-    best = simulated.at_best(CHILDREN, {"even": simulated.even, "varied": simulated.varied}[lasts])
+    best = simulated.at_best(CHILDREN, takes)
     return (took / best - 1) * 100
+
+
+def units() -> None:
+    """Measure 10,000 children as units of one execution, which take no time; see simulated.py."""
+    code = f"import sys; sys.path.insert(0, {HERE!r})\nfrom sweeps import units_here\nprint(*units_here())"
+    environ = {**os.environ, "MLFN_DATA": tempfile.mkdtemp(dir=os.environ.get("MLFN_DATA"))}
+    done = subprocess.run([sys.executable, "-c", code], env=environ, check=True, capture_output=True, text=True)
+    driver, dispatcher = map(float, done.stdout.split())
+    emit(units_driver_ms=driver, units_cpu_ms=driver + dispatcher)
+
+
+def units_here() -> tuple[float, float]:
+    """Return what a unit takes of the driver's and of the dispatcher's thread, in ms; for a process of its own."""
+    import simulated
+
+    simulated.install(lambda i: 0.0, slots=CHILDREN)
+    from noop import noop
+
+    noop.on("chaos", engine="simulated").grid(i=[0, 1]).submit().wait()  # what is loaded once
+    [dispatcher] = [thread for thread in threading.enumerate() if thread.name == "mlfn-dispatch"]
+    clock = time.pthread_getcpuclockid(dispatcher.ident or 0)
+    begun = time.clock_gettime(clock) - simulated.ENGINE_SECONDS[0]
+    with _thread_time("mlfn-sweep-") as spent:
+        run = noop.on("chaos", engine="simulated").grid(i=list(range(CHILDREN))).submit()
+        assert run.wait()
+    assert run.state == "succeeded", run.state
+    took = time.clock_gettime(clock) - simulated.ENGINE_SECONDS[0] - begun
+    return spent[0] / CHILDREN * 1e3, took / CHILDREN * 1e3
 
 
 def memory() -> None:
@@ -259,4 +289,14 @@ def eight() -> None:
     emit(eight_warm_ms=warm, eight_cold_ms=process_ms(COLD_EIGHT, times=5, report=True))
 
 
-ROWS: tuple[Callable[[], None], ...] = (grid, driver_cpu, described, scheduled, memory, live_table, resumed, eight)
+ROWS: tuple[Callable[[], None], ...] = (
+    grid,
+    driver_cpu,
+    described,
+    scheduled,
+    units,
+    memory,
+    live_table,
+    resumed,
+    eight,
+)

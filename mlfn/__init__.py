@@ -7,97 +7,70 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from mlfn import errors as errors
-from mlfn import waiting
-from mlfn._version import __version__
+from mlfn._version import __version__ as __version__
+from mlfn.dispatch import hooks
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
-    from mlfn.client import Client
-    from mlfn.declaration import Function, function, handler
-    from mlfn.errors import MlfnError
-    from mlfn.handle import Run
-    from mlfn.inputs import DataItem, data
-    from mlfn.kinds.job import Job
-    from mlfn.library.differences import diff
-    from mlfn.listing import Runs, as_completed, get_function, run, runs, wait
-    from mlfn.secrets import Secret
-    from mlfn.settings import Settings, init
-    from mlfn.spec.record import RunRecord
-    from mlfn.spec.values import UNSET, Node, Retry
-    from mlfn.sweep.description import Sweep
-    from mlfn.sweep.space import choice, lograndint, loguniform, normal, ordinal, quniform, randint, uniform
-    from mlfn.sweep.sweep_run import SweepRun
-    from mlfn.ticket import Ticket
-    from mlfn.user_context import Context, Pruned, context
+    from mlfn.backends.kinds.job import Job as Job
+    from mlfn.errors import MlfnError as MlfnError
+    from mlfn.functions.declaration import Function as Function
+    from mlfn.functions.declaration import function as function
+    from mlfn.functions.declaration import handler as handler
+    from mlfn.functions.library.diff import diff as diff
+    from mlfn.handles.finders import Runs as Runs
+    from mlfn.handles.finders import as_completed as as_completed
+    from mlfn.handles.finders import get_function as get_function
+    from mlfn.handles.finders import run as run
+    from mlfn.handles.finders import runs as runs
+    from mlfn.handles.finders import wait as wait
+    from mlfn.handles.run import Run as Run
+    from mlfn.settings.current import init as init
+    from mlfn.settings.declarations import Settings as Settings
+    from mlfn.settings.secrets import Secret as Secret
+    from mlfn.spec.data_item import DataItem as DataItem
+    from mlfn.spec.data_item import data as data
+    from mlfn.spec.values import UNSET as UNSET
+    from mlfn.spec.values import Node as Node
+    from mlfn.spec.values import Retry as Retry
+    from mlfn.sweep.description import Sweep as Sweep
+    from mlfn.sweep.handle import SweepRun as SweepRun
+    from mlfn.sweep.spaces.distributions import choice as choice
+    from mlfn.sweep.spaces.distributions import lograndint as lograndint
+    from mlfn.sweep.spaces.distributions import loguniform as loguniform
+    from mlfn.sweep.spaces.distributions import normal as normal
+    from mlfn.sweep.spaces.distributions import ordinal as ordinal
+    from mlfn.sweep.spaces.distributions import quniform as quniform
+    from mlfn.sweep.spaces.distributions import randint as randint
+    from mlfn.sweep.spaces.distributions import uniform as uniform
+    from mlfn.worker.context import Context as Context
+    from mlfn.worker.context import Pruned as Pruned
+    from mlfn.worker.context import context as context
 
 _HOMES = {
-    "mlfn.declaration": ("Function", "function", "handler"),
-    "mlfn.errors": ("MlfnError",),
-    "mlfn.handle": ("Run",),
-    "mlfn.inputs": ("DataItem", "data"),
-    "mlfn.kinds.job": ("Job",),
-    "mlfn.library.differences": ("diff",),
-    "mlfn.listing": ("Runs", "as_completed", "get_function", "run", "runs", "wait"),
-    "mlfn.secrets": ("Secret",),
-    "mlfn.settings": ("Settings", "init"),
-    "mlfn.spec.values": ("UNSET", "Node", "Retry"),
-    "mlfn.sweep.space": (
-        "choice",
-        "lograndint",
-        "loguniform",
-        "normal",
-        "ordinal",
-        "quniform",
-        "randint",
-        "uniform",
-    ),
-    "mlfn.sweep.description": ("Sweep",),
-    "mlfn.sweep.sweep_run": ("SweepRun",),
-    "mlfn.user_context": ("Context", "Pruned", "context"),
+    "mlfn.functions.declaration": "Function function handler",
+    "mlfn.errors": "MlfnError",
+    "mlfn.handles.run": "Run",
+    "mlfn.spec.data_item": "DataItem data",
+    "mlfn.backends.kinds.job": "Job",
+    "mlfn.functions.library.diff": "diff",
+    "mlfn.handles.finders": "Runs as_completed get_function run runs wait",
+    "mlfn.settings.secrets": "Secret",
+    "mlfn.settings.current": "init",
+    "mlfn.settings.declarations": "Settings",
+    "mlfn.spec.values": "UNSET Node Retry",
+    "mlfn.sweep.spaces.distributions": "choice lograndint loguniform normal ordinal quniform randint uniform",
+    "mlfn.sweep.description": "Sweep",
+    "mlfn.sweep.handle": "SweepRun",
+    "mlfn.worker.context": "Context Pruned context",
 }
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
 
-__all__ = [
-    "UNSET",
-    "Context",
-    "DataItem",
-    "Function",
-    "Job",
-    "MlfnError",
-    "Node",
-    "Pruned",
-    "Retry",
-    "Run",
-    "Runs",
-    "Secret",
-    "Settings",
-    "Sweep",
-    "SweepRun",
-    "__version__",
-    "as_completed",
-    "choice",
-    "context",
-    "data",
-    "diff",
-    "function",
-    "get_function",
-    "handler",
-    "init",
-    "lograndint",
-    "loguniform",
-    "normal",
-    "ordinal",
-    "quniform",
-    "randint",
-    "run",
-    "runs",
-    "uniform",
-    "wait",
-]
+if not TYPE_CHECKING:  # a type checker goes by the imports above
+    __all__ = [*_HOME_OF, "__version__"]  # noqa: PLE0604 - they are strings
 
 
 def __getattr__(name: str) -> Any:
@@ -105,35 +78,33 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'mlfn' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOME_OF[name]), name)
     globals()[name] = value
-    _be_seen()
+    _register_notebook()
     return value
 
 
 def __dir__() -> list[str]:
-    return sorted({*__all__, "errors", *(name for name in globals() if name.startswith("__"))})
+    return sorted({*_HOME_OF, "errors", *(name for name in globals() if name.startswith("__"))})
 
 
-def _progress_line(run: Run[Any]) -> AbstractContextManager[None]:
-    from mlfn.terminal import progress_line
+def _later(module: str, name: str) -> Callable[..., Any]:
+    """Return a function that imports itself when it is first called."""
 
-    return progress_line(run)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return getattr(importlib.import_module(module), name)(*args, **kwargs)
 
-
-def _be_seen() -> None:
-    """Let runs show themselves in IPython, if this process has it."""
-    global _seen
-    if not _seen and "IPython" in sys.modules:
-        from mlfn.notebook import register
-
-        _seen = register()
+    return call
 
 
-def _conduct(client: Client, record: RunRecord) -> Ticket | None:
-    from mlfn.sweep.conduct import conduct
+def _register_notebook() -> None:
+    """Register how runs show themselves in IPython, if this process has it."""
+    global _is_registered
+    if not _is_registered and "IPython" in sys.modules:
+        from mlfn.ui.notebook import register
 
-    return conduct(client, record)
+        _is_registered = register()
 
 
-_seen = False
-waiting.observer = _progress_line
-waiting.conductor = _conduct
+_is_registered = False
+hooks.progress_display = _later("mlfn.ui.terminal.progress", "progress_line")
+hooks.sweep_controller = _later("mlfn.sweep.controller.ownership", "resume_sweep")
+hooks.sweep_handle = _later("mlfn.sweep.handle", "SweepRun")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlfn.cli.app import main
+from mlfn.ui.cli.app import main
 
 if __name__ == "__main__":
     main()

@@ -5,7 +5,7 @@
     MlfnError
     ├── DeclarationError (TypeError)          a function that cannot be declared
     │   ├── OptionError (ValueError)          an option unknown, misfitting, or that a kind or place refuses
-    │   └── UnknownNameError (KeyError)       a kind, place or strategy that nobody registered
+    │   └── UnknownNameError (KeyError)       a kind, place or strategy that is not registered
     ├── ParameterError (TypeError, ValueError)  an argument that the handler does not take
     ├── CaptureError                          code or a value that cannot travel
     │   └── UnpicklableError (TypeError)      ... because pickle refuses it; names the path to it
@@ -28,7 +28,7 @@
     │   ├── RunCancelledError
     │   ├── RunTimeoutError (TimeoutError)    the run's own time limit
     │   ├── OutOfMemoryError (MemoryError)
-    │   ├── RunLostError                      two witnesses say that it is gone
+    │   ├── RunLostError                      two witnesses agree that it is gone
     │   ├── WorkerDiedError                   exit code or signal, before an outcome
     │   ├── ParentFailedError                 a run whose output this one waits for did not succeed
     │   ├── RunPrunedError                    a child that its sweep stopped early
@@ -62,7 +62,7 @@ class OptionError(DeclarationError, ValueError):
 
 
 class UnknownNameError(DeclarationError, KeyError):
-    """A kind, place or strategy that nobody registered."""
+    """A kind, place or strategy that is not registered."""
 
 
 class ParameterError(MlfnError, TypeError, ValueError):
@@ -154,7 +154,7 @@ class OutOfMemoryError(RunError, MemoryError):
 
 
 class RunLostError(RunError):
-    """The run's worker is gone, and nobody saw how it ended."""
+    """The run's worker is gone, and how it ended is unknown."""
 
 
 class WorkerDiedError(RunError):

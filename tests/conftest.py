@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from hypothesis import settings
 
 from tests.ledger import processes_with
 from tests.postgres_server import postgres
@@ -19,12 +20,25 @@ from tests.postgres_server import postgres
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+# The suites there are imported by tests, and their assertions are to say as much as a test's own.
+pytest.register_assert_rewrite("mlfn.testing")
+
 # Whoever starts the tests in the background may have SIGINT ignored, and every process started here would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Caches of other programs are no state of ours, and cost minutes to fill again.
 CACHES = {"MPLCONFIGDIR": "matplotlib", "PIP_CACHE_DIR": "pip", "UV_CACHE_DIR": "uv"}
 REAL_CACHE = Path.home() / ".cache"
+
+settings.register_profile("tests", deadline=None)  # a busy machine is no failure
+settings.load_profile("tests")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let the tests that kill at random do so as often as docs/reliability.md says, in place of a third of that."""
+    parser.addoption(
+        "--full", action="store_true", help="kill as often as docs/reliability.md says; takes half an hour"
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -57,17 +71,17 @@ def home(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 def clients(home: Path) -> Iterator[None]:
     """End what the test submitted, its worker processes and its settings with the test."""
     yield
-    loaded = sys.modules.get("mlfn.client")
+    loaded = sys.modules.get("mlfn.dispatch.session")
     if loaded is not None:
-        ending = list(loaded._clients.values())
-        loaded._clients.clear()  # first: a store that a test has broken must not reach the next one
+        ending = list(loaded._sessions.values())
+        loaded._sessions.clear()  # first: a store that a test has broken must not reach the next one
         for client in ending:
-            for ticket in client.unfinished():
-                client.cancel(client.store.get_run(ticket.run))
-                ticket.done.wait(10)
+            for inflight in client.unfinished():
+                client.cancel(client.store.get_run(inflight.run))
+                inflight.done.wait(10)
             client.close()
-    if "mlfn.settings" in sys.modules:
-        sys.modules["mlfn.settings"].reset()
+    if "mlfn.settings.current" in sys.modules:
+        sys.modules["mlfn.settings.current"].reset()
 
 
 @pytest.fixture(scope="session")

@@ -11,8 +11,11 @@ import textwrap
 import time
 from collections import Counter
 from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+from mlfn.store import open_queries
 
 ROOT = Path(__file__).resolve().parents[1]
 TERMINAL = ("succeeded", "failed", "cancelled", "pruned")
@@ -95,13 +98,17 @@ class Stage:
     def table(self) -> str:
         """Return runs and events as text, for a failure's message."""
         try:
-            runs = self.query("SELECT id, name, state, reason, attempt, owner, worker FROM runs ORDER BY seq")
-            events = self.query("SELECT run, attempt, what, detail FROM events ORDER BY seq")
+            runs = self.query("SELECT id, name, state, reason, attempt, owner, execution FROM runs ORDER BY seq")
         except sqlite3.Error as error:
             return str(error)
-        open_runs = {row[0] for row in runs if row[2] not in TERMINAL}
-        lines = [str(row) for row in runs if row[0] in open_runs][:10]
-        return "\n".join([*lines, *(str(event) for event in events if event[0] in open_runs)][:60])
+        open_runs = [row for row in runs if row[2] not in TERMINAL][:10]
+        events = [(row[0], *event) for row in open_runs for event in self.events(row[0])]
+        return "\n".join(map(str, [*open_runs, *events][:60]))
+
+    def events(self, run: str) -> list[tuple[float, int, str, str | None]]:
+        """Return what happened to a run."""
+        with closing(open_queries("", self.data)) as store:
+            return store.events(run)
 
     def entries(self) -> list[tuple[str, str, int, int]]:
         """Return the ledger's lines as (what, run, attempt, pid)."""
@@ -134,7 +141,7 @@ def processes_with(variable: str, value: Path) -> list[int]:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                is_worker = b"mlfn.worker.__main__" in (entry / "cmdline").read_bytes()
+                is_worker = b"mlfn.worker.fork_server" in (entry / "cmdline").read_bytes()
                 if is_worker and setting in (entry / "environ").read_bytes().split(b"\0"):
                     found.append(int(entry.name))
             except OSError:
@@ -163,7 +170,7 @@ def audit(stage: Stage, *, runs: int, once: Sequence[str] = ()) -> None:
     table = stage.query("SELECT id, name, state, attempt FROM runs")
     assert len(table) == runs == len({row[0] for row in table})
     assert [row for row in table if row[2] not in TERMINAL] == [], stage.table()
-    assert stage.query("SELECT * FROM attempts WHERE state = 'running'") == []
+    assert stage.query("SELECT * FROM runs WHERE queued = 1") == []
     assert stage.query("PRAGMA integrity_check") == [("ok",)]
     _check_events(stage, {run: (state, attempt) for run, _, state, attempt in table})
     elsewhere = {row[0] for row in stage.query("SELECT id FROM runs WHERE sweep = 1 OR reused IS NOT NULL")}
@@ -173,7 +180,7 @@ def audit(stage: Stage, *, runs: int, once: Sequence[str] = ()) -> None:
 
 def _check_events(stage: Stage, states: Mapping[str, tuple[str, int]]) -> None:
     replayed: dict[str, tuple[str, int]] = {}
-    for run, attempt, what in stage.query("SELECT run, attempt, what FROM events ORDER BY seq"):
+    for run, _, attempt, what, _ in ((name, *event) for name in states for event in stage.events(name)):
         state, held = replayed.get(run, ("", 0))
         if what in ("cancel requested", "adopted"):
             assert state in ("pending", "running"), (run, what, state)

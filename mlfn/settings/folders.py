@@ -52,13 +52,13 @@ def find_upwards(name: str, start: Path, fits: Callable[[Path], bool]) -> Path |
         try:
             if fits(candidate) and _trusted(candidate):
                 return candidate
-        except OSError:  # a parent that this user may not look into
+        except OSError:  # a parent that this user may not read
             continue
     return None
 
 
 def _trusted(path: Path) -> bool:
-    """Tell whether no stranger put `path` into a folder that all can write (/tmp) to steer our runs."""
+    """Return whether `path` is safe: in a folder that all can write (/tmp), another user may have put it there."""
     if not path.parent.stat().st_mode & stat.S_IWOTH:
         return True
     if path.stat().st_uid in (0, os.geteuid()):

@@ -6,7 +6,7 @@ import secrets
 from pathlib import Path
 
 from mlfn.errors import StorageError
-from mlfn.private_files import create_once, ensure_folder, read_private
+from mlfn.host.private_files import ensure_folder, locked, read_private, replace
 
 KEY_SIZE = 32
 
@@ -20,7 +20,9 @@ def obtain_key(folder: Path) -> bytes:
     try:
         if not path.exists():
             ensure_folder(folder, setting="XDG_CONFIG_HOME")
-            create_once(path, secrets.token_bytes(KEY_SIZE))
+            with locked(path):
+                if not path.exists():  # else another process was first
+                    replace(path, secrets.token_bytes(KEY_SIZE))
         key = read_private(path)
     except StorageError:
         raise

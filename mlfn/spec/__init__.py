@@ -1,1 +1,1 @@
-"""What is declared, planned and recorded: frozen data, no I/O."""
+"""Declarations, plans and records: frozen data, no I/O."""

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, get_args
-
-from pydantic import BaseModel, ConfigDict, ValidationError
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, ClassVar, get_args, get_type_hints
 
 from mlfn.errors import OptionError, nearest
+from mlfn.host.frozen import frozen
+from mlfn.settings.secrets import Secret
 from mlfn.spec.canonical import canonical, spec_hash
+from mlfn.spec.plan import Selected
+from mlfn.spec.values import Node
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class KindSpec(_Frozen):
-    """A kind by name, with the options that differ from its defaults."""
-
-    name: str
-    options: dict[str, Any] = {}
-
-
-class ResourcesSpec(_Frozen):
+@frozen
+class ResourcesSpec:
     """What one run may use: cores, bytes, devices."""
 
     cpu: float | None = None
@@ -30,35 +23,8 @@ class ResourcesSpec(_Frozen):
     gpus: int | None = None
 
 
-class SecretSpec(_Frozen):
-    """A reference to a secret; never its value."""
-
-    name: str
-    key: str | None = None
-    env: str | None = None
-
-
-class NodeSpec(_Frozen):
-    """Placement on a cluster."""
-
-    selector: dict[str, str] | None = None
-    tolerations: list[Any] = []
-    affinity: dict[str, Any] | None = None
-    priority: str | None = None
-    spot: str | None = None
-
-
-class RetrySpec(_Frozen):
-    """When and how often to try again; times in seconds."""
-
-    times: int
-    delay: float
-    backoff: float
-    max_delay: float
-    on: list[str] = []
-
-
-class CodeSpec(_Frozen):
+@frozen
+class CodeSpec:
     """The code by digest, and how it was found."""
 
     qualname: str
@@ -67,69 +33,90 @@ class CodeSpec(_Frozen):
     capture: str
 
 
-class FunctionSpec(_Frozen):
+@frozen
+class RetrySpec:
+    """A retry policy whose failures are names: an exception's class is code, which a spec holds by digest alone."""
+
+    times: int
+    delay: float
+    backoff: float
+    max_delay: float
+    on: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class FunctionSpec:
     """A function as declared: frozen, canonical, hashed without tag, labels and times."""
+
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid", "strict": True}  # for its parts too
 
     name: str
     project: str
-    kind: KindSpec
+    kind: Selected
     image: str | None = None
-    requirements: list[str] = []
-    resources: ResourcesSpec = ResourcesSpec()
-    env: dict[str, str] = {}
-    secrets: list[SecretSpec] = []
-    node: NodeSpec | None = None
+    requirements: tuple[str, ...] = ()
+    resources: ResourcesSpec = field(default_factory=ResourcesSpec)
+    env: Mapping[str, str] = field(default_factory=dict)
+    secrets: tuple[Secret, ...] = ()
+    node: Node | None = None
     retry: RetrySpec | None = None
     timeout: float | None = None
     source: str | None = None
-    outputs: list[str] = []
+    outputs: tuple[str, ...] = ()
     code: CodeSpec
     tag: str | None = None
-    labels: dict[str, str] = {}
+    labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: Mapping[str, Any] | str) -> FunctionSpec:
         """Read a mapping or JSON text; an unknown or misfitting key is refused by name."""
+        from pydantic import TypeAdapter, ValidationError
+
         try:
-            return cls.model_validate_json(data) if isinstance(data, str) else cls.model_validate(data)
+            return TypeAdapter(cls).validate_json(data if isinstance(data, str) else canonical(data))
         except ValidationError as error:
-            raise OptionError(_explain(error)) from error
+            raise OptionError(_explain(error.errors()[0])) from error
+
+    def plain(self) -> dict[str, Any]:
+        """Return plain data: dicts and lists, without what is empty."""
+        data: dict[str, Any] = _plain(self)
+        return data
 
     def to_json(self) -> str:
-        """Return canonical JSON: sorted keys, no blanks, nothing that is unset."""
-        return canonical(self.model_dump(exclude_defaults=True))
+        """Return canonical JSON: sorted keys, no blanks, nothing that is empty."""
+        return canonical(self.plain())
 
     @property
     def hash(self) -> str:
         """SHA-256 over the canonical JSON without tag and labels."""
-        return spec_hash(self.model_dump(exclude_defaults=True))
+        return spec_hash(self.plain())
 
 
-def _explain(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        allowed = _fields_at(first["loc"][:-1])
-        return f"A function spec has no key {where!r} (value {first['input']!r}): {nearest(str(first['loc'][-1]), allowed)}"
-    return f"A function spec with {where}={first['input']!r} does not fit: {first['msg']}."
+def _plain(value: Any) -> Any:
+    if is_dataclass(value):
+        found = {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
+        return {name: item for name, item in found.items() if item is not None and item not in ([], {})}
+    return [_plain(item) for item in value] if isinstance(value, tuple) else value
 
 
-def _fields_at(path: tuple[int | str, ...]) -> Iterable[str]:
-    """Return the keys that are allowed where a path leads to: a number is a place in a list."""
-    model: type[BaseModel] = FunctionSpec
-    for part in path:
-        if isinstance(part, str):
-            annotation: Any = model.model_fields[part].annotation
-            model = next(item for item in (annotation, *_flat(annotation)) if _is_model(item))
-    return model.model_fields
+def _explain(error: Mapping[str, Any]) -> str:
+    where = ".".join(map(str, error["loc"]))
+    if error["type"] == "unexpected_keyword_argument":
+        allowed = _keys_at(error["loc"][:-1])
+        return f"A function spec has no key {where!r} (value {error['input']!r}): {nearest(str(error['loc'][-1]), allowed)}"
+    return f"A function spec with {where}={error['input']!r} does not fit: {error['msg']}."
+
+
+def _keys_at(path: Iterable[int | str]) -> list[str]:
+    """Return the keys that are allowed at a path; a number is an index of a list."""
+    part: Any = FunctionSpec
+    for name in path:
+        if isinstance(name, str):
+            part = next(item for item in _flat(get_type_hints(part)[name]) if is_dataclass(item))
+    return [f.name for f in fields(part)]
 
 
 def _flat(annotation: Any) -> Iterator[Any]:
+    yield annotation
     for item in get_args(annotation):
-        yield item
         yield from _flat(item)
-
-
-def _is_model(item: Any) -> bool:
-    # In Python 3.10 list[int] passes for a type.
-    return isinstance(item, type) and not get_args(item) and issubclass(item, BaseModel)

@@ -5,36 +5,16 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any
 
 from mlfn.errors import OptionError, nearest
-from mlfn.secrets import Secret
+from mlfn.host.frozen import frozen
+from mlfn.settings.secrets import Secret, cut
 from mlfn.spec.values import UNSET, Node, Retry, parse_bytes, parse_cpu, parse_seconds
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-
-
-@dataclass(frozen=True)
-class Options:
-    """Checked options of one function; None or empty means not given."""
-
-    name: str | None = None
-    project: str | None = None
-    kind: Any = None  # a name, or an instance of a kind's options; the registry knows both
-    image: str | None = None
-    requirements: tuple[str, ...] = ()
-    cpu: float | None = None
-    mem: int | None = None
-    gpus: int | None = None
-    env: Mapping[str, str] = field(default_factory=dict)
-    secrets: tuple[Secret, ...] = ()
-    node: Node | None = None
-    retry: Retry | None = None
-    timeout: float | None = None
-    source: str | None = None
-    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def check_name(value: Any, *, what: str = "name") -> str:
@@ -87,15 +67,15 @@ def merge_options(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[s
     return merged
 
 
-# What is said in another place, and how.
+# Options of other calls, and how to give them.
 _ELSEWHERE = {
-    "on": "where it runs is said by .on(...), as in train.on('inline').submit(...).",
-    "place": "where it runs is said by .on(...), as in train.on('inline').submit(...).",
-    "max_workers": "how many runs a place takes is the place's: .on('local', max_workers=4).",
+    "on": ".on(...) chooses where it runs, as in train.on('inline').submit(...).",
+    "place": ".on(...) chooses where it runs, as in train.on('inline').submit(...).",
+    "max_workers": "it is an option of the place: .on('local', max_workers=4).",
     "outputs": "outputs are named by the other decorator: @mlfn.handler(outputs=['model']).",
     **dict.fromkeys(
         ("select", "parallel", "stop_when", "max_failures", "max_failure_rate", "subject_to", "deterministic", "memo"),
-        "it is one of a sweep: train.grid(...).with_options(...) takes it.",
+        "it is an option of a sweep: train.grid(...).with_options(...) takes it.",
     ),
 }
 
@@ -103,7 +83,7 @@ _ELSEWHERE = {
 def refuse_unknown(
     given: Mapping[str, Any], allowed: Iterable[str], *, where: str, elsewhere: Mapping[str, str] = _ELSEWHERE
 ) -> None:
-    """Raise OptionError for the first name that is not allowed; `elsewhere` says of some where they belong."""
+    """Raise OptionError for the first name that is not allowed; `elsewhere` has hints for some."""
     names = list(allowed)
     for name, value in given.items():
         if name not in names:
@@ -112,7 +92,7 @@ def refuse_unknown(
 
 
 def _shown(name: str, value: Any) -> str:
-    # As with names of secrets: what is called so may be the value itself.
+    # As with names of secrets: an option with such a name may hold the value itself.
     longest = 12 if re.search("secr|token|passw|key", name.lower()) else 80
     text = repr(value)
     return text if len(text) <= longest else f"{text[: longest - 3]}..."
@@ -181,9 +161,7 @@ def _strings(option: str) -> Callable[[Any], dict[str, str]]:
             if option == "env" and not _ENV_NAME.fullmatch(key):
                 raise OptionError(f"env has {key!r}: a name of letters, digits and '_' is allowed, no digit first.")
             if option == "env" and not _fits_environment(text):
-                raise OptionError(
-                    f"env[{key!r}]={text!r}: an environment variable holds no NUL and no half of a letter."
-                )
+                raise OptionError(f"env[{key!r}]={text!r}: it must contain neither NUL nor unpaired surrogates.")
         return dict(value)
 
     return check
@@ -199,15 +177,10 @@ def _fits_environment(text: str) -> bool:
 def _secrets(value: Any) -> tuple[Secret, ...]:
     items = [value] if isinstance(value, Secret) else value
     if isinstance(items, str):
-        raise OptionError(f"secrets={_cut(items)}: a list is allowed, as in secrets=[{_cut(items)}].")
+        raise OptionError(f"secrets={cut(items)}: a list is allowed, as in secrets=[{cut(items)}].")
     if not isinstance(items, Sequence) or not all(isinstance(item, (str, Secret)) for item in items):
         raise OptionError(f"secrets={value!r}: a list of names or mlfn.Secret(...) is allowed.")
     return tuple(item if isinstance(item, Secret) else Secret(item) for item in items)
-
-
-def _cut(text: str) -> str:
-    # As with names of secrets: somebody may have put the value here.
-    return repr(text if len(text) <= 12 else f"{text[:8]}...")
 
 
 def _retry(value: Any) -> Retry:
@@ -220,21 +193,30 @@ def _node(value: Any) -> Node:
     raise OptionError(f"node={value!r}: mlfn.Node(selector=..., tolerations=..., ...) is allowed.")
 
 
-_CHECKS: dict[str, Callable[[Any], Any]] = {
-    "name": check_name,
-    "project": lambda value: check_name(value, what="project"),
-    "kind": lambda value: value,
-    "image": _text("image"),
-    "requirements": _requirements,
-    "cpu": parse_cpu,
-    "mem": parse_bytes,
-    "gpus": _gpus,
-    "env": _strings("env"),
-    "secrets": _secrets,
-    "node": _node,
-    "retry": _retry,
-    "timeout": parse_seconds,
-    "source": _text("source"),
-    "labels": _strings("labels"),
-}
-assert list(_CHECKS) == [f.name for f in fields(Options)]
+def _by(check: Callable[[Any], Any]) -> Mapping[str, Any]:
+    return {"check": check}
+
+
+@frozen
+class Options:
+    """Checked options of one function; None or empty means not given."""
+
+    name: str | None = field(default=None, metadata=_by(check_name))
+    project: str | None = field(default=None, metadata=_by(lambda value: check_name(value, what="project")))
+    # A name, or an instance of a kind's options; the registry knows both.
+    kind: Any = field(default=None, metadata=_by(lambda value: value))
+    image: str | None = field(default=None, metadata=_by(_text("image")))
+    requirements: tuple[str, ...] = field(default=(), metadata=_by(_requirements))
+    cpu: float | None = field(default=None, metadata=_by(parse_cpu))
+    mem: int | None = field(default=None, metadata=_by(parse_bytes))
+    gpus: int | None = field(default=None, metadata=_by(_gpus))
+    env: Mapping[str, str] = field(default_factory=dict, metadata=_by(_strings("env")))
+    secrets: tuple[Secret, ...] = field(default=(), metadata=_by(_secrets))
+    node: Node | None = field(default=None, metadata=_by(_node))
+    retry: Retry | None = field(default=None, metadata=_by(_retry))
+    timeout: float | None = field(default=None, metadata=_by(parse_seconds))
+    source: str | None = field(default=None, metadata=_by(_text("source")))
+    labels: Mapping[str, str] = field(default_factory=dict, metadata=_by(_strings("labels")))
+
+
+_CHECKS: Mapping[str, Callable[[Any], Any]] = {option.name: option.metadata["check"] for option in fields(Options)}

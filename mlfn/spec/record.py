@@ -1,11 +1,14 @@
-"""States of a run, the legal ways between them, and what the store says about a run."""
+"""States of a run, the legal transitions between them, and what the store holds of a run."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
+from pathlib import Path
 from typing import Any
+
+from mlfn.host.frozen import frozen
 
 
 class RunState(str, Enum):
@@ -43,7 +46,7 @@ class Reason(str, Enum):
         return self.value
 
 
-# A retry goes running -> pending under the next attempt number; a terminal state is left by nothing.
+# A retry goes running -> pending under the next attempt number; a terminal state never changes.
 TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
     RunState.PENDING: frozenset({RunState.RUNNING, RunState.FAILED, RunState.CANCELLED}),
     RunState.RUNNING: frozenset(
@@ -56,10 +59,13 @@ TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
 }
 
 
+BEST = "best_iteration"
+"""The output by which a run says whose outputs it has: the number of its best child."""
+
 _LONGEST_LINE = 240
 
 
-@dataclass(frozen=True)
+@frozen
 class RemoteFailure:
     """An exception as it travels: readable text, and a signed pickle of the object where it has one."""
 
@@ -71,11 +77,19 @@ class RemoteFailure:
     exit_code: int | None = None
     signal: int | None = None
 
+    @classmethod
+    def of_error(
+        cls, error: BaseException, *, exit_code: int | None = None, signal: int | None = None
+    ) -> RemoteFailure:
+        """Return an error of mlfn's own; readers rebuild it by the name of its type."""
+        name, *bases = (f"{base.__module__}.{base.__qualname__}" for base in type(error).__mro__[:-1])
+        return cls(name, str(error), "", (name, *bases), None, exit_code, signal)
+
     @property
     def first_line(self) -> str:
         """Type and first line of the message, cut."""
-        said = self.message.strip().partition("\n")[0]
-        text = f"{self.type.removeprefix('builtins.')}: {said}".removesuffix(": ")
+        message = self.message.strip().partition("\n")[0]
+        text = f"{self.type.removeprefix('builtins.')}: {message}".removesuffix(": ")
         return text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE - 1]}…"
 
     def to_json(self) -> dict[str, Any]:
@@ -90,7 +104,7 @@ class RemoteFailure:
         return cls(**{"message": "", **data, "bases": tuple(data.get("bases", ()))})
 
 
-@dataclass(frozen=True)
+@frozen
 class Output:
     """One named output as stored: small values inline, others as an artifact."""
 
@@ -104,7 +118,7 @@ class Output:
     size: int = 0
 
 
-@dataclass(frozen=True)
+@frozen
 class Outcome:
     """How one attempt ended."""
 
@@ -114,10 +128,31 @@ class Outcome:
     returns: Mapping[str, Any] | None = None
     outputs: tuple[Output, ...] = ()
 
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON, as a ``finished`` event has it."""
+        return {
+            "state": self.state.value,
+            "reason": self.reason and self.reason.value,
+            "failure": self.failure and self.failure.to_json(),
+            "returns": self.returns,
+            "outputs": [dict(vars(output)) for output in self.outputs],
+        }
 
-@dataclass(frozen=True)
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Outcome:
+        """Rebuild from `to_json`."""
+        return cls(
+            RunState(data["state"]),
+            Reason(data["reason"]) if data["reason"] else None,
+            RemoteFailure.from_json(data["failure"]) if data["failure"] else None,
+            data["returns"],
+            tuple(Output(**output) for output in data["outputs"]),
+        )
+
+
+@frozen
 class RunRecord:
-    """What the store says about one run."""
+    """What the store holds of one run."""
 
     id: str
     name: str
@@ -133,7 +168,11 @@ class RunRecord:
     started: float | None = None
     ended: float | None = None
     owner: str | None = None
-    worker: str | None = None
+    execution: str | None = None
+    unit: int | None = None  # which of the execution's units its attempt is
+    queued: bool = False  # its attempt is claimed and waits at the place: `state` is pending
+    status: str | None = None  # what it waits for there, in the place's words
+    acknowledged: int = 0  # how many lines of its attempt's journal are recorded
     cancel_requested: bool = False
     not_before: float | None = None
     failure: RemoteFailure | None = None
@@ -149,21 +188,42 @@ class RunRecord:
     part_of: str | None = None  # the run within whose attempt it lives: a handler opened it by `ctx.child`
 
     @property
+    def is_claimed(self) -> bool:
+        """Whether an attempt of it is running, or queued at its place."""
+        return self.queued or self.state is RunState.RUNNING
+
+    @property
     def duration(self) -> float | None:
         """Seconds from start to end; None while that is unknown."""
         return None if self.started is None or self.ended is None else self.ended - self.started
 
 
-@dataclass(frozen=True)
+@frozen
 class Attempt:
-    """One try at a run, and where its log lies."""
+    """One try at a run."""
 
     run: str
     attempt: int
-    worker: str | None
+    execution: str | None
     started: float | None
     ended: float | None
     state: str
     reason: str | None
-    log: str | None
+    log: str | None = None  # where an earlier version wrote its log; None for the usual place
     failure: str | None = None  # type and first line of what it failed with
+    unit: int | None = None
+
+
+def log_file(data: Path | str, run: str, attempt: int) -> str:
+    """Return where an attempt's log lies in a data folder."""
+    return f"{data}/logs/{run[:2]}/{run}-{attempt}.log"
+
+
+def number_of(inline: Any) -> float | None:
+    """Return the number that an inline value is, as JSON or as a tagged NumPy scalar; False is 0 and True 1."""
+    value = inline
+    if isinstance(value, dict) and value.get("!") == "numpy":
+        value = value["v"][1]
+    if isinstance(value, dict) and value.get("!") == "float":
+        value = float(value["v"])
+    return value if isinstance(value, (int, float)) else None

@@ -1,1 +1,1 @@
-"""Sweeps: one function, many child runs; what they vary, who chooses it, which one is best."""
+"""Sweeps: one function, many child runs: their parameters, their strategy, and the best of them."""

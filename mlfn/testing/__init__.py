@@ -1,1 +1,1 @@
-"""Contract suites, for whoever writes a member of a family: subclass one in a test, and pytest collects it."""
+"""Contract suites for members of a family that others write: subclass one in a test, and pytest collects it."""

@@ -1,4 +1,4 @@
-"""The contract of every strategy."""
+"""The contract suite of strategies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from mlfn.spec.record import RunState
 from mlfn.sweep.strategy import Strategy, Told
 
-# How children end, in turn: what a strategy is told must never upset it.
+# How children end, in turn.
 ENDINGS: tuple[tuple[RunState, float | None], ...] = (
     (RunState.SUCCEEDED, 0.5),
     (RunState.FAILED, None),
@@ -23,7 +23,7 @@ ENDINGS: tuple[tuple[RunState, float | None], ...] = (
 
 
 class Values:
-    """Stand in for the store's codec: every value goes to JSON as a number, and comes back as the very object."""
+    """Stand in for the store's codec: encode each value as a number, and decode it as the very object."""
 
     def __init__(self) -> None:
         self.kept: list[Any] = []
@@ -37,7 +37,7 @@ class Values:
 
 
 class StrategyContract:
-    """What the driver of a sweep relies on, to be subclassed.
+    """What the driver of a sweep relies on; subclass it in a test file.
 
     ::
 
@@ -45,17 +45,18 @@ class StrategyContract:
             def make(self):
                 return Mine(seed=7)
 
-    The other methods without ``test_`` are there to be overridden where a strategy differs: one that has no end, say, or
-    that leaves numbers out.
+    The strategy must have six children or more. Override the other methods without ``test_`` where it differs: where it
+    leaves numbers out, for example.
     """
 
     many = 12
-    """How many children to ask for where there is no end."""
+    """How many children to ask for at most."""
 
     objectives = 1
+    """How many selectors the sweep has."""
 
     def make(self) -> Strategy:
-        """Return a new strategy; each call one that will choose the same."""
+        """Return a new strategy; that of each call must choose the same."""
         raise NotImplementedError
 
     def iterations(self, strategy: Strategy) -> list[int]:
@@ -63,7 +64,7 @@ class StrategyContract:
         return list(range(1, (strategy.size or self.many) + 1)[: self.many])
 
     def same(self, one: Any, other: Any) -> bool:
-        """Say whether two values are the same, and of the same type."""
+        """Return whether two values are equal and of the same type."""
         if isinstance(one, Mapping):
             keys = list(one) == list(other)
             return keys and all(self.same(one[key], other[key]) for key in one)
@@ -78,7 +79,7 @@ class StrategyContract:
 
     def drive(self, strategy: Strategy) -> list[Told]:
         """Ask for each child, report its points, and tell its end, one after the other."""
-        told = []
+        ended = []
         for iteration in self.iterations(strategy):
             params = strategy.ask(iteration)
             if params is None:
@@ -87,8 +88,8 @@ class StrategyContract:
             for step, value in end.series:
                 strategy.report(iteration, step, value)
             strategy.tell(end)
-            told.append(end)
-        return told
+            ended.append(end)
+        return ended
 
     def rebuilt(self, strategy: Strategy) -> Strategy:
         values = Values()
@@ -96,23 +97,23 @@ class StrategyContract:
         return type(strategy).from_json(data, values.decode)
 
     # -- what must hold
-    def test_every_child_has_parameters_by_name(self) -> None:
-        told = self.drive(self.make())
+    def test_children_have_parameters_by_name(self) -> None:
+        ended = self.drive(self.make())
 
-        assert told
-        assert all(isinstance(end.params, Mapping) and all(isinstance(key, str) for key in end.params) for end in told)
+        assert ended
+        assert all(isinstance(end.params, Mapping) and all(isinstance(key, str) for key in end.params) for end in ended)
 
-    def test_its_size_is_how_many_it_has_at_most(self) -> None:
+    def test_size_is_an_upper_bound(self) -> None:
         strategy = self.make()
 
         assert strategy.size is None or len(self.drive(strategy)) <= strategy.size
 
-    def test_two_that_were_made_alike_choose_alike(self) -> None:
+    def test_equal_strategies_choose_the_same(self) -> None:
         one, other = self.drive(self.make()), self.drive(self.make())
 
         assert self.alike(one, other)
 
-    def test_one_that_was_rebuilt_chooses_the_same(self) -> None:
+    def test_rebuilt_strategy_chooses_the_same(self) -> None:
         strategy = self.make()
 
         again = self.rebuilt(strategy)
@@ -120,13 +121,13 @@ class StrategyContract:
         assert (again.size, again.adaptive) == (strategy.size, strategy.adaptive)
         assert self.alike(self.drive(again), self.drive(self.make()))
 
-    def test_rebuilding_after_it_was_told_forgets_what_it_was_told(self) -> None:
+    def test_rebuilding_forgets_what_was_learned(self) -> None:
         strategy = self.make()
         self.drive(strategy)
 
         assert self.alike(self.drive(self.rebuilt(strategy)), self.drive(self.make()))
 
-    def test_one_that_is_told_the_past_again_goes_on_as_before(self) -> None:
+    def test_resuming_with_past_results_chooses_the_same(self) -> None:
         whole = self.drive(self.make())
         for done in range(len(whole)):
             again = self.rebuilt(self.make())
@@ -137,7 +138,7 @@ class StrategyContract:
 
             assert following is not None and self.same(dict(following), dict(whole[done].params)), f"after {done}"
 
-    def test_a_child_in_flight_is_told_of_and_ends_later(self) -> None:
+    def test_child_in_flight_at_resume_ends_later(self) -> None:
         whole = self.drive(self.make())
         again = self.rebuilt(self.make())
         for end in whole[:2]:
@@ -159,21 +160,21 @@ class StrategyContract:
 
         assert strategy.ask(self.iterations(strategy)[4]) is not None
 
-    def test_it_may_be_asked_for_all_before_it_is_told_of_any(self) -> None:
+    def test_children_may_be_asked_before_any_ends(self) -> None:
         strategy = self.make()
 
         assert all(strategy.ask(iteration) is not None for iteration in self.iterations(strategy)[:6])
 
-    def test_what_is_told_changes_nothing_unless_it_is_adaptive(self) -> None:
+    def test_results_change_nothing_unless_adaptive(self) -> None:
         strategy = self.make()
         if not strategy.adaptive:
-            untold = [strategy.ask(iteration) for iteration in self.iterations(strategy)]
+            before = [strategy.ask(iteration) for iteration in self.iterations(strategy)]
 
-            told = [end.params for end in self.drive(self.make())]
+            after = [end.params for end in self.drive(self.make())]
 
-            assert all(self.same(dict(a or {}), dict(b)) for a, b in zip(untold, told, strict=True))
+            assert all(self.same(dict(a or {}), dict(b)) for a, b in zip(before, after, strict=True))
 
-    def test_after_the_end_there_is_nothing_ever(self) -> None:
+    def test_nothing_follows_the_end(self) -> None:
         strategy = self.make()
         if strategy.size is not None:
             last = self.iterations(strategy)[-1] if strategy.size <= self.many else strategy.size
@@ -181,7 +182,7 @@ class StrategyContract:
 
             assert beyond == [None, None, None]
 
-    def test_changing_what_it_answered_does_not_change_it(self) -> None:
+    def test_changing_returned_parameters_changes_no_later_ones(self) -> None:
         first, *_ = self.iterations(self.make())
         strategy = self.make()
 
@@ -192,16 +193,16 @@ class StrategyContract:
         again = self.make().ask(first)
         assert again and self.alike(self.drive(strategy)[1:], self.drive(self.make())[1:])
 
-    def test_odd_points_of_a_series_do_not_upset_it(self) -> None:
+    def test_nan_and_unordered_points_are_accepted(self) -> None:
         strategy = self.make()
         first, *_ = self.iterations(strategy)
         strategy.ask(first)
 
-        said = [
+        answers = [
             strategy.report(first, step, value) for step, value in ((0, math.nan), (1, math.inf), (1, 0.5), (0, 1.0))
         ]
 
-        assert all(why is None or (isinstance(why, str) and why) for why in said)
+        assert all(why is None or (isinstance(why, str) and why) for why in answers)
 
     def alike(self, one: list[Told], other: list[Told]) -> bool:
         return [end.iteration for end in one] == [end.iteration for end in other] and all(

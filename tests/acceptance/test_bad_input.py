@@ -41,7 +41,7 @@ def keeping_nothing(ctx: mlfn.Context) -> None:
 
 
 def data() -> Path:
-    from mlfn.settings import current, data_folder
+    from mlfn.settings.current import current, data_folder
 
     return data_folder(current())
 
@@ -98,7 +98,7 @@ def flipped_bit() -> Any:
 
 
 def other_minor() -> Any:
-    from mlfn.payload import envelope
+    from mlfn.code import envelope
 
     here = envelope._python_minor
     envelope._python_minor = lambda: "3.99"
@@ -199,7 +199,7 @@ CASES = [
         "place in the settings",
         lambda: mlfn.init(on="locall"),
         errors.SettingsError,
-        ("on = 'locall'", "init()", "did you mean 'local'", "local or inline"),
+        ("on = 'locall'", "init()", "did you mean 'local'", "the name of a place: inline, local"),
     ),
     Case("project", lambda: mlfn.function(project="a/b"), errors.OptionError, ("project='a/b'", "letters, digits")),
     Case("setting", lambda: mlfn.init(projct="fraud"), errors.SettingsError, ("projct", "project")),
@@ -358,7 +358,7 @@ def test_bad_input_gets_a_clear_error(case: Case) -> None:
 def test_nothing_is_lost_with_a_corrupted_row(
     column: str, value: object, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("mlfn.store.rows._told", set())
+    monkeypatch.setattr("mlfn.store.rows._warned", set())
     runs = [double.on("inline").submit(x) for x in range(3)]
     changed(f"UPDATE runs SET {column} = ? WHERE id = '{runs[1].id}'", value)
     others = [runs[2], runs[0]]

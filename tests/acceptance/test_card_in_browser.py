@@ -11,13 +11,16 @@ from dataclasses import replace
 
 import pytest
 
-from mlfn import cards, sweep_cards
-from mlfn.snapshot import Item, Progress, Series, Snapshot
-from mlfn.spec.record import Attempt, RunState
-from mlfn.sweep.grammar import Selector
-from mlfn.sweep.picture import draw, parallel_coordinates
-from mlfn.sweep.table import Table
-from mlfn.sweep_snapshot import Row, SweepSnapshot
+from mlfn.spec.record import Attempt, RemoteFailure, RunState
+from mlfn.sweep.results.parallel_coordinates import parallel_coordinates
+from mlfn.sweep.results.table import Table
+from mlfn.ui.html import cards
+from mlfn.ui.views.function import FunctionView
+from mlfn.ui.views.listing import ListingView
+from mlfn.ui.views.run import Series
+from mlfn.ui.views.sweep import ChildView
+from mlfn.ui.views.values import Value
+from tests.unit.ui.make_views import run_view, sweep_view
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
 FLAGS = (
@@ -40,26 +43,19 @@ const seen = [...document.querySelectorAll(".mlfn-card")].map(card => {
 document.getElementById("report").textContent = JSON.stringify({title: document.title, seen: seen});
 </script>
 """
-RUN = Snapshot(
-    id="3f2a91c0" * 4,
-    name="train",
-    project="risk",
-    place="local",
-    state=RunState.RUNNING,
-    taken=1_000_100.0,
-    created=1_000_000.0,
-    started=1_000_010.0,
-    progress=Progress(3, 12, "epochs"),
-    params=(Item("data", "pandas.DataFrame", size=145_000), Item("a_rather_long_parameter_name" * 4, "v" * 80)),
-    outputs=(Item("accuracy", "0.972028", "0.9720279720279720"),),
-    series=(Series("loss", 4, (1.0, 0.5, 0.3, 0.25)), Series("validation.accuracy", 4, (0.1, 0.5, 0.7, 0.75))),
-    attempts=(
+KNOWN = {
+    "progress": {"done": 3, "total": 12, "text": "epochs"},
+    "params": (Value("data", "pandas.DataFrame", size=145_000), Value("a_rather_long_parameter_name" * 4, "v" * 80)),
+    "outputs": (Value("accuracy", "0.972028", "0.9720279720279720"),),
+    "series": (Series("loss", 4, (1.0, 0.5, 0.3, 0.25)), Series("validation.accuracy", 4, (0.1, 0.5, 0.7, 0.75))),
+    "attempts": (
         Attempt("r", 1, None, 1.0, 2.0, "failed", "error", None),
         Attempt("r", 2, None, 3.0, None, "running", None, None),
     ),
-    log=("epoch 1", "w" * 300),
-    log_size=2000,
-)
+    "log": ("epoch 1", "w" * 300),
+    "log_size": 2000,
+}
+RUN = run_view(**KNOWN)
 
 
 @pytest.fixture
@@ -108,7 +104,7 @@ def test_a_reader_sees_the_run(browse):
 
 @pytest.mark.parametrize("width", [380, 700, 1100])
 def test_nothing_spills_out_of_a_card(browse, width):
-    shown = cards.run_card(RUN) + cards.runs_table([RUN, replace(RUN, name="n" * 200)], total=2)
+    shown = cards.run_card(RUN) + cards.runs_table(ListingView((RUN, run_view(**KNOWN, name="n" * 200)), 2))
 
     seen = browse(f'<div style="width:{width}px">{shown}</div>', width=1200)["seen"]
 
@@ -134,22 +130,23 @@ def test_elsewhere_the_readers_preference_does(browse):
 
 
 def test_hostile_texts_are_read_not_run(browse):
-    hostile = replace(
-        RUN,
-        name=EVIL,
-        project=EVIL,
-        params=(Item(EVIL, EVIL, EVIL + "\" onmouseover=\"document.title='owned'"),),
-        outputs=(Item(EVIL, EVIL),),
-        series=(Series(EVIL, 1, (1.0,)),),
-        progress=Progress(1, 2, EVIL),
-        log=(EVIL, "</pre></div></style>" + EVIL),
-        traceback=EVIL,
-        notice=EVIL,
-    )
+    facts = {
+        "name": EVIL,
+        "project": EVIL,
+        "state": RunState.FAILED,
+        "failure": RemoteFailure("E", EVIL, EVIL),
+        "params": (Value(EVIL, EVIL, EVIL + "\" onmouseover=\"document.title='owned'"),),
+        "outputs": (Value(EVIL, EVIL),),
+        "series": (Series(EVIL, 1, (1.0,)),),
+        "progress": {"done": 1, "total": 2, "text": EVIL},
+        "log": (EVIL, "</pre></div></style>" + EVIL),
+        "notice": EVIL,
+    }
+    hostile = run_view(**{**KNOWN, **facts})
     page = browse(
         cards.run_card(hostile)
-        + cards.runs_table([hostile], total=1)
-        + cards.function_card(EVIL, facts=[(EVIL, EVIL)], parameters=[(EVIL, EVIL, EVIL)], doc=EVIL)
+        + cards.runs_table(ListingView((hostile,), 1))
+        + cards.function_card(FunctionView(EVIL, ((EVIL, EVIL),), ((EVIL, EVIL, EVIL),), EVIL))
     )
 
     assert page["title"] == "page"
@@ -168,12 +165,22 @@ TABLE = Table(
     tuple(f"parameter_{key}" for key in range(1, 12)),
     ("accuracy",),
 )
-ROW = Row(40, "r", RunState.SUCCEEDED, tuple(Item(f"parameter_{key}", "v" * 9) for key in range(6)), (0.975,), 1.0, 2.0)
-SWEEP = SweepSnapshot(
-    RUN,
-    TABLE.params,
-    (Selector("max", "accuracy"),),
-    total=50,
+
+
+def child(number, text="v"):
+    """Return a child with the values of a row of the table, each shown as one text."""
+    values = {name: TABLE.columns[name][number - 1] for name in (*TABLE.params, "accuracy")}
+    accuracy = values.pop("accuracy")
+    params = tuple(Value(name, text, stored={"packer": "json", "inline": value}) for name, value in values.items())
+    return ChildView(number, "r", RunState.SUCCEEDED, params, (accuracy,), 1.0, 2.0, metrics={"accuracy": accuracy})
+
+
+ROW = replace(child(40), params=child(40, "v" * 9).params[:6])
+SWEEP = sweep_view(
+    run=run_view(**KNOWN, state=RunState.SUCCEEDED, ended=1_000_090.0),
+    keys=TABLE.params,
+    select=("max.accuracy",),
+    size=50,
     ended={"succeeded": 38, "failed": 2},
     active=2,
     best=40,
@@ -181,13 +188,13 @@ SWEEP = SweepSnapshot(
     working=(ROW, ROW),
     failed=replace(ROW, error="ValueError: " + "w" * 300),
     history=(0.1, 0.5, 0.9),
-    picture=draw(TABLE, "max.accuracy", 40),
+    children=tuple(child(number) for number in range(1, 41)),
 )
 
 
 @pytest.mark.parametrize("width", [380, 700, 1100])
 def test_nothing_spills_out_of_a_sweeps_card(browse, width):
-    (card,) = browse(f'<div style="width:{width}px">{sweep_cards.sweep_card(SWEEP)}</div>', width=1200)["seen"]
+    (card,) = browse(f'<div style="width:{width}px">{cards.sweep_card(SWEEP)}</div>', width=1200)["seen"]
 
     assert card["spilt"] == []
     assert card["spark"] == 132
@@ -202,7 +209,7 @@ def test_the_lines_of_a_sweep_are_seen_on_light_and_on_dark_pages(browse):
         "</script>"
     )
     found = {
-        theme: browse(sweep_cards.sweep_card(SWEEP) + probe, page=f'data-jp-theme-light="{theme}"')["seen"][1]["bar"]
+        theme: browse(cards.sweep_card(SWEEP) + probe, page=f'data-jp-theme-light="{theme}"')["seen"][1]["bar"]
         for theme in ("true", "false")
     }
 

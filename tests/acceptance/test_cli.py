@@ -413,7 +413,7 @@ def test_doctor_names_every_setting_with_its_source_and_starts_a_worker(mlfn):
 
 def test_help_loads_nothing_that_it_does_not_need(mlfn):
     code = (
-        "import sys; from mlfn.cli.app import run_command_line as run; code = run(['--help']); "
+        "import sys; from mlfn.ui.cli.app import run_command_line as run; code = run(['--help']); "
         "print(code, sorted({'pydantic', 'cloudpickle', 'rich', 'fsspec', 'sqlite3', 'pandas'} & set(sys.modules)))"
     )
     clean = {key: value for key, value in environment().items() if not key.startswith("COVERAGE_")}
@@ -438,7 +438,7 @@ def test_a_listing_never_unpickles(mlfn):
         "    if event == 'pickle.find_class':\n"
         "        raise SystemExit(f'unpickled {args}')\n"
         "sys.addaudithook(forbid)\n"
-        "from mlfn.cli.app import main\n"
+        "from mlfn.ui.cli.app import main\n"
         "main()\n"
     )
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from mlfn import client, settings
-from mlfn.cli import exits
-from mlfn.cli.app import COMMANDS, root, run_command_line
+from mlfn.dispatch import session as client
+from mlfn.settings import current as settings
+from mlfn.ui.cli import exits
+from mlfn.ui.cli.app import COMMANDS, root, run_command_line
 from tests.architecture.source import ROOT
 
 PAGE = (ROOT / "docs" / "command-line.md").read_text()
@@ -54,6 +55,6 @@ def test_the_commands_on_the_page_work(monkeypatch, capsys):
         run = run or "".join(re.findall(r"^run +(\w{6})", out, flags=re.MULTILINE))
     settings.reset()
     sys.modules.pop("train", None)
-    for one in client._clients.values():
+    for one in client._sessions.values():
         one.close()
-    client._clients.clear()
+    client._sessions.clear()

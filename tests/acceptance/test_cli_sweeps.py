@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from mlfn import client, settings
-from mlfn.cli.app import run_command_line
+from mlfn.dispatch import session as client
+from mlfn.settings import current as settings
+from mlfn.ui.cli.app import run_command_line
 from tests.architecture.source import ROOT
 
 JOBS = '''
@@ -114,9 +115,9 @@ def mlfn(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
     yield run
     settings.reset()
     sys.modules.pop("jobs", None)
-    for one in client._clients.values():
+    for one in client._sessions.values():
         one.close()
-    client._clients.clear()
+    client._sessions.clear()
 
 
 def rows(out: str) -> list[list[str]]:
@@ -235,7 +236,7 @@ def test_a_sweep_that_fails_says_so_and_keeps_the_rest(mlfn):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("{}",), "it is not said what varies"),
+        (("{}",), "nothing varies"),
         (("{}", "--grid", "depth=1", "--zip", "depth=1"), "--grid and --zip do not go together"),
         (("{}", "--grid", "depth=1", "-n", "3"), "-n goes with --random and --search, not --grid"),
         (("{}", "--random", "depth=1..3"), "--random lacks -n"),

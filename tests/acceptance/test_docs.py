@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from mlfn import errors
-from mlfn.settings import SETTINGS
+from mlfn.settings.current import SETTINGS
 from mlfn.spec.options import Options
 from tests.architecture.source import ROOT
 
@@ -21,12 +21,13 @@ DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 IDS = [str(page.relative_to(ROOT)) for page in PAGES]
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FILE = re.compile(r"# (\w+\.py)\n")
 LINK = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
 OWN_TEST = {"command-line.md"}  # its commands need files of their own: test_cli_docs.py runs them
 EXAMPLE_ID = (
     "3f2a91"  # what pages write for the id of a run that the reader has: here, the page's newest one that succeeded
 )
-THE_COMMAND = "import sys; sys.argv[0] = 'mlfn'; from mlfn.cli.app import main; main()"
+THE_COMMAND = "import sys; sys.argv[0] = 'mlfn'; from mlfn.ui.cli.app import main; main()"
 NEWEST = "import mlfn; print(mlfn.runs(state='succeeded', limit=1)[0].id)"
 
 
@@ -36,10 +37,18 @@ def blocks(page: Path, language: str) -> list[tuple[int, str]]:
     return [(text[: m.start(2)].count("\n"), m[2]) for m in FENCE.finditer(text) if m[1] == language]
 
 
+def files(page: Path) -> dict[str, str]:
+    """Return the Python files that the page shows: blocks that begin with a comment that names one."""
+    named = [(FILE.match(text), text) for _, text in blocks(page, "python")]
+    return {match[1]: text for match, text in named if match}
+
+
 def script(page: Path) -> str:
-    """Return the page's Python blocks as one program, each at the line that it has in the page."""
+    """Return the page's other Python blocks as one program, each at the line that it has in the page."""
     lines: list[str] = []
     for start, text in blocks(page, "python"):
+        if FILE.match(text):
+            continue
         lines += [""] * (start - len(lines)) + text.splitlines()
     return "\n".join(lines).replace(f'"{EXAMPLE_ID}"', "mlfn.runs(state='succeeded', limit=1)[0].id[:6]") + "\n"
 
@@ -63,6 +72,10 @@ def run(*arguments: str) -> str:
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_what_a_page_shows_works(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    for name, text in files(page).items():
+        Path(name).write_text(text, encoding="utf-8")
+        if name.startswith("test_"):
+            assert " passed" in run("-m", "pytest", "-q", "-p", "no:cacheprovider", name)
     if program := script(page).strip("\n"):
         Path("page.py").write_text(script(page), encoding="utf-8")
         compile(program, str(page), "exec")

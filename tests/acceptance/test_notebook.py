@@ -161,7 +161,7 @@ def test_a_failed_run_shows_the_users_frames(book):
     shown = book.run("run = refuse.submit(5); run.wait(); run")
 
     assert "failed" in html(shown)
-    assert "raise Odd(f&quot;{x} is odd&quot;)" in html(shown)
+    assert "raise Odd(f&#34;{x} is odd&#34;)" in html(shown)
     assert "execution.py" not in html(shown)
 
 
@@ -196,7 +196,7 @@ def test_a_function_shows_what_is_declared_of_it(book):
         "str",
         "steps",
         "4",
-        "&#x27;softly&#x27;",
+        "&#39;softly&#39;",
         "TOKEN",
     ):
         assert word in shown
@@ -260,7 +260,7 @@ def test_a_store_that_went_away_is_said_in_the_card(book):
     shown = book.run(
         "run = mlrun.run(run.id)\n"
         "run._record = __import__('dataclasses').replace(run._record, state=type(run.state).RUNNING)\n"
-        "run._client = None\n"
+        "run._session = None\n"
         "run"
     )
 

@@ -38,6 +38,7 @@ class Import:
     line: int
     deferred: bool
     base: str = ""
+    for_types: bool = False
 
 
 @cache
@@ -54,28 +55,33 @@ def _read(path: Path, package: Path) -> Module:
 
 
 def imports(module: Module) -> Iterator[Import]:
-    """Yield what a module imports when it runs; TYPE_CHECKING blocks do not run."""
-    yield from _imports_below(module.tree, module, deferred=False)
+    """Yield what a module imports when it runs: what stands in a TYPE_CHECKING block does not."""
+    yield from (item for item in all_imports(module) if not item.for_types)
 
 
-def _imports_below(node: ast.AST, module: Module, *, deferred: bool) -> Iterator[Import]:
-    for child in _running_children(node):
+def all_imports(module: Module) -> Iterator[Import]:
+    """Yield what a module imports, for types alone as well."""
+    yield from _imports_below(module.tree, module, deferred=False, for_types=False)
+
+
+def _imports_below(node: ast.AST, module: Module, *, deferred: bool, for_types: bool) -> Iterator[Import]:
+    for child, guarded in _children(node):
+        typed = guarded or for_types
         if isinstance(child, ast.Import):
-            yield from (Import(alias.name, child.lineno, deferred) for alias in child.names)
+            yield from (Import(alias.name, child.lineno, deferred, for_types=typed) for alias in child.names)
         elif isinstance(child, ast.ImportFrom):
             base = _absolute(child, module)
             # `from a import b` is a.b where b is a module, and a where it is not: the reader decides.
-            yield from (Import(f"{base}.{alias.name}", child.lineno, deferred, base) for alias in child.names)
+            yield from (Import(f"{base}.{a.name}", child.lineno, deferred, base, for_types=typed) for a in child.names)
         else:
             inside = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            yield from _imports_below(child, module, deferred=deferred or inside)
+            yield from _imports_below(child, module, deferred=deferred or inside, for_types=typed)
 
 
-def _running_children(node: ast.AST) -> Iterator[ast.AST]:
-    if not (isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)):
-        yield from ast.iter_child_nodes(node)
-        return
-    yield from node.orelse
+def _children(node: ast.AST) -> Iterator[tuple[ast.AST, bool]]:
+    """Yield a node's children, and whether each stands there for a type checker alone."""
+    guarded = set(map(id, node.body)) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test) else ()
+    yield from ((child, id(child) in guarded) for child in ast.iter_child_nodes(node))
 
 
 def _absolute(node: ast.ImportFrom, module: Module) -> str:
@@ -88,10 +94,10 @@ def _absolute(node: ast.ImportFrom, module: Module) -> str:
 
 
 def edges(package: Path = PACKAGE) -> Iterator[tuple[Module, Module, Import]]:
-    """Yield (importer, imported, import) for the imports that stay within a package."""
+    """Yield (importer, imported, import) for the imports that stay within a package, those for types alone too."""
     known = {module.name: module for module in modules(package)}
     for module in known.values():
-        for item in imports(module):
+        for item in all_imports(module):
             target = _nearest_known(item.target, known)
             if target and target is not module:
                 yield module, target, item

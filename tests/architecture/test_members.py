@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import itertools
 import pkgutil
 from dataclasses import is_dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-import mlfn.kinds
-import mlfn.packers
-import mlfn.places
+import mlfn.artifacts.formats
+import mlfn.backends.kinds
+import mlfn.backends.places
 import mlfn.store
 import mlfn.sweep
-from mlfn import registry
-from mlfn.packers.pickled import PicklePacker
-from mlfn.packers.table import PACKERS
-from mlfn.store.engine import Engine
+from mlfn.artifacts.formats.pickled import PicklePacker
+from mlfn.artifacts.formats.registry import PACKERS
+from mlfn.settings.members import BUILT_IN
+from mlfn.store.sql.engine import Engine
 from mlfn.sweep.strategy import Strategy
+from mlfn.testing.kind_place import CASES, Pair
+from mlfn.testing.kind_place.table import pairs_of
+from tests import kind_places
 from tests.architecture.source import PACKAGE, modules
 
 if TYPE_CHECKING:
@@ -35,23 +39,27 @@ def has(protocol: type) -> Callable[[type], bool]:
 
 # By family: where members may lie, what makes a class one, and those that are registered.
 FAMILIES: dict[str, tuple[ModuleType, Callable[[type], bool], list[str]]] = {
-    "kind": (mlfn.kinds, is_dataclass, list(registry._KINDS.values())),
-    "place": (mlfn.places, lambda kind: hasattr(kind, "OPTIONS"), list(registry._PLACES.values())),
-    "strategy": (mlfn.sweep, lambda kind: issubclass(kind, Strategy), list(registry._STRATEGIES.values())),
+    "kind": (
+        mlfn.backends.kinds,
+        lambda kind: is_dataclass(kind) and hasattr(kind, "launch"),
+        list(BUILT_IN["kind"].values()),
+    ),
+    "place": (mlfn.backends.places, lambda kind: hasattr(kind, "OPTIONS"), list(BUILT_IN["place"].values())),
+    "strategy": (mlfn.sweep, lambda kind: issubclass(kind, Strategy), list(BUILT_IN["strategy"].values())),
     "store": (
         mlfn.store,
         has(Engine),
-        ["mlfn.store.sqlite:SqliteEngine", "mlfn.store.postgres:PostgresEngine"],
+        ["mlfn.store.sql.sqlite:SqliteEngine", "mlfn.store.sql.postgres:PostgresEngine"],
     ),
     "packer": (
-        mlfn.packers,
+        mlfn.artifacts.formats,
         lambda kind: all(hasattr(kind, name) for name in ("accepts", "pack", "unpack")),
         [f"{type(p).__module__}:{type(p).__qualname__}" for p in (*PACKERS, PicklePacker())],
     ),
 }
 # A packer's file is that of a family of types: text, bytes and bytearray are packed as one another, and so are a frame and
 # its column.
-SHARED = {"mlfn.packers.text": 3, "mlfn.packers.frames": 2}
+SHARED = {"mlfn.artifacts.formats.text": 3, "mlfn.artifacts.formats.frames": 2}
 
 
 def members(package: ModuleType, is_member: Callable[[type], bool]) -> list[str]:
@@ -97,6 +105,30 @@ def test_the_stores_are_those_that_a_url_can_open() -> None:
         module, _, name = target.partition(":")
         assert f"from {module} import {name}" in source
     assert source.count("Engine(") == len(FAMILIES["store"][2])
+
+
+def test_each_kind_at_each_place_has_a_pair() -> None:
+    pairs = [(pair.name_of_kind(), pair.on) for pair in pairs_of(kind_places)]
+
+    assert set(pairs) >= set(itertools.product(BUILT_IN["kind"], BUILT_IN["place"]))
+    assert len(pairs) == len(set(pairs))
+
+
+@pytest.mark.parametrize("pair", pairs_of(kind_places))
+def test_each_pair_runs_every_case(pair: type[Pair]) -> None:
+    names = ("contract.test_kind_place", "integration.test_kind_place", "integration.test_kind_place_on_chaos")
+    modules = [importlib.import_module(f"tests.{name}") for name in names]
+
+    collected = [
+        name
+        for module in modules
+        for kind in vars(module).values()
+        if inspect.isclass(kind) and issubclass(kind, pair) and kind.__name__.startswith("Test")
+        for name in dir(kind)
+        if name.startswith("test_")
+    ]
+
+    assert sorted(collected) == sorted(f"test_{case}" for case in CASES)
 
 
 def test_two_in_one_module_are_found(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import pytest
 from tests.architecture.source import PACKAGE, modules
 
 # What travels to a worker, folders with all that is in them; what these stand on comes along by import.
-TRAVELS = ("artifacts", "execution", "packers", "payload", "user_context", "worker")
+TRAVELS = ("artifacts", "code", "worker")
 
 DECLARES = """
 import mlfn
@@ -59,8 +59,7 @@ def test_the_environment_has_nothing_else(bare_python):
 def test_the_list_names_what_is_there():
     rooms = {module.room for module in modules()}
 
-    # The worker stands on all the others.
-    assert "worker" not in rooms or set(TRAVELS) <= rooms
+    assert set(TRAVELS) <= rooms
 
 
 def test_each_module_can_be_imported_alone(bare_python):
@@ -71,10 +70,9 @@ def test_each_module_can_be_imported_alone(bare_python):
 
 
 def test_a_users_module_can_declare_functions_there(bare_python):
-    if (PACKAGE / "declaration.py").exists():
-        done = _run(bare_python, DECLARES)
+    done = _run(bare_python, DECLARES)
 
-        assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stderr
 
 
 JOBS = """
@@ -83,7 +81,7 @@ from dataclasses import dataclass
 
 import mlfn
 
-OTHER_PEOPLES = ("click", "fsspec", "numpy", "pandas", "pydantic", "rich")
+OTHER_PEOPLES = ("click", "fsspec", "jinja2", "numpy", "pandas", "pydantic", "rich")
 
 
 @dataclass
@@ -129,9 +127,9 @@ async def refuse():
 @pytest.fixture
 def jobs(bare_python, tmp_path, monkeypatch):
     """Import a user's module whose functions run in workers of the bare environment."""
-    from mlfn.places.environments import Environments
+    from mlfn.backends.places.local import place
 
-    monkeypatch.setattr(Environments, "python_for", lambda *_: str(bare_python))
+    monkeypatch.setattr(place, "PYTHON", str(bare_python))
     monkeypatch.setenv("x", "sesame-sesame")
     (tmp_path / "bare_jobs.py").write_text(JOBS)
     monkeypatch.syspath_prepend(str(tmp_path))

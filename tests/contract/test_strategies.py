@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from mlfn.sweep.drawn import Random
-from mlfn.sweep.grid import Grid
 from mlfn.sweep.optuna import Search
-from mlfn.sweep.rows import Rows
-from mlfn.sweep.space import choice, loguniform, normal, ordinal, randint, uniform
-from mlfn.sweep.zipped import Zip
+from mlfn.sweep.spaces.distributions import choice, loguniform, normal, ordinal, randint, uniform
+from mlfn.sweep.strategies.grid import Grid
+from mlfn.sweep.strategies.random import Random
+from mlfn.sweep.strategies.rows import Rows
+from mlfn.sweep.strategies.zip import Zip
 from mlfn.testing.strategies import StrategyContract
 
 THING = object()

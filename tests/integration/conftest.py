@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mlfn import client as client_module
+from mlfn.dispatch import session as session_module
 from tests.ledger import wait_until, worker_processes
 
 
@@ -17,13 +17,13 @@ def local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.setenv("MLFN_HEARTBEAT", "0.2")
     monkeypatch.setenv("MLFN_GRACE", "2")
     yield data
-    clients = list(client_module._clients.values())
-    client_module._clients.clear()
+    clients = list(session_module._sessions.values())
+    session_module._sessions.clear()
     for client in clients:
         for ticket in client.unfinished():
-            keeper = client.keeper_of(ticket.run)
-            if keeper is not None:  # else it has just ended
-                keeper.cancel(ticket.run)
+            controller = client.controller_of(ticket.run)
+            if controller is not None:  # else it has just ended
+                controller.cancel(ticket.run)
         for ticket in client.unfinished():
             ticket.done.wait(10)
         client.close()

@@ -14,8 +14,8 @@ import pytest
 
 import mlfn
 from mlfn import errors
-from mlfn.client import current_client
-from mlfn.identity import identify
+from mlfn.dispatch.session import current_session
+from mlfn.host.identity import identify
 from tests.ledger import ROOT, Stage, audit, wait_until
 
 
@@ -54,7 +54,7 @@ def fails_slowly() -> None:
 
 
 def events(run: mlfn.Run) -> list[str]:
-    return [what for _, _, what, _ in current_client().store.events(run.id)]
+    return [what for _, _, what, _ in current_session().store.events(run.id)]
 
 
 def started(mark: Path) -> list[int]:

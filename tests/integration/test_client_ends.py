@@ -45,7 +45,7 @@ if how == "finish":
 elif how == "look":
     print(sorted(str(run.state) for run in mlfn.runs()))
 elif how == "see through":
-    from mlfn.places import process
+    from mlfn.backends.places.local import process
 
     launched, launch = [], process.launch
     process.launch = lambda python: launched.append(python) or launch(python)
@@ -53,8 +53,8 @@ elif how == "see through":
     Path(ledger + ".go").touch()
     print([run.result() for run in running], len(launched))
 elif how == "cancel slowly":
-    from mlfn.client import current_client
-    from mlfn.dispatch import Dispatcher
+    from mlfn.dispatch.session import current_session
+    from mlfn.dispatch.dispatcher import Dispatcher
     from mlfn.store.changes import CancelRequested
 
     # Longer than two looks at cancel requests: one falls between any two steps of a takeover.
@@ -62,7 +62,7 @@ elif how == "cancel slowly":
     Dispatcher._call = lambda self, action: (time.sleep(0.6), call(self, action))
     mlfn.init(grace=0.1)
     [run] = mlfn.runs(state="running")
-    current_client().store.apply([CancelRequested(run.id, time.time())])  # as the client did that is dead
+    current_session().store.apply([CancelRequested(run.id, time.time())])  # as the client did that is dead
     print(run.cancel(), run.state)
 elif how in ("fork", "fork and die"):
     waited, other = work.submit(0, ledger), work.submit(1, ledger)
@@ -126,7 +126,7 @@ def test_a_client_that_ends_waits_for_what_it_submitted(stage, how, code):
     assert states(stage) == ["succeeded"] * 4
     audit(stage, runs=4, once=["work"])
     assert stage.query("SELECT count(*) FROM clients") == [(0,)]
-    assert stage.query("SELECT count(*) FROM workers") == [(0,)]
+    assert stage.query("SELECT count(*) FROM executions") == [(0,)]
     assert list((stage.data / "workers").iterdir()) == []
 
 

@@ -28,8 +28,8 @@ def work(i: int, ledger: str, ctx: mlfn.Context) -> int:
     return i * i
 
 ledger, wanted, to_the_end = sys.argv[1], int(sys.argv[2]), sys.argv[3] == "all"
-print("ready", flush=True)
 before = mlfn.runs(name="work", limit=10_000)
+print("ready", flush=True)
 have = {run.params["i"] for run in before}
 fresh = [work.submit(i, ledger) for i in range(wanted) if i not in have]
 runs = [run for run in [*before, *fresh] if to_the_end or run.params["i"]]

@@ -65,8 +65,8 @@ elif how == "fail":
     first, second = bad.submit(1), bad.submit(2)
     first.wait(), second.wait()
     first, second = first.id, second.id
-    client = mlfn.client.current_client()
-    client._heard.clear()
+    client = mlfn.dispatch.session.current_session()
+    client._observed.clear()
     damage(f"UPDATE runs SET failure = '[1]' WHERE id = '{first}'")
     print(first, second)
 """
@@ -202,10 +202,10 @@ def test_doctor_names_what_cannot_be_read_and_gc_removes_it_when_told_to(stage):
     assert (
         f"--broken {first[:8]}: every row of that run can be read" in stage.mlfn("gc", "--broken", first, code=2).stderr
     )
-    change(stage, "UPDATE metrics SET value = 'zz' WHERE run = ?", first)
+    change(stage, "UPDATE metrics SET value = 'zz' WHERE run = (SELECT seq FROM runs WHERE id = ?)", first)
 
     said = stage.mlfn("doctor", code=5).stdout
-    assert "looked at the rows of all 2 runs, and at what hangs on the newest 2: 1 cannot be read" in said
+    assert "checked the rows of all 2 runs, and all that belongs to the newest 2: 1 cannot be read" in said
     assert f"{first}, metrics.value: 'zz' is not" in said
     assert f"mlfn gc --broken {first}" in said
     stage.mlfn("gc", "--older-than", "1d")
@@ -219,7 +219,8 @@ def test_doctor_names_what_cannot_be_read_and_gc_removes_it_when_told_to(stage):
     assert "would remove 1 run and 2 files" in dry.stderr and "removing 1 run and 2 files" in wet.stderr
     assert ids(stage) == [second]
     for table in ("metrics", "scores", "outputs", "attempts", "events"):
-        assert stage.query(f"SELECT DISTINCT run FROM {table}") == [(second,)]
+        left = f"SELECT DISTINCT runs.id FROM {table} LEFT JOIN runs ON runs.seq = {table}.run"
+        assert set(stage.query(left)) <= {(second,)}
     assert [path.name for path in (stage.data / "artifacts").iterdir()] == [second]
     assert [path.name for path in (stage.data / "logs").rglob("*.log")] == [f"{second}-1.log"]
     assert "ok     rows" in stage.mlfn("doctor").stdout
@@ -231,14 +232,14 @@ def test_gc_keeps_a_broken_run_that_was_promoted(stage):
     stage.run("wait")
     [run] = ids(stage)
     stage.run("promote", run)
-    change(stage, "UPDATE metrics SET value = 'zz' WHERE run = ?", run)
+    change(stage, "UPDATE metrics SET value = 'zz' WHERE run = (SELECT seq FROM runs WHERE id = ?)", run)
 
     for more in ([], ["--dry-run"]):
         refused = stage.mlfn("gc", "--broken", run, *more, code=2)
         assert refused.stdout == ""
         assert f"--broken {run[:8]}: work:prod was promoted from that run; promote another run" in refused.stderr
     assert ids(stage) == [run]
-    assert stage.query("SELECT run FROM metrics") == [(run,)]
+    assert stage.query("SELECT id FROM metrics JOIN runs ON seq = metrics.run") == [(run,)]
 
 
 def test_gc_keeps_a_broken_run_whose_client_lives(stage):

@@ -1,4 +1,4 @@
-"""One value that a store cannot take holds up no other run; a client that was taken for dead lets go."""
+"""One value that a store cannot take holds up no other run; a client that was considered dead lets go."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import mlfn
 from mlfn import errors
-from mlfn.client import current_client
-from mlfn.identity import identify, now
+from mlfn.dispatch.session import current_session
+from mlfn.host.identity import identify, now
 from mlfn.spec.record import Outcome, RunState
-from mlfn.store import sql
 from mlfn.store.changes import Finished
+from mlfn.store.sql.commands.changes import APPLIERS
 from tests.ledger import wait_until
 
 
@@ -36,14 +36,14 @@ def test_a_metric_that_no_store_can_take_is_left_out(local, caplog):
 
 
 def test_an_outcome_that_no_store_can_take_fails_its_run_alone(local, monkeypatch):
-    plain = sql._APPLIERS[Finished]
+    plain = APPLIERS[Finished]
 
-    def refuse(engine, change):
-        if change.outcome.returns == {"keys": ["poison"]}:
+    def refuse(engine, changes):
+        if any(change.outcome.returns == {"keys": ["poison"]} for change in changes):
             raise OverflowError("too large")
-        return plain(engine, change)
+        return plain(engine, changes)
 
-    monkeypatch.setitem(sql._APPLIERS, Finished, refuse)
+    monkeypatch.setitem(APPLIERS, Finished, refuse)
 
     @mlfn.function
     @mlfn.handler(outputs=["poison"])
@@ -59,7 +59,7 @@ def test_an_outcome_that_no_store_can_take_fails_its_run_alone(local, monkeypatc
     assert str(bad.record.reason) == "storage"
 
 
-def test_a_client_that_was_taken_for_dead_lets_go_and_goes_on(local, tmp_path, caplog):
+def test_a_client_considered_dead_lets_go(local, tmp_path, caplog):
     @mlfn.function
     def slow(mark: str, go: str, ctx: mlfn.Context) -> int:
         Path(mark).touch()
@@ -71,19 +71,19 @@ def test_a_client_that_was_taken_for_dead_lets_go_and_goes_on(local, tmp_path, c
     mark, go = tmp_path / "mark", tmp_path / "go"
     run = slow.on("local", max_workers=1).submit(str(mark), str(go))
     wait_until(mark.exists)
-    store = current_client().store
+    store = current_session().store
     store.register_client("other", identify(os.getpid()), time=now())
-    with store.session.writing() as engine:
-        engine.execute("UPDATE workers SET client = 'other' WHERE id = ?", (run.record.worker,))
+    with store.connection.writing() as engine:
+        engine.execute("UPDATE executions SET client = 'other' WHERE id = ?", (run.record.execution,))
         engine.execute("UPDATE runs SET owner = 'other' WHERE id = ?", (run.id,))
     go.touch()
 
-    wait_until(lambda: current_client().ticket(run.id) is None)
-    assert "taken for dead" in caplog.text
+    wait_until(lambda: current_session().inflight(run.id) is None)
+    assert "considered this one dead" in caplog.text
     assert run.state is RunState.RUNNING, "its end is for the other to record"
     assert dict(run.metrics) == {}
     assert value.submit().result(timeout=30) == 7
-    with store.session.writing() as engine:
-        engine.execute("DELETE FROM workers WHERE client = 'other'")
+    with store.connection.writing() as engine:
+        engine.execute("DELETE FROM executions WHERE client = 'other'")
     store.apply([Finished(run.id, 1, Outcome(RunState.CANCELLED), now())])
     assert run.wait(10)

@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 import mlfn
-from mlfn import settings
+from mlfn.backends.places.local import servers
+from mlfn.backends.places.local.environments import Environments, build, names_in_use
+from mlfn.dispatch.garbage_collection import JUST_USED, find_garbage, remove_garbage
 from mlfn.errors import EnvironmentBuildError
-from mlfn.library.cleanup import JUST_USED, find_garbage, remove_garbage
-from mlfn.places import local as local_place
-from mlfn.places.environments import Environments, build, names_in_use
+from mlfn.settings import current as settings
 from tests.ledger import ROOT, wait_until
 
 # Small, pure Python, and depended on by nothing that the tests install.
@@ -38,7 +38,7 @@ def to_roman(number: int) -> tuple[str, str]:
 def impossible() -> None: ...
 
 
-def test_a_package_that_the_caller_lacks_is_installed_once_and_kept(caplog):
+def test_a_missing_package_is_installed_once(caplog):
     assert importlib.util.find_spec("roman") is None
 
     first, prefix = to_roman.submit(14).result(timeout=300)
@@ -60,8 +60,8 @@ def test_the_callers_own_packages_are_there_too():
     assert both.submit().result(timeout=300) == "III"
 
 
-def test_an_environment_goes_once_nothing_runs_in_it_and_is_built_again_when_it_is_wanted(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(local_place, "_IDLE_SECONDS", 0.5)  # what forks its workers runs in it too
+def test_an_unused_environment_is_removed_and_rebuilt(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(servers, "IDLE_SECONDS", 0.5)  # the fork server runs in the environment too
 
     @mlfn.function(requirements=[PACKAGE], kind=mlfn.Job(fresh=True))
     def waits(sign: str) -> str:
@@ -74,11 +74,11 @@ def test_an_environment_goes_once_nothing_runs_in_it_and_is_built_again_when_it_
             time.sleep(0.005)
         return roman.toRoman(2)
 
-    from mlfn.client import current_client
+    from mlfn.dispatch.session import current_session
 
     def clean() -> list[str]:
-        found = find_garbage([current_client().store], local, now=time.time() + JUST_USED + 1, all_environments=True)
-        gone = remove_garbage(current_client().store, local, found, now=time.time() + JUST_USED + 1)
+        found = find_garbage([current_session().store], local, now=time.time() + JUST_USED + 1, all_environments=True)
+        gone = remove_garbage(current_session().store, local, found, now=time.time() + JUST_USED + 1)
         return [item.name for item in gone if item.kind == "environment"]
 
     sign = tmp_path / "sign"
@@ -96,8 +96,8 @@ def test_an_environment_goes_once_nothing_runs_in_it_and_is_built_again_when_it_
     assert target.exists()
 
 
-def test_two_processes_that_want_the_same_environment_build_it_once(tmp_path):
-    code = "import sys; from pathlib import Path; from mlfn.places.environments import build; build(Path(sys.argv[1]), sys.argv[2:])"
+def test_concurrent_processes_build_an_environment_once(tmp_path):
+    code = "import sys; from pathlib import Path; from mlfn.backends.places.local.environments import build; build(Path(sys.argv[1]), sys.argv[2:])"
     command = [sys.executable, "-c", code, str(tmp_path / "env"), PACKAGE]
     environ = {**os.environ, "PYTHONPATH": str(ROOT)}
     both = [subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -107,7 +107,7 @@ def test_two_processes_that_want_the_same_environment_build_it_once(tmp_path):
     assert list(tmp_path.glob("env/lib/python3*/site-packages/roman*"))
 
 
-def test_a_requirement_that_cannot_be_had_fails_the_run_in_the_installers_words():
+def test_a_failed_install_quotes_the_installer():
     run = impossible.submit()
 
     with pytest.raises(EnvironmentBuildError, match=r"a-package-that-nobody-would-publish.*could not be installed"):

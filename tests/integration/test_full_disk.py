@@ -35,7 +35,7 @@ class Warned(logging.Handler):
         warned.append(record.getMessage())
 
 
-logging.getLogger("mlfn.dispatch").addHandler(Warned())
+logging.getLogger("mlfn.dispatch.dispatcher").addHandler(Warned())
 
 
 def processes():
@@ -178,7 +178,7 @@ def small_disk(request, tmp_path):
     return run
 
 
-def test_a_disk_that_fills_up_while_runs_are_at_work_loses_nothing(small_disk):
+def test_a_disk_filling_up_loses_nothing(small_disk):
     seen = small_disk(AT_WORK)
 
     assert "free space" in seen["refused"]
@@ -191,7 +191,7 @@ def test_a_disk_that_fills_up_while_runs_are_at_work_loses_nothing(small_disk):
     assert seen["again"] == 7
 
 
-def test_an_output_for_which_there_is_no_space_fails_its_run_by_name(small_disk):
+def test_an_output_without_space_is_named(small_disk):
     seen = small_disk(TOO_LARGE)
 
     kind, text, reason = seen["failed"]

@@ -63,7 +63,7 @@ def test_a_run_ends_as_failed_when_a_report_of_it_makes_no_sense(local, text):
     at_one = scribble.on("local", max_workers=1)
     good, bad, behind = at_one.submit("a line\n"), at_one.submit(text), at_one.submit("a line\n")
 
-    with pytest.raises(RunError, match="scribble: a report of its worker makes no sense"):
+    with pytest.raises(RunError, match="scribble: its worker sent an unreadable report"):
         bad.result(timeout=30)
     assert str(bad.record.reason) == "error"
     assert good.result(timeout=30)

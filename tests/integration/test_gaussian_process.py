@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import mlfn
 from mlfn.sweep.optuna import Search
-from mlfn.sweep.space import choice, randint, uniform
+from mlfn.sweep.spaces.distributions import choice, randint, uniform
 from mlfn.testing.strategies import StrategyContract
 
 SPACES = {

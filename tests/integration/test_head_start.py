@@ -17,9 +17,9 @@ import pytest
 
 import mlfn
 from mlfn import errors
-from mlfn.client import current_client
-from mlfn.places import process as processing
-from mlfn.worker import launch as launching
+from mlfn.backends.places.local import fork_server as launching
+from mlfn.backends.places.local import process as processing
+from mlfn.dispatch.session import current_session
 from tests.ledger import Stage, audit, fork_servers, wait_until, worker_processes
 
 SCRIPT = """
@@ -33,7 +33,7 @@ def fit(x):
 try:
     fit.{how}.submit(nonsense=1)
 except ParameterError:
-    from mlfn.worker.launch import _early
+    from mlfn.backends.places.local.fork_server import _early
     print(len(_early))
 """
 
@@ -78,7 +78,7 @@ def test_what_was_started_early_is_taken_once(nothing_early):
         server.close()
 
 
-def test_what_was_started_early_in_another_environment_is_ended(nothing_early, monkeypatch):
+def test_an_early_server_of_another_environment_ends(nothing_early, monkeypatch):
     launching.launch_early()
     [early] = launching._early
     monkeypatch.setenv("CHANGED", "since")
@@ -92,7 +92,7 @@ def test_what_was_started_early_in_another_environment_is_ended(nothing_early, m
 @pytest.mark.parametrize(
     ("how", "on", "started"), [("grid(x=[1, 2])", "local", 1), ("map([1])", "local", 1), ("grid(x=[1])", "inline", 0)]
 )
-def test_a_first_sweep_starts_it_before_it_loads_the_rest(tmp_path, how, on, started):
+def test_a_first_sweep_starts_it_early(tmp_path, how, on, started):
     environ = {**os.environ, "MLFN_DATA": str(tmp_path / "data"), "MLFN_ON": on}
     script = tmp_path / "script.py"
     script.write_text(SCRIPT.format(how=how))
@@ -102,7 +102,7 @@ def test_a_first_sweep_starts_it_before_it_loads_the_rest(tmp_path, how, on, sta
     assert done.stdout.split() == [str(started)]
 
 
-def test_all_workers_of_an_environment_are_forked_by_one_process(local, monkeypatch):
+def test_one_server_forks_all_workers(local, monkeypatch):
     many = parent.on("local", max_workers=3)
 
     first = [run.result(timeout=30) for run in [many.submit() for _ in range(3)]]
@@ -126,7 +126,7 @@ def test_each_worker_draws_its_own_random_numbers(local):
     assert len({number for number, _ in drawn}) == len({text for _, text in drawn}) == 4
 
 
-def test_runs_go_on_when_it_is_killed_and_the_next_have_another(local, tmp_path):
+def test_killing_it_stops_no_run(local, tmp_path):
     runs = [work.submit(str(tmp_path), i) for i in range(2)]
     pids = [pid_of(tmp_path, i) for i in range(2)]
     [server] = fork_servers(local)
@@ -143,7 +143,7 @@ def test_runs_go_on_when_it_is_killed_and_the_next_have_another(local, tmp_path)
         assert pid in worker_processes(local) or not Path(f"/proc/{pid}").exists()
 
 
-def test_a_worker_that_dies_after_it_is_lost_and_tried_again(local, tmp_path):
+def test_a_worker_dying_after_it_is_retried(local, tmp_path):
     run = work.with_options(retry=mlfn.Retry(1, delay=0)).submit(str(tmp_path))
     pid = pid_of(tmp_path)
     [server] = fork_servers(local)
@@ -157,7 +157,7 @@ def test_a_worker_that_dies_after_it_is_lost_and_tried_again(local, tmp_path):
 
     assert run.result(timeout=30) == 0
     assert [attempt.reason and str(attempt.reason) for attempt in run.attempts] == ["lost", None]
-    assert "nobody saw how" in str(run.attempts[0].failure)
+    assert "its exit status is unknown" in str(run.attempts[0].failure)
 
 
 def test_a_run_is_cancelled_although_it_was_killed(local, tmp_path):
@@ -175,7 +175,7 @@ def test_it_ends_with_its_client(local, tmp_path):
     pid = pid_of(tmp_path)
     assert len(fork_servers(local)) == 1
 
-    current_client().close()
+    current_session().close()
 
     wait_until(lambda: not fork_servers(local))
     assert pid in worker_processes(local), "what runs goes on"
@@ -204,7 +204,7 @@ mlfn.wait(mlfn.runs())
 """
 
 
-def test_it_ends_when_its_client_is_killed_and_what_runs_does_not(tmp_path):
+def test_it_ends_with_its_client_unlike_runs(tmp_path):
     stage = Stage(tmp_path, KILLED, heartbeat=0.2)
     stage.run("submit", code=-signal.SIGKILL)
     wait_until(lambda: not fork_servers(stage.data))
@@ -233,7 +233,7 @@ def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
     return custom
 
 
-def test_one_that_hangs_while_it_loads_is_ended_and_another_tried(local, tmp_path, interpreter, monkeypatch):
+def test_one_hanging_at_load_is_replaced(local, tmp_path, interpreter, monkeypatch):
     monkeypatch.setattr(launching, "_LOADING_SECONDS", 2.0)
     mark = tmp_path / "mark"
     interpreter(f"if not os.path.exists({str(mark)!r}): open({str(mark)!r}, 'w').close(); time.sleep(600)")
@@ -245,7 +245,7 @@ def test_one_that_hangs_while_it_loads_is_ended_and_another_tried(local, tmp_pat
     assert "SIGKILL" in str(run.attempts[0].failure)
 
 
-def test_one_that_hangs_when_asked_for_a_worker_is_ended_and_another_tried(local, tmp_path, interpreter, monkeypatch):
+def test_one_hanging_at_a_fork_is_replaced(local, tmp_path, interpreter, monkeypatch):
     monkeypatch.setattr(launching, "_FORKING_SECONDS", 0.5)
     mark = tmp_path / "mark"
     interpreter(
@@ -264,25 +264,25 @@ def test_one_that_hangs_when_asked_for_a_worker_is_ended_and_another_tried(local
     assert [attempt.reason and str(attempt.reason) for attempt in run.attempts] == ["never_started", None]
 
 
-def test_a_worker_that_has_ended_before_anybody_knew_of_it_is_tried_again(local, tmp_path, interpreter):
+def test_a_worker_ended_before_its_report_is_retried(local, tmp_path, interpreter):
     mark = tmp_path / "mark"
     interpreter(
         f"""import json
-    from mlfn.worker import __main__ as server
-    become, say = server.ForkServer._become_worker, server.ForkServer._say
+    from mlfn.worker import fork_server as server
+    become, report = server.ForkServer._become_worker, server.ForkServer._report
     def become_or_end(self, *fds):
         if os.path.exists({str(mark)!r}):
             return become(self, *fds)
         open({str(mark)!r}, "w").close()
         os._exit(7)
-    def say_both(self, what, pid, detail=None):
+    def report_both(self, what, pid, detail=None):
         if what == "forked":
             os.waitpid(pid, 0)
             self._channel.send(b"".join(json.dumps([w, pid, 7]).encode() + b"\\n" for w in ("forked", "ended")))
-            server.ForkServer._say = say
+            server.ForkServer._report = report
         else:
-            say(self, what, pid, detail)
-    server.ForkServer._become_worker, server.ForkServer._say = become_or_end, say_both"""
+            report(self, what, pid, detail)
+    server.ForkServer._become_worker, server.ForkServer._report = become_or_end, report_both"""
     )
 
     run = parent.submit()
@@ -292,7 +292,7 @@ def test_a_worker_that_has_ended_before_anybody_knew_of_it_is_tried_again(local,
     assert "exit code 7" in str(run.attempts[0].failure)
 
 
-def test_a_system_that_grants_no_process_fails_the_run_with_its_words(local, interpreter):
+def test_a_refused_fork_fails_the_run(local, interpreter):
     interpreter(
         """def refuse():
         raise BlockingIOError(11, "Resource temporarily unavailable")
@@ -304,7 +304,7 @@ def test_a_system_that_grants_no_process_fails_the_run_with_its_words(local, int
     error = run.exception(timeout=30)
     assert isinstance(error, errors.WorkerDiedError)
     assert "No worker process can be started" in str(error) and "Resource temporarily unavailable" in str(error)
-    assert list(current_client().store.workers()) == []
+    assert list(current_session().store.executions()) == []
 
 
 @pytest.fixture
@@ -315,7 +315,7 @@ def default_timeout() -> Iterator[None]:
     socket.setdefaulttimeout(None)
 
 
-def test_a_default_timeout_of_sockets_is_not_for_those_that_lead_to_workers(local, default_timeout):
+def test_worker_sockets_ignore_the_default_timeout(local, default_timeout):
     began = time.monotonic()
 
     pairs = [run.result(timeout=30) for run in [parent.submit() for _ in range(3)]]
@@ -336,7 +336,7 @@ def many_files() -> Iterator[None]:
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def test_a_client_with_a_thousand_open_files_has_workers(many_files, local):
+def test_a_thousand_open_files_prevent_no_worker(many_files, local):
     server, pid = parent.submit().result(timeout=30)
 
     assert [server] == fork_servers(local) and [pid] == worker_processes(local)
@@ -360,7 +360,7 @@ def blocked_signals() -> Iterator[None]:
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def test_signals_that_the_caller_blocks_reach_it_and_its_workers(local, blocked_signals):
+def test_the_callers_blocked_signals_reach_workers(local, blocked_signals):
     assert blocked.submit().result(timeout=30) == []
 
     died = die.submit()
@@ -375,13 +375,11 @@ def inherited() -> list[str]:
     return [line for line in listed.stdout.splitlines() if "socket:" in line]
 
 
-def test_what_a_handler_executes_inherits_nothing_that_leads_to_its_place(local):
+def test_programs_of_handlers_inherit_no_socket(local):
     assert inherited.submit().result(timeout=30) == []
 
 
-def test_one_that_hangs_is_given_up_although_another_process_holds_its_channel(
-    local, tmp_path, interpreter, monkeypatch
-):
+def test_a_hanging_one_with_shared_channel_is_killed(local, tmp_path, interpreter, monkeypatch):
     monkeypatch.setattr(launching, "_FORKING_SECONDS", 0.5)
     mark = tmp_path / "mark"
     interpreter(
@@ -395,8 +393,8 @@ def test_one_that_hangs_is_given_up_although_another_process_holds_its_channel(
     parent.submit().result(timeout=10)
 
 
-def test_one_that_does_not_tell_how_workers_ended_is_given_up(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(processing, "_LEAVING_SECONDS", 0.5)
+def test_one_that_reports_no_ends_is_killed(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(processing, "_EXIT_SECONDS", 0.5)
     many = work.on("local", max_workers=4).with_options(kind=mlfn.Job(fresh=True))
     runs = [many.submit(str(tmp_path), i) for i in range(4)]
     for i in range(4):
@@ -411,7 +409,7 @@ def test_one_that_does_not_tell_how_workers_ended_is_given_up(local, tmp_path, m
     assert parent.on("local", max_workers=4).submit().result(timeout=30)[0] != server
 
 
-def test_a_caller_with_another_environment_for_each_run_has_few_of_them(local, monkeypatch):
+def test_changing_environments_keep_few_servers(local, monkeypatch):
     servers = set()
     for i in range(8):
         monkeypatch.setenv("CHANGED", str(i))
@@ -421,7 +419,7 @@ def test_a_caller_with_another_environment_for_each_run_has_few_of_them(local, m
     assert len(fork_servers(local)) <= 5, "one at work, one that its last worker is leaving, and a few to go back to"
 
 
-def test_what_another_thread_has_just_taken_is_not_taken_again(nothing_early, monkeypatch):
+def test_an_early_server_is_taken_once(nothing_early, monkeypatch):
     class JustTaken(list):
         def __bool__(self) -> bool:
             return True
@@ -439,9 +437,9 @@ def slow_to_leave() -> None:
     atexit.register(time.sleep, 2.5)
 
 
-def test_a_worker_that_is_slow_to_end_keeps_no_other_waiting(local):
+def test_a_slowly_ending_worker_delays_no_other(local):
     slow_to_leave.submit().result(timeout=30)
-    wait_until(lambda: not current_client().unfinished())
+    wait_until(lambda: not current_session().unfinished())
     began = time.monotonic()
 
     parent.submit().result(timeout=30)
@@ -449,10 +447,10 @@ def test_a_worker_that_is_slow_to_end_keeps_no_other_waiting(local):
     assert time.monotonic() - began < 2.0
 
 
-def test_a_forked_child_is_not_warned_of_what_its_parent_started_early(tmp_path):
+def test_a_forked_child_warns_of_no_early_server(tmp_path):
     script = """if True:
         import os, sys
-        from mlfn.worker.launch import discard_early, launch_early
+        from mlfn.backends.places.local.fork_server import discard_early, launch_early
         launch_early()
         if not os.fork():
             sys.exit(0)
@@ -465,11 +463,11 @@ def test_a_forked_child_is_not_warned_of_what_its_parent_started_early(tmp_path)
     assert done.stderr == ""
 
 
-def test_a_fork_of_the_client_waits_until_one_has_started(tmp_path):
+def test_a_client_forks_after_a_start(tmp_path):
     script = tmp_path / "script.py"
     script.write_text("""if True:
         import os, subprocess, sys, threading, time
-        from mlfn.worker.launch import launch
+        from mlfn.backends.places.local.fork_server import launch
 
         starting, started, popen = threading.Event(), threading.Event(), subprocess.Popen
 

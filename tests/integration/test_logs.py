@@ -16,7 +16,7 @@ def wait_for(path: Path) -> None:
         time.sleep(0.005)
 
 
-def test_python_c_code_and_subprocesses_write_into_one_log_in_order(local):
+def test_one_log_has_all_writers_in_order(local):
     @mlfn.function
     def speak() -> None:
         print("python")
@@ -50,7 +50,7 @@ def test_lines_of_both_streams_keep_their_order(local):
     assert run.logs().split() == [str(i) for i in range(200)]
 
 
-def test_a_line_is_seen_while_the_run_goes_on(local, tmp_path):
+def test_a_line_is_visible_at_once(local, tmp_path):
     @mlfn.function
     def step(go: str) -> None:
         print("first")
@@ -66,7 +66,7 @@ def test_a_line_is_seen_while_the_run_goes_on(local, tmp_path):
     assert "".join(chunks) == "second\n"
 
 
-def test_the_log_is_whole_when_the_result_is_there(local):
+def test_the_log_is_complete_before_the_result(local):
     @mlfn.function
     def speak(i: int) -> None:
         print(f"line {i}")
@@ -95,7 +95,7 @@ def test_runs_side_by_side_never_mix(local, tmp_path):
         assert run.logs().splitlines() == [f"{name} {i}" for i in range(300) for _ in range(2)]
 
 
-def test_the_callers_own_output_folder_and_environment_are_untouched(local, capfd):
+def test_the_callers_streams_and_environment_are_untouched(local, capfd):
     @mlfn.function(env={"ONLY_THERE": "1"})
     def meddle() -> str:
         os.chdir("/")
@@ -111,7 +111,7 @@ def test_the_callers_own_output_folder_and_environment_are_untouched(local, capf
     assert capfd.readouterr().out == ""
 
 
-def test_what_is_no_text_is_kept_and_shown_as_far_as_it_goes(local):
+def test_bytes_that_are_no_text_are_kept(local):
     @mlfn.function
     def speak() -> None:
         os.write(1, b"\xff\xfe before \r progress \r\n")
@@ -123,7 +123,7 @@ def test_what_is_no_text_is_kept_and_shown_as_far_as_it_goes(local):
     assert run.log_path().read_bytes() == b"\xff\xfe before \r progress \r\n"
 
 
-def test_a_silent_run_has_an_empty_log_and_no_file(local):
+def test_a_silent_run_has_no_log_file(local):
     @mlfn.function
     def silent() -> None:
         pass

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 
 import mlfn
-from mlfn import dispatch
-from mlfn.client import current_client
+from mlfn.dispatch import dispatcher as dispatch
+from mlfn.dispatch.session import current_session
 from mlfn.errors import StorageError
 from mlfn.spec.record import RunState
 
@@ -23,24 +23,24 @@ def check(runs: list[mlfn.Run[int]]) -> None:
     for run in runs:
         assert run.metrics.history("loss") == [(None, 0.5)] * 3
         assert [item.state for item in run.attempts] == ["succeeded"]
-        events = [what for _, _, what, _ in current_client().store.events(run.id)]
+        events = [what for _, _, what, _ in current_session().store.events(run.id)]
         assert events == ["submitted", "claimed", "succeeded"]
         assert run.state is RunState.SUCCEEDED
 
 
 def test_a_batch_whose_answer_was_lost_is_applied_again_and_counts_once(local, monkeypatch):
-    store = current_client().store
+    store = current_session().store
     apply = store.apply
     lost: list[list[object]] = []
 
-    def lose(changes, *, consumed=None, client=None):
-        answers = apply(changes, consumed=consumed, client=client)
+    def lose(changes, *, cursors=None, client=None):
+        answers = apply(changes, cursors=cursors, client=client)
         if client is not None and changes not in lost:  # a batch of the dispatcher, the first time
             lost.append(list(changes))
             raise StorageError("the answer was lost")
         return answers
 
-    monkeypatch.setattr(dispatch, "_AGAIN", 0.01)
+    monkeypatch.setattr(dispatch, "_STORAGE_RETRY", 0.01)
     monkeypatch.setattr(store, "apply", lose)
     check([train.on("local", max_workers=1).submit(n) for n in range(4)])
     assert lost
@@ -53,7 +53,8 @@ def test_runs_go_on_over_a_server_whose_connections_break_during_commits(postgre
     count, lost = itertools.count(), []
 
     def cut(connection, query, *args, **named):
-        if query != b"COMMIT" or next(count) % 3:
+        writes = query == b"COMMIT" or bytes(query).startswith(b"INSERT INTO runs (state")  # which commits by itself
+        if not writes or next(count) % 3:
             return execute(connection, query, *args, **named)
         execute(connection, query, *args, **named)
         connection.pgconn.finish()
@@ -62,7 +63,7 @@ def test_runs_go_on_over_a_server_whose_connections_break_during_commits(postgre
 
     monkeypatch.setenv("MLFN_STORE", postgres_store_url)
     mlfn.init()
-    current_client()
+    current_session()
     with monkeypatch.context() as breaking:
         breaking.setattr(psycopg.Connection, "execute", cut)
         check([train.submit(n) for n in range(6)])

@@ -108,7 +108,7 @@ def test_client_and_workers_killed_at_random_leave_no_child_running(tmp_path):
         children = stage.query("SELECT iteration, state, id FROM runs WHERE parent = ? ORDER BY iteration", root)
         assert [number for number, *_ in children] == list(range(1, len(children) + 1))
         assert [state for _, state, _ in children[-2:]] == ["succeeded"] * 2, "those of the attempt that stands"
-        carried = "SELECT inline FROM outputs WHERE run = ? AND attempt = ? AND key IN ('best_iteration', 'score') ORDER BY key"
+        carried = "SELECT inline FROM outputs JOIN runs ON runs.seq = run WHERE id = ? AND outputs.attempt = ? AND key IN ('best_iteration', 'score') ORDER BY key"
         assert stage.query(carried, root, attempt) == [(str(len(children)),), ("8",)]
         for *_, child in children[-2:]:
             assert stage.query("SELECT iteration, state FROM runs WHERE parent = ? ORDER BY iteration", child) == [
@@ -149,7 +149,7 @@ def test_children_of_a_dead_client_are_seen_through_with_their_run(tmp_path, who
     again = stage.start(who)
     again.stdout.readline()
     wait_until(
-        lambda: stage.query("SELECT count(DISTINCT owner), min(client) = min(owner) FROM runs, workers") == [(1, 1)]
+        lambda: stage.query("SELECT count(DISTINCT owner), min(client) = min(owner) FROM runs, executions") == [(1, 1)]
     )
     Path(f"{stage.ledger}.go").touch()
     out, err = again.communicate(timeout=60)
@@ -157,7 +157,9 @@ def test_children_of_a_dead_client_are_seen_through_with_their_run(tmp_path, who
     stage.run("look")
 
     assert stage.query(PARTS) == [("succeeded", None)] * 2
-    assert stage.query("SELECT inline FROM outputs JOIN runs ON id = run WHERE key = 'best_iteration'") == [("2",)]
+    assert stage.query("SELECT inline FROM outputs JOIN runs ON runs.seq = run WHERE key = 'best_iteration'") == [
+        ("2",)
+    ]
     audit(stage, runs=3, once=["slow"])
 
 

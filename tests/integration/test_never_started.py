@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import mlfn
-from mlfn import errors, verdict
-from mlfn.places import process as worker_process
+from mlfn import errors
+from mlfn.backends.places.local import process as worker_process
+from mlfn.dispatch import retry_policy
 from tests.ledger import ROOT, wait_until
 
 # Run by each worker's interpreter before anything of mlfn's: it notes the start, and may end it.
@@ -65,7 +66,7 @@ def interpreter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[st
 
 @pytest.fixture
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verdict, "FREE_DELAY", 0.001)
+    monkeypatch.setattr(retry_policy, "FREE_DELAY", 0.001)
 
 
 def reasons(run: mlfn.Run) -> list[str | None]:
@@ -83,7 +84,7 @@ def reasons(run: mlfn.Run) -> list[str | None]:
     ],
     ids=["exit", "exit without an error", "crash", "told to end", "many words"],
 )
-def test_a_worker_that_cannot_begin_is_tried_ten_times_and_its_run_says_why(local, interpreter, soon, code, words):
+def test_a_broken_worker_is_tried_ten_times(local, interpreter, soon, code, words):
     broken = interpreter(code)
 
     run = well.submit()
@@ -100,7 +101,7 @@ def test_a_worker_that_cannot_begin_is_tried_ten_times_and_its_run_says_why(loca
     assert well.submit().result(timeout=30) == "well"
 
 
-def test_a_worker_that_begins_at_last_gives_its_result_and_no_retry_was_used(local, interpreter, soon, caplog):
+def test_a_late_start_uses_no_retry(local, interpreter, soon, caplog):
     interpreter("if number <= 3: os._exit(7)")
 
     run = well.with_options(retry=mlfn.Retry(1, delay=0.01)).submit()
@@ -113,8 +114,8 @@ def test_a_worker_that_begins_at_last_gives_its_result_and_no_retry_was_used(loc
 
 
 def test_the_waits_grow(local, interpreter, monkeypatch):
-    monkeypatch.setattr(verdict, "FREE_DELAY", 0.05)
-    monkeypatch.setattr(verdict, "MAX_FREE_ATTEMPTS", 3)
+    monkeypatch.setattr(retry_policy, "FREE_DELAY", 0.05)
+    monkeypatch.setattr(retry_policy, "MAX_FREE_ATTEMPTS", 3)
     interpreter("os._exit(7)")
 
     run = well.submit()
@@ -128,9 +129,9 @@ def test_the_waits_grow(local, interpreter, monkeypatch):
 
 
 def mlfn_events(run: mlfn.Run) -> list[tuple[float, int, str, str]]:
-    from mlfn.client import current_client
+    from mlfn.dispatch.session import current_session
 
-    return current_client().store.events(run.id)
+    return current_session().store.events(run.id)
 
 
 def queued_at_one(path: Path, count: int, code: int | None = None) -> list[mlfn.Run]:
@@ -139,7 +140,7 @@ def queued_at_one(path: Path, count: int, code: int | None = None) -> list[mlfn.
     first = at_one.submit(str(path), code)
     runs = [first, *(at_one.submit(str(path)) for _ in range(count - 1))]
     wait_until(lambda: all(run.state == "running" for run in runs))
-    assert len({run.record.worker for run in runs}) == 1
+    assert len({run.record.execution for run in runs}) == 1
     return runs
 
 
@@ -150,22 +151,21 @@ def know_its_pace() -> None:
 
 # The first worker takes no run until `go` is there, and ends then.
 WAITS = """
-    from mlfn.worker import mailbox
-    whole = mailbox.Inbox.receive
-    def receive(self):
-        message = whole(self)
-        if message["op"] == "bind" and not os.path.exists({mark!r}):
+    from mlfn.worker.binding import Binding
+    whole = Binding.apply
+    def apply(self):
+        whole(self)
+        if not os.path.exists({mark!r}):
             open({mark!r}, "w").close()
             while not os.path.exists({go!r}):
                 pass
             os._exit(7)
-        return message
-    mailbox.Inbox.receive = receive
+    Binding.apply = apply
 """
 
 
-def test_of_the_runs_that_a_worker_held_only_the_first_pays_for_it(local, tmp_path, interpreter, monkeypatch):
-    monkeypatch.setattr(verdict, "MAX_FREE_ATTEMPTS", 0)
+def test_a_dead_worker_costs_only_its_first_run(local, tmp_path, interpreter, monkeypatch):
+    monkeypatch.setattr(retry_policy, "MAX_FREE_ATTEMPTS", 0)
     know_its_pace()
     go = tmp_path / "go"
     interpreter(WAITS.format(go=str(go), mark=str(tmp_path / "mark")))
@@ -182,8 +182,8 @@ def test_of_the_runs_that_a_worker_held_only_the_first_pays_for_it(local, tmp_pa
     assert starts == sorted(starts), "they keep their order"
 
 
-def test_a_worker_that_another_run_has_ended_costs_those_behind_it_nothing(local, tmp_path, monkeypatch):
-    monkeypatch.setattr(verdict, "MAX_FREE_ATTEMPTS", 0)
+def test_queued_runs_survive_their_worker(local, tmp_path, monkeypatch):
+    monkeypatch.setattr(retry_policy, "MAX_FREE_ATTEMPTS", 0)
     know_its_pace()
     go = tmp_path / "go"
     at_one = touch.on("local", max_workers=1)
@@ -204,7 +204,7 @@ def test_a_worker_that_another_run_has_ended_costs_those_behind_it_nothing(local
     [(FileNotFoundError(2, "No such file"), "No worker process can be started"), (RuntimeError("odd"), "odd")],
     ids=["no interpreter", "anything else"],
 )
-def test_a_worker_that_cannot_even_be_launched_fails_its_run_at_once(local, monkeypatch, error, words):
+def test_a_failed_launch_fails_its_run(local, monkeypatch, error, words):
     calls = []
 
     def launch(python: str) -> None:
@@ -221,8 +221,8 @@ def test_a_worker_that_cannot_even_be_launched_fails_its_run_at_once(local, monk
     monkeypatch.undo()
 
 
-def test_a_grid_whose_workers_cannot_start_ends_as_failed(local, interpreter, soon, monkeypatch):
-    monkeypatch.setattr(verdict, "MAX_FREE_ATTEMPTS", 2)
+def test_a_grid_without_workers_fails(local, interpreter, soon, monkeypatch):
+    monkeypatch.setattr(retry_policy, "MAX_FREE_ATTEMPTS", 2)
     broken = interpreter("print('no luck', file=sys.stderr, flush=True); os._exit(7)")
 
     sweep = touch.grid(path=[str(i) for i in range(6)]).submit()
@@ -234,7 +234,7 @@ def test_a_grid_whose_workers_cannot_start_ends_as_failed(local, interpreter, so
     assert broken.count() <= 6 * 3 + os.cpu_count(), "each attempt has a worker, and some are started ahead"
 
 
-def test_a_grid_with_less_memory_than_a_worker_takes_ends_as_failed(local):
+def test_a_grid_with_too_little_memory_fails(local):
     sweep = mlfn.function(touch.__wrapped__, name="small", mem="1Mi").grid(path=["a", "b", "c"]).submit()
 
     assert "mem=1Mi" in str(sweep.exception(timeout=60))
@@ -242,7 +242,7 @@ def test_a_grid_with_less_memory_than_a_worker_takes_ends_as_failed(local):
 
 
 @pytest.mark.parametrize("mem", ["1Mi", "4Mi", "16Mi"])
-def test_less_memory_than_a_worker_takes_ends_as_oom_and_names_the_limit(local, mem):
+def test_too_little_memory_for_workers_is_oom(local, mem):
     run = mlfn.function(well.__wrapped__, name="small", mem=mem).submit()
 
     error = run.exception(timeout=30)
@@ -253,19 +253,20 @@ def test_less_memory_than_a_worker_takes_ends_as_oom_and_names_the_limit(local, 
     assert reasons(run) == ["oom"]
 
 
-# Between what it is told and its first run: there may be enough for the one and not for the other.
+# There may be enough for binding a worker, and not for its first run.
 NO_ROOM = """
     from mlfn.worker import mailbox
-    whole = mailbox._unspilled
-    def unspilled(message, folder):
-        if message.get("op") == "run":
+    whole = mailbox.unpack_message
+    def unpack(body):
+        message = whole(body)
+        if "params" in message:
             raise MemoryError
-        return whole(message, folder)
-    mailbox._unspilled = unspilled
+        return message
+    mailbox.unpack_message = unpack
 """
 
 
-def test_memory_that_ends_before_the_first_run_is_oom_where_there_is_a_limit(local, interpreter):
+def test_memory_ending_before_a_limited_run_is_oom(local, interpreter):
     interpreter(NO_ROOM)
 
     run = mlfn.function(well.__wrapped__, name="small", mem="64Mi").submit()
@@ -276,8 +277,8 @@ def test_memory_that_ends_before_the_first_run_is_oom_where_there_is_a_limit(loc
     assert reasons(run) == ["oom"]
 
 
-def test_memory_that_ends_before_the_first_run_without_a_limit_is_tried_again(local, interpreter, soon, monkeypatch):
-    monkeypatch.setattr(verdict, "MAX_FREE_ATTEMPTS", 2)
+def test_memory_ending_before_an_unlimited_run_is_retried(local, interpreter, soon, monkeypatch):
+    monkeypatch.setattr(retry_policy, "MAX_FREE_ATTEMPTS", 2)
     interpreter(NO_ROOM)
 
     run = well.submit()
@@ -289,7 +290,7 @@ def test_memory_that_ends_before_the_first_run_without_a_limit_is_tried_again(lo
 
 
 def test_what_a_worker_wrote_shows_no_secret(local, interpreter, soon, monkeypatch):
-    monkeypatch.setattr(verdict, "MAX_FREE_ATTEMPTS", 0)
+    monkeypatch.setattr(retry_policy, "MAX_FREE_ATTEMPTS", 0)
     monkeypatch.setenv("API_TOKEN", "hush-hush-hush")
     interpreter("print('with hush-hush-hush in it', file=sys.stderr, flush=True); os._exit(7)")
 
@@ -299,24 +300,19 @@ def test_what_a_worker_wrote_shows_no_secret(local, interpreter, soon, monkeypat
     assert "It wrote:\nwith " in str(error) and "hush" not in str(error)
 
 
-def test_a_stopped_worker_that_had_not_begun_counts_too(local, interpreter, monkeypatch):
-    monkeypatch.setattr(verdict, "MAX_FREE_ATTEMPTS", 0)
+def test_a_worker_stopped_before_its_run_counts(local, interpreter, monkeypatch):
+    monkeypatch.setattr(retry_policy, "MAX_FREE_ATTEMPTS", 0)
     freeze = """
     import signal
-    from mlfn.worker import mailbox
-    whole = mailbox.Inbox.receive
-    def receive(self):
-        message = whole(self)
-        if message and message["op"] == "bind":
-            import threading, time
-            def stop():
-                while not os.path.exists(os.path.join(str(self._folder), "beat")):
-                    time.sleep(0.001)
-                os.kill(os.getpid(), signal.SIGSTOP)
-            threading.Thread(target=stop).start()
-            self.receive = lambda: time.sleep(600)
-        return message
-    mailbox.Inbox.receive = receive
+    import time
+    from mlfn.worker.binding import Binding
+    whole = Binding.apply
+    def apply(self):
+        whole(self)
+        while not os.path.exists(os.path.join(self.plan["folder"], "beat")):
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGSTOP)
+    Binding.apply = apply
 """
     interpreter(freeze)
 

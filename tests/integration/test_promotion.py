@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import mlfn
+from mlfn.dispatch.garbage_collection import find_garbage
 from mlfn.errors import NotFoundError, ParameterError
-from mlfn.library.cleanup import find_garbage
 
 
 @mlfn.function(project="fraud")
@@ -49,9 +49,9 @@ def test_a_tag_moves(sweep):
 
 
 def test_what_a_tag_names_is_not_cleaned_up(sweep):
-    from mlfn.client import current_client
+    from mlfn.dispatch.session import current_session
 
-    client = current_client()
+    client = current_session()
     old = find_garbage([client.store], client.folder, older_than=0, now=2e12)
     assert {item.run for item in old if item.kind == "run"} >= {sweep.id, sweep.best.id}
 

@@ -57,10 +57,11 @@ elif how == "poll":
         time.sleep(0.01)
     print(run.state, run.metrics["loss"], run.result())
 elif how == "card":
-    from mlfn import notebook, snapshot
+    from mlfn.ui import notebook
+    from mlfn.ui.views.handles import view_run
 
     run = mlfn.run(more[0])
-    advice = snapshot.look(run).advice
+    advice = view_run(run).advice
     assert advice in notebook.run_html(run)
     print(advice)
 elif how == "wait":
@@ -92,7 +93,7 @@ def run_id(stage: Stage) -> str:
 
 
 @pytest.mark.parametrize("look", ["runs", "show", "python"])
-def test_one_short_look_records_what_a_dead_clients_worker_did(stage, look):
+def test_one_check_records_a_dead_clients_results(stage, look):
     die(stage)
     go(stage)
 
@@ -104,7 +105,7 @@ def test_one_short_look_records_what_a_dead_clients_worker_did(stage, look):
 
     audit(stage, runs=1, once=["work"])
     assert stage.query("SELECT value FROM metrics") == [(0.5,)]
-    assert stage.query("SELECT count(*) FROM workers") == [(0,)]
+    assert stage.query("SELECT count(*) FROM executions") == [(0,)]
     assert stage.query("SELECT count(*) FROM clients") == [(0,)]
     assert list((stage.data / "workers").iterdir()) == []
     assert adoptions(stage) == 1
@@ -112,12 +113,12 @@ def test_one_short_look_records_what_a_dead_clients_worker_did(stage, look):
 
 def test_a_look_leaves_alone_what_still_runs(stage):
     die(stage, runs=2)
-    before = stage.query("SELECT id, client, consumed FROM workers")
+    before = stage.query("SELECT id, client, cursor FROM executions")
 
     for _ in range(3):
         assert stage.run("look").split() == ["pending", "running"]
 
-    assert stage.query("SELECT id, client, consumed FROM workers") == before
+    assert stage.query("SELECT id, client, cursor FROM executions") == before
     assert adoptions(stage) == 0
     go(stage)
     assert stage.run("look").split() == ["pending", "succeeded"]
@@ -135,7 +136,7 @@ def test_whoever_goes_on_looking_sees_the_end(stage):
     audit(stage, runs=1, once=["work"])
 
 
-def test_what_has_retries_left_waits_for_somebody_who_asks(stage):
+def test_a_run_with_retries_waits_for_adoption(stage):
     die(stage, "bad", retry="1")
     go(stage)
 
@@ -144,10 +145,10 @@ def test_what_has_retries_left_waits_for_somebody_who_asks(stage):
     assert [what for what, *_ in stage.entries()] == ["start"], "a look starts nothing"
 
 
-def test_a_failure_keeps_its_reason_though_its_time_has_run_out_meanwhile(stage):
+def test_a_failure_keeps_its_reason_past_its_timeout(stage):
     die(stage, "bad")
     go(stage)
-    [(started,)] = stage.query("SELECT claimed FROM attempts")
+    [(started,)] = stage.query("SELECT claimed FROM runs")
     wait_until(lambda: time.time() > started + 0.5)
 
     stage.run("look")
@@ -164,10 +165,10 @@ def test_what_was_killed_with_its_client_is_lost(stage):
 
     assert wait_until(lambda: stage.run("look").strip() == "failed")
     assert stage.query("SELECT reason FROM runs") == [("lost",)]
-    assert stage.query("SELECT count(*) FROM workers") == [(0,)]
+    assert stage.query("SELECT count(*) FROM executions") == [(0,)]
 
 
-def test_cancelling_what_has_ended_long_before_says_how_it_ended(tmp_path):
+def test_cancelling_an_ended_run_reports_its_state(tmp_path):
     stage = Stage(tmp_path, SCRIPT, heartbeat=1, max_workers=1)
     die(stage)
     for pid in stage.workers():
@@ -180,7 +181,7 @@ def test_cancelling_what_has_ended_long_before_says_how_it_ended(tmp_path):
     assert stage.query("SELECT what FROM events WHERE what LIKE 'cancel%'") == []
 
 
-def test_cancelling_a_dead_clients_runs_ends_those_that_run_and_those_that_wait(stage):
+def test_cancelling_a_dead_clients_runs_ends_all(stage):
     die(stage, runs=2)
 
     said = stage.mlfn("cancel", *(run for (run,) in stage.query("SELECT id FROM runs"))).stdout
@@ -190,21 +191,55 @@ def test_cancelling_a_dead_clients_runs_ends_those_that_run_and_those_that_wait(
     audit(stage, runs=2)
 
 
-def test_whoever_looks_is_told_that_the_client_is_gone_and_what_to_do(stage):
+def test_readers_learn_that_the_client_is_gone(stage):
     die(stage, runs=2)
     running, pending = (run[:8] for (run,) in stage.query("SELECT id FROM runs ORDER BY seq"))
 
     listed, shown = stage.mlfn("runs"), stage.mlfn("show", pending).stdout
     document = json.loads(stage.mlfn("runs", "--json").stdout)
 
-    assert listed.stderr == f"mlfn: the clients of 2 runs are gone; `mlfn wait {pending} {running}` carries them on.\n"
-    assert f"note      its client is gone; `mlfn wait {pending}` carries it on" in shown
+    assert listed.stderr == f"mlfn: the clients of 2 runs are gone; `mlfn wait {pending} {running}` resumes them.\n"
+    assert f"note      its client is gone; `mlfn wait {pending}` resumes it" in shown
     assert [run["abandoned"] for run in document] == [True, True]
     assert stage.run("card", pending).strip() == (
-        f"Its client is gone: run.wait() here, or `mlfn wait {pending}`, carries it on."
+        f"Its client is gone: run.wait() here, or `mlfn wait {pending}`, resumes it."
     )
     go(stage)
-    assert f"`mlfn wait {pending}` carries it on" in stage.mlfn("runs").stderr
+    assert f"`mlfn wait {pending}` resumes it" in stage.mlfn("runs").stderr
     assert stage.mlfn("wait", pending).stdout.split()[1] == "succeeded"
     assert stage.mlfn("runs").stderr == ""
     assert not any(run["abandoned"] for run in json.loads(stage.mlfn("runs", "--json").stdout))
+
+
+RETRY = """
+import os
+import signal
+import sys
+import time
+
+import mlfn
+
+@mlfn.function
+def first() -> int:
+    return 5
+
+@mlfn.function(retry=mlfn.Retry(1, delay=2))
+def second(x: int, ctx: mlfn.Context) -> int:
+    if ctx.attempt == 1:
+        raise ValueError("once")
+    return x + 1
+
+if sys.argv[2] == "die":
+    run = second.submit(getattr(first.submit().outputs, "return"))
+    while [attempt.state for attempt in run.attempts] != ["failed"]:
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGKILL)
+print(mlfn.runs(name="second")[0].result(timeout=30))
+"""
+
+
+def test_a_retry_that_another_client_waits_for_gets_its_input(tmp_path):
+    stage = Stage(tmp_path, RETRY, heartbeat=0.2)
+    stage.run("die", code=-signal.SIGKILL)
+
+    assert stage.run("wait") == "6\n"

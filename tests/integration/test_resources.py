@@ -9,7 +9,7 @@ import pytest
 
 import mlfn
 from mlfn.errors import OptionError
-from mlfn.places.devices import visible_gpus
+from mlfn.host.gpus import visible_gpus
 
 
 @mlfn.function
@@ -34,14 +34,14 @@ def test_cpu_sets_the_thread_counts_of_numeric_libraries():
     assert two.submit("OPENBLAS_NUM_THREADS").result(timeout=30) == "2"
 
 
-def test_the_functions_own_env_wins_over_the_thread_count():
+def test_env_wins_over_the_thread_count():
     own = environment.with_options(cpu=2, env={"OMP_NUM_THREADS": "7", "MINE": "here"})
 
     assert own.submit("OMP_NUM_THREADS").result(timeout=30) == "7"
     assert own.submit("MINE").result(timeout=30) == "here"
 
 
-def test_a_changed_environment_of_the_caller_reaches_the_next_run(monkeypatch):
+def test_a_changed_environment_reaches_the_next_run(monkeypatch):
     assert environment.submit("LATER").result(timeout=30) is None
 
     monkeypatch.setenv("LATER", "now")
@@ -49,7 +49,7 @@ def test_a_changed_environment_of_the_caller_reaches_the_next_run(monkeypatch):
     assert environment.submit("LATER").result(timeout=30) == "now"
 
 
-def test_gpus_are_given_out_one_by_one_and_waited_for(monkeypatch, tmp_path):
+def test_runs_wait_for_free_gpus(monkeypatch, tmp_path):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
     gate = tmp_path / "open"
     runs = [devices.on("local", max_workers=3).submit(str(gate)) for _ in range(3)]
@@ -68,17 +68,17 @@ def test_gpus_are_given_out_one_by_one_and_waited_for(monkeypatch, tmp_path):
 def test_more_gpus_than_there_are_fail_at_once(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
 
-    with pytest.raises(OptionError, match=r"gpus=2: this machine shows 1"):
+    with pytest.raises(OptionError, match=r"gpus=2: on='local' shows 1"):
         devices.with_options(gpus=2).on("local", max_workers=1).submit("").result(timeout=30)
 
 
-def test_a_function_without_gpus_sees_none_where_there_are_some(monkeypatch):
+def test_a_function_without_gpus_sees_none(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
 
     assert environment.on("local", max_workers=2).submit("CUDA_VISIBLE_DEVICES").result(timeout=30) == ""
 
 
-def test_devices_come_from_the_variable_or_from_the_system(monkeypatch):
+def test_the_variable_or_the_system_names_devices(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1, GPU-2")
     assert visible_gpus() == ["GPU-1", "GPU-2"]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")

@@ -140,28 +140,31 @@ class Killer:
         return f"the script ended by itself, after {len(self.killed)} kills: {self.driver.communicate()}"
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(
     ("what", "count", "kills", "life"),
     [("random", 1000, 500, 0.2), ("search", 300, 150, 0.3)],
     ids=["random", "search"],
 )
-def test_a_sweep_killed_at_random_is_carried_on(tmp_path, what, count, kills, life):
+def test_a_sweep_killed_at_random_is_carried_on(tmp_path, request, what, count, kills, life):
     """Half of the kills, in a random order, hit the driver; the last child waits until all have been delivered.
 
-    As many hit workers. A tenth as many, beside them, are aimed at the process that forks the workers.
+    As many hit workers. A tenth as many, a dozen at least, are aimed at the process that forks the workers, which is not
+    always there.
 
     A driver tells its strategy of all children again. With TPE it also loads Optuna, and its rounds of four wait for each
     worker that is killed: 1,000 children and 500 kills would take some minutes more. So the thousand are drawn at random,
     and 300, killed as often for their number, are chosen by TPE, each by all that came before it.
     """
+    if not request.config.getoption("--full"):  # a third of both takes a third of the time
+        count, kills = count * 3 // 10, kills * 4 // 15
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed={seed}")
     dice = random.Random(seed)
     undisturbed = Stage(tmp_path / "undisturbed", SCRIPT, heartbeat=0.2)
     best = undisturbed.run(what, str(count), "0", NO_CHILD, timeout=120)
     wanted = points(undisturbed)
-    kinds = ["driver", "worker"] * (kills // 2) + ["fork server"] * (kills // 10)
+    kinds = ["driver", "worker"] * (kills // 2) + ["fork server"] * max(12, kills // 10)
     dice.shuffle(kinds)
     stage = Stage(tmp_path / "killed", SCRIPT, heartbeat=0.2)
 
@@ -175,7 +178,7 @@ def test_a_sweep_killed_at_random_is_carried_on(tmp_path, what, count, kills, li
     assert killed["driver"] == killed["worker"] == kills // 2 and killed["fork server"] > kills // 40
     fifths = Counter(recorded * 5 // count for _, recorded in killer.killed)
     took_over = stage.query("SELECT attempt FROM runs WHERE iteration = 0")[0][0]
-    hit = stage.query("SELECT count(*) FROM events WHERE what = 'requeued'")[0][0]
+    hit = stage.query("SELECT count(*) FROM attempts")[0][0]
     print(
         f"kills by fifths of the children: {sorted(fifths.items())}; {took_over} drivers took over; {hit} children hit"
     )
@@ -185,8 +188,6 @@ def test_a_sweep_killed_at_random_is_carried_on(tmp_path, what, count, kills, li
     audit(stage, runs=count + 1)
     assert points(stage) == wanted
     assert stage.query(FINISHED) == [(count,)]
-    twice = "SELECT run, attempt, what FROM events WHERE what = 'succeeded' GROUP BY run HAVING count(*) > 1"
-    assert stage.query(twice) == []
 
 
 IN_ROUNDS = """

@@ -238,7 +238,7 @@ def sweep_id(stage: Stage) -> str:
 
 def most_at_once(stage: Stage) -> int:
     """Return how many children ran at the same time, by when their last attempts were claimed and ended."""
-    times = stage.query("SELECT claimed, attempts.ended FROM attempts JOIN runs ON runs.id = run WHERE iteration > 0")
+    times = stage.query("SELECT claimed, ended FROM runs WHERE iteration > 0")
     return max(sum(begun <= at < ended for begun, ended in times) for at, _ in times)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import mlfn
 from mlfn.errors import MissingExtraError, NotFoundError, OptionError, ParameterError, SweepError
-from mlfn.sweep.plots import KINDS
+from mlfn.sweep.results.plots import KINDS
 
 
 @mlfn.function

@@ -464,13 +464,13 @@ class TestWhatEndsIt:
         assert (counting.wait(30), len(counting.children)) == (True, 4)
 
     def test_a_timeout_ends_it_with_what_it_has(self, local, tmp_path):
-        lasting = some_last.grid(x=[1, 2, 3]).with_options(timeout=1.5, parallel=3)
+        lasting = some_last.grid(x=[1, 2, 3]).with_options(timeout=4, parallel=3)
         sweep = lasting.submit(until=str(tmp_path / "never"))
         best = lasting.with_options(select="max.score").submit(until=str(tmp_path / "never"))
 
         assert sweep.wait(30) and best.wait(30)
         assert (str(sweep.state), states(sweep)) == ("succeeded", ["succeeded", "cancelled", "succeeded"])
-        assert sweep.stop_reason == "its timeout of 1.5 s was over after 2 children"
+        assert sweep.stop_reason == "its timeout of 4 s was over after 2 children"
         assert sweep.result() == [1, 3]
         assert best.result() == 3
 
@@ -553,7 +553,7 @@ class TestWhatEndsIt:
         alone = nested.sweep({"conf.depth": depth} for depth in (5, 6)).submit()
 
         assert beside.result(30) == [5, 6]
-        with pytest.raises(ParameterError, match=r"nested\(\): conf.depth=5: there is no whole to change"):
+        with pytest.raises(ParameterError, match=r"nested\(\): conf.depth=5: 'conf' has no value to change"):
             alone.result(30)
 
     def test_a_part_that_does_not_fit_while_it_runs_names_function_and_key(self, local):
@@ -596,7 +596,7 @@ class TestBadInput:
             ),
             (lambda: train.search(n=1, depth=[1], first=[1]), r"as in first=\[{'lr': 0.1}\]"),
             (lambda: train.search(n=1, depth=[1], first=3), r"first=3: a list of points"),
-            (train.map, "nothing to go through"),
+            (train.map, "nothing to map"),
             (lambda: train.sweep({"depth": [1]}), "an iterable of parameters"),
             (lambda: train.sweep("abc"), "an iterable of parameters"),
             (lambda: train.sweep([{"depth": 1}, 3]), r"train.sweep\(\): The parameters of child 2 are 3"),
@@ -637,8 +637,8 @@ class TestBadInput:
     @pytest.mark.parametrize(
         ("describe", "said"),
         [
-            (lambda: train.sweep(Told()).submit(), "ask.*must know.*select='max.accuracy'"),
-            (lambda: train.search(n=2, depth=[1, 2]).submit(), "must know.*select='max.accuracy'"),
+            (lambda: train.sweep(Told()).submit(), "ask.*needs an objective.*select='max.accuracy'"),
+            (lambda: train.search(n=2, depth=[1, 2]).submit(), "needs an objective.*select='max.accuracy'"),
         ],
     )
     def test_what_learns_must_know_what_from(self, local, describe, said):
@@ -782,7 +782,7 @@ def values_as_states(values: list[Any]) -> list[str]:
 
 class TestWhatBreaks:
     def test_a_table_that_cannot_be_made_costs_a_sweep_nothing_but_itself(self, local, monkeypatch, caplog):
-        from mlfn.sweep import ending
+        from mlfn.sweep.controller import completion as ending
 
         def broken(*_: Any) -> None:
             raise RuntimeError("no table today")
@@ -795,7 +795,7 @@ class TestWhatBreaks:
         assert "ends without iteration_results: RuntimeError: no table today" in caplog.text
 
     def test_a_best_one_that_cannot_be_found_out_ends_it_in_its_own_words(self, local, monkeypatch):
-        from mlfn.sweep import ending
+        from mlfn.sweep.controller import completion as ending
 
         def broken(*_: Any) -> None:
             raise RuntimeError("no best today")
@@ -838,7 +838,7 @@ f.grid(x=[1, 2]).with_options(select="max.y").submit(ledger=sys.argv[1])
         assert (process.returncode, out) == (0, "")
         assert set(err.splitlines()) <= {"mlfn: waiting for 1 run to end (ctrl-C cancels)"}  # where it takes a while
         assert stage.query("SELECT state FROM runs WHERE sweep = 1") == [("succeeded",)]
-        keys = {key for (key,) in stage.query("SELECT key FROM outputs JOIN runs ON runs.id = run WHERE sweep = 1")}
+        keys = {key for (key,) in stage.query("SELECT key FROM outputs JOIN runs ON runs.seq = run WHERE sweep = 1")}
         assert keys >= {"y", "best_iteration", "iteration_results", "iteration_results_parquet"}
 
 

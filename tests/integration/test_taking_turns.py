@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import mlfn
-from mlfn.places import local as local_place
+from mlfn.backends.places.local import place as local_place
 from tests.ledger import wait_until, worker_processes
 
 

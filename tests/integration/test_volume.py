@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import mlfn
-from mlfn.client import current_client
+from mlfn.dispatch.session import current_session
 from tests.ledger import ROOT, wait_until
 
 WRITERS, EACH = 50, 15
@@ -62,13 +62,13 @@ def test_fifty_processes_that_submit_to_one_file_meet_no_error(tmp_path):
     from mlfn.store import open_store
 
     store = open_store("", tmp_path / "data")
-    rows = store.session.read(
-        "SELECT r.state, count(*), sum(m.value) FROM runs r JOIN metrics m ON m.run = r.id GROUP BY 1"
+    rows = store.connection.read(
+        "SELECT r.state, count(*), sum(m.value) FROM runs r JOIN metrics m ON m.run = r.seq GROUP BY 1"
     )
     assert rows == [("succeeded", WRITERS * EACH, WRITERS * sum(range(EACH)))]
-    assert store.session.read("SELECT count(*) FROM runs") == [(WRITERS * EACH,)]
-    assert store.session.read("PRAGMA integrity_check") == [("ok",)]
-    store.session.close()
+    assert store.connection.read("SELECT count(*) FROM runs") == [(WRITERS * EACH,)]
+    assert store.connection.read("PRAGMA integrity_check") == [("ok",)]
+    store.close()
 
 
 @mlfn.function
@@ -89,7 +89,7 @@ def test_a_gigabyte_of_output_grows_nobody_and_loses_nothing(local, tmp_path):
     assert shutil.disk_usage(tmp_path).free > 2 * GIGABYTE, "this test writes a log of 1 GiB"
     go = tmp_path / "go"
     flood.submit(0, str(tmp_path)).result(timeout=30)  # what both processes load once is loaded
-    [worker] = [row.pid for row in current_client().store.workers()]
+    [worker] = [row.handle["pid"] for row in current_session().store.executions()]
     before, before_worker = resident(os.getpid()), resident(worker)
 
     run = flood.submit(GIGABYTE, str(go))

@@ -13,7 +13,7 @@ WITH_EXAMPLES = [module.name for module in modules() if ">>> " in module.path.re
 
 
 @pytest.mark.parametrize("name", WITH_EXAMPLES)
-def test_the_examples_of_a_module_give_what_they_say(name: str) -> None:
+def test_examples_in_docstrings_hold(name: str) -> None:
     failed, tried = doctest.testmod(importlib.import_module(name))
 
     assert tried and not failed

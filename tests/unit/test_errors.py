@@ -17,7 +17,7 @@ TREE = [
 
 
 @pytest.mark.parametrize("error", TREE)
-def test_every_error_is_ours_and_is_drawn_in_the_tree(error):
+def test_every_error_is_drawn_in_the_tree(error):
     assert issubclass(error, errors.MlfnError)
     assert error.__name__ in errors.__doc__
 
@@ -28,7 +28,7 @@ def test_a_message_reads_as_it_was_written(error):
 
 
 @pytest.mark.parametrize("error", TREE)
-def test_an_error_without_a_message_says_what_it_is(error):
+def test_an_error_without_message_has_a_default(error):
     assert str(error()) == error.__doc__
 
 

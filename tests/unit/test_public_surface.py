@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import mlfn
-from mlfn.user_context import ChildContext
+from mlfn.worker.context import ChildContext
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -97,7 +97,17 @@ FUNCTION = [
     "with_options",
     "zip",
 ]
-CONTEXT = ["child", "log_artifact", "log_constraint", "log_metric", "log_model", "log_result", "progress", "secret"]
+CONTEXT = [
+    "child",
+    "log_artifact",
+    "log_constraint",
+    "log_metric",
+    "log_model",
+    "log_result",
+    "logger",
+    "progress",
+    "secret",
+]
 
 
 def public(kind: type) -> list[str]:
@@ -148,7 +158,8 @@ def test_importing_loads_nothing_of_the_names() -> None:
     assert {name for name in loaded_after("import mlfn") if name.startswith("mlfn.")} == {
         "mlfn._version",
         "mlfn.errors",
-        "mlfn.waiting",
+        "mlfn.dispatch",
+        "mlfn.dispatch.hooks",
     }
 
 
@@ -157,4 +168,12 @@ def test_declaring_and_calling_loads_no_store_and_no_pydantic() -> None:
     loaded = loaded_after("import mlfn\n@mlfn.function(cpu=2)\ndef f(x: int) -> int: return x\nassert f(3) == 3")
     loaded -= loaded_after("pass")
 
-    assert not loaded & {"pydantic", "cloudpickle", "sqlite3", "fsspec", "asyncio", "mlfn.client", "mlfn.handle"}
+    assert not loaded & {
+        "pydantic",
+        "cloudpickle",
+        "sqlite3",
+        "fsspec",
+        "asyncio",
+        "mlfn.dispatch.session",
+        "mlfn.handles.run",
+    }

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 import mlfn
-from mlfn import settings
 from mlfn.errors import MlfnError, OptionError, RemoteError, SecretNotFoundError
-from mlfn.secrets import Masker, write_secret
+from mlfn.settings import current as settings
+from mlfn.settings.masking import Masker
+from mlfn.settings.secrets import write_secret
 
 FROM_ENV = "planted-in-the-environment-7f3a"
 FROM_FILE = "planted/in+the file?9c1e"
@@ -116,7 +117,7 @@ def test_the_search_would_find_it(home: Path) -> None:
 
 
 @pytest.mark.usefixtures("planted")
-def test_an_exception_that_holds_no_secret_comes_back_as_itself() -> None:
+def test_an_exception_without_secret_comes_back() -> None:
     @mlfn.function(secrets=BOTH)
     def fail() -> None:
         raise LookupError("nothing to hide")
@@ -139,7 +140,7 @@ class Coded(Exception):
 
 @pytest.mark.usefixtures("planted")
 @pytest.mark.parametrize("place", PLACES)
-def test_an_exception_with_a_secret_comes_back_as_its_own_type_masked(place: str) -> None:
+def test_an_exception_with_secret_comes_back_masked(place: str) -> None:
     @mlfn.function(secrets=["S3_KEY"])
     def fail(how: str, ctx: mlfn.Context) -> None:
         value = ctx.secret("S3_KEY")
@@ -161,7 +162,7 @@ def test_an_exception_with_a_secret_comes_back_as_its_own_type_masked(place: str
 
 @pytest.mark.usefixtures("planted")
 @pytest.mark.parametrize("place", PLACES)
-def test_an_exception_that_holds_a_secret_in_an_object_comes_back_as_its_text(place: str, home: Path) -> None:
+def test_a_secret_in_an_object_leaves_text_only(place: str, home: Path) -> None:
     @mlfn.function(secrets=["S3_KEY"])
     def fail(ctx: mlfn.Context) -> None:
         raise ValueError("refused", Holder(ctx.secret("S3_KEY")))
@@ -173,7 +174,7 @@ def test_an_exception_that_holds_a_secret_in_an_object_comes_back_as_its_text(pl
 
 @pytest.mark.usefixtures("planted")
 @pytest.mark.parametrize("place", PLACES)
-def test_a_run_gets_only_the_secrets_that_it_names(place: str) -> None:
+def test_a_run_gets_only_named_secrets(place: str) -> None:
     @mlfn.function(secrets=["S3_KEY"])
     def other() -> None: ...
 
@@ -190,7 +191,7 @@ def test_a_run_gets_only_the_secrets_that_it_names(place: str) -> None:
 
 
 @pytest.mark.usefixtures("planted")
-def test_a_worker_does_not_inherit_a_secret_that_it_did_not_name() -> None:
+def test_workers_inherit_no_unnamed_secret() -> None:
     @mlfn.function(secrets=["S3_KEY"])
     def names_it(ctx: mlfn.Context) -> bool:
         return ctx.secret("S3_KEY") == FROM_ENV and "S3_KEY" not in os.environ
@@ -214,7 +215,7 @@ def test_a_changed_secret_reaches_the_next_run(monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_secret_without_a_value_is_refused_with_what_to_type(place: str) -> None:
+def test_submit_refuses_a_secret_without_value(place: str) -> None:
     @mlfn.function(secrets=["nowhere"])
     def read(n: int = 1) -> None: ...
 
@@ -225,7 +226,7 @@ def test_a_secret_without_a_value_is_refused_with_what_to_type(place: str) -> No
     assert len(mlfn.runs()) == 0
 
 
-def test_a_run_is_not_submitted_again_without_its_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rerun_needs_its_secret(monkeypatch: pytest.MonkeyPatch) -> None:
     @mlfn.function(secrets=["API_KEY"])
     def read(n: int = 1) -> None: ...
 
@@ -252,7 +253,7 @@ def test_an_inline_run_gives_the_environment_back(monkeypatch: pytest.MonkeyPatc
     assert os.environ["MODE"] == "before" and "NEW" not in os.environ and "EXPORTED" not in os.environ
 
 
-def test_a_value_in_the_place_of_a_name_is_refused_unseen() -> None:
+def test_a_value_as_name_is_refused_unseen() -> None:
     with pytest.raises(OptionError) as refused:
         mlfn.function(secrets=[f"{FROM_FILE}!"])
 

@@ -1,7 +1,7 @@
 """Adaptive search by Optuna: the one place that imports it, and only when it is used.
 
 >>> from mlfn.sweep.optuna import Search
->>> from mlfn.sweep.space import loguniform
+>>> from mlfn.sweep.spaces.distributions import loguniform
 >>> Search({"lr": loguniform(1e-4, 1), "opt": ["adam", "sgd"]}, 100, directions=["max"]).size
 100
 """

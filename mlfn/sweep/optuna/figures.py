@@ -1,20 +1,19 @@
-"""Optuna's figures of a study: by plotly, or by matplotlib where no browser is to be had."""
+"""Optuna's figures of a study: by plotly, or by matplotlib for files."""
 
 from __future__ import annotations
 
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mlfn.errors import SweepError
-from mlfn.sweep.optuna.loading import quiet
+from mlfn.errors import OptionError, SweepError
+from mlfn.sweep.optuna.loading import quiet, require_optuna
 from mlfn.sweep.optuna.study import importances, of_one, study_of
-from mlfn.sweep.space import Space
+from mlfn.sweep.results.sweep_results import SweepResults, refuse_unknown
+from mlfn.sweep.results.table import evenly
+from mlfn.sweep.spaces.distributions import Space
 from mlfn.sweep.strategy import Told
-
-if TYPE_CHECKING:
-    from optuna.study import Study
 
 MOST_IN_CONTOUR = 300  # children: a plane has a cell for each two values that were seen
 MOST_SERIES = 200
@@ -34,93 +33,98 @@ _WITH_NAME = ("history", "slice", "contour", "edf")
 _LONGEST_LEGEND = 12
 
 
-class Figures:
-    """Draws what came of a sweep; `objective` is the place of the metric that counts, None for all of several."""
+def draw(results: SweepResults, kind: str, params: Sequence[str] | None, objective: int | None, *, static: bool) -> Any:
+    """Return a plotly Figure, or with `static` one of matplotlib; `objective` is the place of the selector that counts.
 
-    def __init__(
-        self,
-        tolds: Sequence[Told],
-        spaces: Mapping[str, Space],
-        directions: Sequence[str],
-        metrics: Sequence[str],
-        *,
-        objective: int | None,
-    ) -> None:
-        self._tolds, self._spaces, self._directions, self._metrics = tolds, spaces, directions, metrics
-        if objective is not None and len(directions) > 1:
-            self._tolds, at = of_one(tolds, objective), slice(objective, objective + 1)
-            self._directions, self._metrics = directions[at], metrics[at]
-
-    def draw(self, kind: str, *, params: Sequence[str] | None, static: bool) -> Any:
-        """Return a plotly Figure, or with `static` one of matplotlib."""
-        given: dict[str, Any] = {}
-        tolds = self._tolds
-        if kind == "importance":
-            self._need_two_values()
-        if kind == "contour":
-            tolds = thinned(tolds, MOST_IN_CONTOUR)
-            params = self._most_important(params)
-        if kind == "intermediate":
-            tolds = thinned([told for told in tolds if told.series], MOST_SERIES)
-        if kind in _WITH_PARAMS:
-            given["params"] = None if params is None else list(params)
-        if kind in _WITH_NAME:
-            given["target_name"] = self._metrics[0]
-        # Numbers as the children have them, and not from 0.
-        study = study_of(tolds, self._spaces, self._directions, metrics=self._metrics, first=1)
-        figure = _called(kind, study, given, static=static)
-        notes = []
-        if kind == "contour" and len({key for told in tolds for key in told.params}) > len(params or ()):
-            notes.append(f"the parameters {', '.join(params or ())}")
-        if len(tolds) < len(self._tolds) and kind != "intermediate":
-            notes.append(f"{len(tolds):,} of {len(self._tolds):,} children, evenly from the worst to the best")
-        columns = len(params or {key for told in tolds for key in told.params}) if kind in ("slice", "contour") else 0
-        if static:
-            return _finished_static(figure, notes, columns, rows=columns if kind == "contour" else 1)
-        return _finished(figure, notes)
-
-    def _need_two_values(self) -> None:
-        values = {told.values for told in self._tolds if told.values}
-        if len(values) < 2:
-            raise SweepError(
-                f"Importance compares children: two at least must have succeeded with different values, and here "
-                f"{'none has' if not values else 'all have the same'}. plot('history') shows what there is."
-            )
-
-    def _most_important(self, params: Sequence[str] | None) -> Sequence[str]:
-        names = list(params or dict.fromkeys(key for told in self._tolds for key in told.params))
-        if params is not None or len(names) <= MOST_PARAMS:
-            return names
-        found = importances(self._tolds, self._spaces, self._directions)
-        return [*found, *(name for name in names if name not in found)][:MOST_PARAMS]
-
-
-def thinned(tolds: Sequence[Told], most: int) -> Sequence[Told]:
-    """Return children evenly from the lowest first value to the highest, in the order of their numbers."""
-    if len(tolds) <= most:
-        return tolds
-    ranked = sorted(tolds, key=lambda told: told.values or ())
-    kept = [ranked[round(place * (len(ranked) - 1) / (most - 1))] for place in range(most)]
-    return sorted(kept, key=lambda told: told.iteration)
-
-
-def _called(kind: str, study: Study, given: Mapping[str, Any], *, static: bool) -> Any:
-    import optuna
-
-    home = optuna.visualization.matplotlib if static else optuna.visualization
+    Without an objective, all the selectors count.
+    """
+    results.need_selectors(f"plot of kind {kind!r}")
+    require_optuna(f"plot({kind!r})")
+    ends, selectors, spaces = results.reports(series=kind == "intermediate"), results.selectors, results.spaces()
+    _refuse_nothing(results, kind, ends, objective)
+    refuse_unknown(params, {key for end in ends for key in end.params})
+    if objective is not None and len(selectors) > 1:
+        ends, selectors = of_one(ends, objective), selectors[objective : objective + 1]
+    directions, metrics = [one.direction for one in selectors], [one.name for one in selectors]
+    drawn: Sequence[Told] = ends
+    notes = []
+    if kind == "importance":
+        _need_two_values(ends)
+    if kind == "intermediate":
+        drawn = _thinned([end for end in ends if end.series], MOST_SERIES)
+    names = list(dict.fromkeys(key for end in ends for key in end.params))
+    if kind == "contour":
+        drawn = _thinned(ends, MOST_IN_CONTOUR)
+        if params is None:
+            params = names if len(names) <= MOST_PARAMS else _most_important(ends, names, spaces, directions)
+        if len(params) < len(names):
+            notes.append(f"the parameters {', '.join(params)}")
+        if len(drawn) < len(ends):
+            notes.append(f"{len(drawn):,} of {len(ends):,} children, evenly from the worst to the best")
+    given: dict[str, Any] = {"params": params and list(params)} if kind in _WITH_PARAMS else {}
+    if kind in _WITH_NAME:
+        given["target_name"] = metrics[0]
+    # Numbers as the children have them, and not from 0.
+    study = study_of(drawn, spaces, directions, metrics=metrics, first=1)
     with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that a figure is experimental is no news to a sweep's user
-        return getattr(home, _NAMES[kind])(study, **given)
+        warnings.simplefilter("ignore")  # that a figure is experimental
+        from optuna import visualization
+
+        figure = getattr(visualization.matplotlib if static else visualization, _NAMES[kind])(study, **given)
+    if not static:
+        return _finished(figure, notes)
+    columns = len(params or names) if kind in ("slice", "contour") else 0
+    return _finished_static(figure, notes, columns, rows=columns if kind == "contour" else 1)
+
+
+def _refuse_nothing(results: SweepResults, kind: str, ends: Sequence[Told], objective: int | None) -> None:
+    """Refuse a figure that would have nothing to show."""
+    selectors = results.selectors
+    if kind == "pareto" and objective is not None:
+        raise OptionError("plot('pareto', metric=...): all selected metrics are set against each other; leave it out.")
+    if kind == "pareto" and len(selectors) not in (2, 3):
+        raise SweepError(
+            f"plot('pareto') sets two or three metrics against each other, and {results.label} has select="
+            f"{list(map(str, selectors))!r}; plot('history') shows one."
+        )
+    if kind == "intermediate" and not any(end.series for end in ends):
+        raise SweepError(
+            f"plot('intermediate') draws series, and no child logged {selectors[0].name!r} by ctx.log_metric(..., step=)."
+        )
+    if kind != "intermediate" and not any(end.values for end in ends):
+        raise SweepError(
+            f"{results.label} has nothing to plot: no child has succeeded yet with a finite {selectors[0].name!r}."
+        )
+
+
+def _need_two_values(ends: Sequence[Told]) -> None:
+    values = {end.values for end in ends if end.values}
+    if len(values) < 2:
+        raise SweepError(
+            f"Importance compares children: two at least must have succeeded with different values, and here "
+            f"{'none has' if not values else 'all have the same'}. plot('history') shows what there is."
+        )
+
+
+def _most_important(
+    ends: Sequence[Told], names: Sequence[str], spaces: Mapping[str, Space], directions: Sequence[str]
+) -> list[str]:
+    found = importances(ends, spaces, directions)
+    return [*found, *(name for name in names if name not in found)][:MOST_PARAMS]
+
+
+def _thinned(ends: Sequence[Told], most: int) -> Sequence[Told]:
+    """Return children evenly from the lowest first value to the highest; a study orders them by number."""
+    return evenly(sorted(ends, key=lambda end: end.values or ()), most)
 
 
 def _finished(figure: Any, notes: Sequence[str]) -> Any:
-    """Say "child" where Optuna says "Trial", and what was left out."""
+    """Write "child" where Optuna writes "Trial", and the notes below the title."""
     figure.for_each_trace(_renamed)
     figure.for_each_xaxis(lambda axis: axis.update(title_text=_child(axis.title.text), exponentformat="power"))
     figure.for_each_yaxis(lambda axis: axis.update(exponentformat="power"))
     title = "<br>".join([str(figure.layout.title.text), *(f"<sup>{note}</sup>" for note in notes)])
-    figure.update_layout(title_text=title)
-    return figure
+    return figure.update_layout(title_text=title)
 
 
 def _renamed(trace: Any) -> None:
@@ -132,12 +136,10 @@ def _renamed(trace: Any) -> None:
 
 
 def _finished_static(found: Any, notes: Sequence[str], columns: int, *, rows: int) -> Any:
-    """Return the figure of what Optuna returned, its one axes or several; words and room as they should be."""
-    every = list(found.ravel()) if hasattr(found, "ravel") else [found]
-    figure = every[0].figure
+    """Return the figure of the axes that Optuna returned, one or several; with its words and size adapted."""
+    figure = (found.ravel()[0] if hasattr(found, "ravel") else found).figure
     for axes in figure.axes:
-        axes.set_xlabel(_child(axes.get_xlabel()))
-        axes.set_ylabel(_child(axes.get_ylabel()))
+        axes.set(xlabel=_child(axes.get_xlabel()), ylabel=_child(axes.get_ylabel()))
         legend = axes.get_legend()
         for text in legend.get_texts() if legend is not None else ():
             text.set_text(_child(text.get_text()))

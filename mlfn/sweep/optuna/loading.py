@@ -1,4 +1,4 @@
-"""Optuna, found or asked for, and kept from writing to the user's terminal."""
+"""Imports Optuna, or asks to install it, and keeps it from writing to the user's terminal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import logging
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from typing import Any
 
-from mlfn.errors import MissingExtraError
+from mlfn.errors import MissingExtraError, OptionError, nearest
 
 MAJOR = 5
 
@@ -34,6 +35,18 @@ def require_optuna(what: str) -> None:
     found = version("optuna")
     if found.partition(".")[0] != str(MAJOR):
         raise MissingExtraError(f"{what} needs Optuna {MAJOR}, and here is {found}: pip install 'mlfn[search]'")
+
+
+def check_member(option: str, given: Any, names: Collection[str], *, method: str) -> None:
+    """Refuse a sampler or pruner that is neither one of `names` nor an object with this method; imports nothing."""
+    if isinstance(given, type):
+        raise OptionError(f"{option}={given.__name__} is a class: write {option}={given.__name__}().")
+    if not isinstance(given, str) and not callable(getattr(given, method, None)):
+        raise OptionError(
+            f"{option}={given!r} is no {option}: a name ({', '.join(names)}) or one of optuna.{option}s is allowed."
+        )
+    if isinstance(given, str) and given not in names:
+        raise OptionError(f"{option}={given!r} is not known: {nearest(given, names)}")
 
 
 def _load() -> None:

@@ -1,46 +1,44 @@
-"""Samplers by name, each a function of the seed and of the trials, whatever was asked before."""
+"""Samplers by name, each a function of the seed and of the trials, independent of earlier calls."""
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from mlfn.errors import OptionError, nearest
+from mlfn.errors import OptionError
 from mlfn.sweep.optuna.axes import Axis, Group, axes_of
-from mlfn.sweep.optuna.cma import Evolution, searchable
-from mlfn.sweep.optuna.loading import require
-from mlfn.sweep.points import METHODS
+from mlfn.sweep.optuna.loading import check_member, require
+from mlfn.sweep.spaces.points import METHODS
 
 if TYPE_CHECKING:
+    from cmaes import CMA
     from optuna.samplers import BaseSampler
     from optuna.study import Study
     from optuna.trial import FrozenTrial, Trial
 
+SAMPLERS = ("tpe", "cmaes", "gp", "nsga2", "qmc", "random")
 NEEDS: Mapping[str, tuple[str, ...]] = {"cmaes": ("cmaes",), "gp": ("scipy", "torch")}
+_KEPT = 32  # generations whose state is kept, for a child that ends late
 
 
 class Chooser(ABC):
-    """Chooses the values of one trial, group by group; the first group has no conditions."""
+    """Chooses the values of one trial, group by group; the first group has no conditions.
 
-    study_sampler: BaseSampler | None = None
-    """The sampler that the study must have."""
-    keeps_notes: bool = False
-    """Whether what the sampler noted on a trial stays there."""
+    A sampler that the user `given` is the study's, its notes on trials are kept, and it learns how each ended.
+    """
+
+    given: BaseSampler | None = None
 
     @abstractmethod
     def values(self, study: Study, trial: FrozenTrial, group: Group, seed: int) -> dict[str, Any]:
         """Return a value for each axis of the group."""
 
-    def ended(  # noqa: B027 - most need not know
-        self, study: Study, trial: FrozenTrial, state: str, values: Sequence[float] | None
-    ) -> None:
-        """Hear how a trial ended, before the study does."""
-
 
 class ByOptuna(Chooser):
-    """A sampler of Optuna's; values that it does not choose jointly it chooses one by one."""
+    """A sampler of Optuna's: of groups, of the first one alone, or of none it chooses the values jointly."""
 
     def __init__(self, make: Callable[[], BaseSampler], *, joint: str) -> None:
         self._sampler = make()
@@ -59,10 +57,8 @@ class ByOptuna(Chooser):
         reseed(self._sampler, seed)
 
     def _jointly(self, study: Study, trial: FrozenTrial, group: Group, seed: int) -> dict[str, Any]:
-        return self._sampler.sample_relative(study, trial, group.varying) if self._is_joint(group) else {}
-
-    def _is_joint(self, group: Group) -> bool:
-        return bool(group.varying) and (self._joint == "groups" or (self._joint == "root" and not group.conditions))
+        is_joint = self._joint == "groups" or (self._joint == "root" and not group.conditions)
+        return self._sampler.sample_relative(study, trial, group.varying) if is_joint and group.varying else {}
 
 
 class Renewed(ByOptuna):
@@ -78,26 +74,19 @@ class Renewed(ByOptuna):
 
 
 class AsGiven(Chooser):
-    """A sampler that the user made: asked as Optuna asks it. What it remembers is its own affair."""
-
-    keeps_notes = True
+    """A sampler that the user made, asked as Optuna asks it; its own memory is lost on a resume."""
 
     def __init__(self, sampler: BaseSampler) -> None:
-        self._sampler = self.study_sampler = sampler
+        self.given = sampler
         self._trial: Trial | None = None
 
     def values(self, study: Study, trial: FrozenTrial, group: Group, seed: int) -> dict[str, Any]:
-        if not group.conditions:
-            import optuna
+        import optuna
 
+        if not group.conditions:
             self._trial = optuna.Trial(study, trial.number)
         assert self._trial is not None
         return group.values({axis.key: _suggested(self._trial, axis) for axis in group.axes})
-
-    def ended(self, study: Study, trial: FrozenTrial, state: str, values: Sequence[float] | None) -> None:
-        import optuna
-
-        self._sampler.after_trial(study, trial, optuna.trial.TrialState[state], values)
 
 
 def _suggested(trial: Trial, axis: Axis) -> float:
@@ -112,18 +101,64 @@ def _suggested(trial: Trial, axis: Axis) -> float:
 
 
 class ByEvolution(ByOptuna):
-    """CMA-ES for what has a distance; the rest at random, as Optuna's does."""
+    """CMA-ES for axes that have a distance, of the children that succeeded, by their numbers; the rest at random.
 
-    def __init__(self, groups: Sequence[Group], *, maximize: bool) -> None:
-        super().__init__(_random, joint="none")
-        self._evolution = Evolution(searchable(axes_of(groups)), maximize=maximize)
+    Optuna's CmaEsSampler keeps a pickle of the optimizer on each trial. A study rebuilt from stored children has lost it, a
+    search then begins anew, and a pickle should not be loaded from a store. So the library `cmaes` is driven here: a
+    generation is so many children that succeeded, by their numbers; a child that ends late sets the optimizer back to its
+    generation. Kept is the optimizer after each of the latest generations, with the numbers of the trials it has received.
+    """
+
+    def __init__(self, make: Callable[[], BaseSampler], groups: Sequence[Group], *, maximize: bool) -> None:
+        from optuna._transform import _SearchSpaceTransform
+
+        super().__init__(make, joint="none")
+        axes = searchable(axes_of(groups))
+        self._unit_cube = _SearchSpaceTransform({axis.key: axis.distribution for axis in axes}, transform_0_1=True)
+        self._sign = -1.0 if maximize else 1.0
+        self._states: dict[int, tuple[list[int], CMA]] = {0: ([], self._start())}
 
     def _jointly(self, study: Study, trial: FrozenTrial, group: Group, seed: int) -> dict[str, Any]:
-        return {} if group.conditions else self._evolution.suggest(completed(study), seed)
+        trials = completed(study)
+        if group.conditions or not trials:
+            return {}
+        optimizer = self._after(trials)
+        optimizer.reseed_rng(seed)
+        return self._unit_cube.untransform(optimizer.ask())
+
+    def _after(self, trials: list[FrozenTrial]) -> CMA:
+        numbers = [trial.number for trial in trials]
+        size = self._states[0][1].population_size
+        last = len(trials) // size
+        descending = (at for at in sorted(self._states, reverse=True) if at <= last)
+        known = next(at for at in descending if self._states[at][0] == numbers[: at * size])
+        for at in range(known, last):
+            optimizer = copy.deepcopy(self._states[at][1])
+            optimizer.tell([self._solution(trial) for trial in trials[at * size : (at + 1) * size]])
+            self._states[at + 1] = (numbers[: (at + 1) * size], optimizer)
+            if at > _KEPT:  # the start stays
+                self._states.pop(at - _KEPT, None)
+        return self._states[last][1]
+
+    def _start(self) -> CMA:
+        import cmaes
+        import numpy as np
+
+        bounds = self._unit_cube.bounds
+        middle = np.full(len(bounds), 0.5)  # with Optuna's width and patience
+        return cmaes.CMA(mean=middle, sigma=1 / 6, bounds=bounds, n_max_resampling=10 * len(bounds), seed=0)
+
+    def _solution(self, trial: FrozenTrial) -> tuple[Any, float]:
+        return self._unit_cube.transform(trial.params), self._sign * trial.values[0]
+
+
+def searchable(axes: Mapping[str, Axis]) -> tuple[Axis, ...]:
+    """Return those on which a distance makes sense: no bare choices, no conditions."""
+    return tuple(axis for axis in axes.values() if axis.ordered and not axis.space.conditions and not axis.single)
 
 
 class ByPoints(Chooser):
-    """A point for each number, as `.random(method=...)` has it: the same whatever was told."""
+    """A point for each number, as `.random(method=...)` has it, independent of results."""
 
     def __init__(self, method: str, groups: Sequence[Group], seed: int) -> None:
         self._points = METHODS[method](seed=seed, n=1, keys=tuple(axes_of(groups)))
@@ -133,17 +168,10 @@ class ByPoints(Chooser):
 
 
 def check_sampler(sampler: Any, groups: Sequence[Group], directions: Sequence[str]) -> None:
-    """Refuse what is no sampler, or cannot do this search."""
-    if isinstance(sampler, type):
-        raise OptionError(f"sampler={sampler.__name__} is a class: write sampler={sampler.__name__}().")
+    """Refuse a value that is no sampler, or a sampler that cannot do this search."""
+    check_member("sampler", sampler, SAMPLERS, method="sample_relative")
     if not isinstance(sampler, str):
-        if not all(callable(getattr(sampler, name, None)) for name in ("sample_relative", "sample_independent")):
-            raise OptionError(
-                f"sampler={sampler!r} is no sampler: a name ({', '.join(SAMPLERS)}) or one of optuna.samplers is allowed."
-            )
         return
-    if sampler not in SAMPLERS:
-        raise OptionError(f"sampler={sampler!r} is not known: {nearest(sampler, SAMPLERS)}")
     require(*NEEDS.get(sampler, ()), what=f"sampler={sampler!r}")
     if sampler == "cmaes" and len(directions) > 1:
         raise OptionError(
@@ -158,58 +186,22 @@ def check_sampler(sampler: Any, groups: Sequence[Group], directions: Sequence[st
 def make_chooser(
     sampler: Any, groups: Sequence[Group], directions: Sequence[str], *, parallel: int, seed: int
 ) -> Chooser:
-    """Return what chooses, for a name or a sampler of the user's."""
+    """Return the chooser of that name, or of a sampler that the user made."""
     if not isinstance(sampler, str):
         return AsGiven(sampler)
-    return SAMPLERS[sampler](groups, directions, max(10, 2 * parallel), seed)
+    if sampler in METHODS:
+        return ByPoints(sampler, groups, seed)
+    from optuna.samplers import GPSampler, RandomSampler, TPESampler
 
-
-def _tpe(groups: Sequence[Group], directions: Sequence[str], startup: int, seed: int) -> Chooser:
-    import optuna
-
+    startup = max(10, 2 * parallel)
+    if sampler == "cmaes":
+        return ByEvolution(RandomSampler, groups, maximize=directions[0] == "max")
+    if sampler == "gp":
+        return Renewed(lambda: GPSampler(n_startup_trials=startup, warn_independent_sampling=False), joint="root")
+    if sampler == "nsga2":
+        return ByOptuna(_nsga2_by_number(), joint="root")
     # Several objectives are searched key by key, as Optuna does by default.
-    joint = "groups" if len(directions) == 1 else "none"
-    return ByOptuna(lambda: optuna.samplers.TPESampler(n_startup_trials=startup), joint=joint)
-
-
-def _cmaes(groups: Sequence[Group], directions: Sequence[str], startup: int, seed: int) -> Chooser:
-    return ByEvolution(groups, maximize=directions[0] == "max")
-
-
-def _gp(groups: Sequence[Group], directions: Sequence[str], startup: int, seed: int) -> Chooser:
-    import optuna
-
-    return Renewed(
-        lambda: optuna.samplers.GPSampler(n_startup_trials=startup, warn_independent_sampling=False), joint="root"
-    )
-
-
-def _nsga2(groups: Sequence[Group], directions: Sequence[str], startup: int, seed: int) -> Chooser:
-    return ByOptuna(_by_number(), joint="root")
-
-
-def _qmc(groups: Sequence[Group], directions: Sequence[str], startup: int, seed: int) -> Chooser:
-    return ByPoints("qmc", groups, seed)
-
-
-def _by_random(groups: Sequence[Group], directions: Sequence[str], startup: int, seed: int) -> Chooser:
-    return ByPoints("random", groups, seed)
-
-
-def _random() -> BaseSampler:
-    import optuna
-
-    return optuna.samplers.RandomSampler()
-
-
-SAMPLERS: Mapping[str, Callable[[Sequence[Group], Sequence[str], int, int], Chooser]] = {
-    "tpe": _tpe,
-    "cmaes": _cmaes,
-    "gp": _gp,
-    "nsga2": _nsga2,
-    "qmc": _qmc,
-    "random": _by_random,
-}
+    return ByOptuna(lambda: TPESampler(n_startup_trials=startup), joint="groups" if len(directions) == 1 else "none")
 
 
 def reseed(sampler: BaseSampler, seed: int) -> None:
@@ -224,17 +216,19 @@ def reseed(sampler: BaseSampler, seed: int) -> None:
 
 
 @cache
-def _by_number() -> Callable[[], BaseSampler]:
-    """Return NSGA-II whose generations are the children that succeeded, by their numbers.
+def _nsga2_by_number() -> Callable[[], BaseSampler]:
+    """Return Optuna's NSGA-II with generations that are the children that succeeded, by their numbers.
 
-    Optuna's notes a trial's generation on it when it is asked, which a resumed sweep no longer has.
+    Optuna notes a trial's generation on it when it is asked; a study rebuilt from stored children has lost these notes, and
+    all its trials are of the first generation.
     """
     import optuna
 
     class NSGAIIByNumber(optuna.samplers.NSGAIISampler):
         def __init__(self) -> None:
             super().__init__()
-            self._parents: dict[int, tuple[list[int], list[FrozenTrial]]] = {}
+            self._size = self.population_size or 50
+            self._parents: dict[int, tuple[list[int], list[FrozenTrial]]] = {0: ([], [])}
 
         def get_trial_generation(self, study: Study, trial: FrozenTrial) -> int:
             return len(completed(study)) // self._size
@@ -243,19 +237,16 @@ def _by_number() -> Callable[[], BaseSampler]:
             return completed(study)[generation * self._size : (generation + 1) * self._size]
 
         def get_parent_population(self, study: Study, generation: int) -> list[FrozenTrial]:
-            numbers = [trial.number for trial in completed(study)[: generation * self._size]]
-            if generation in self._parents and self._parents[generation][0] == numbers:
-                return self._parents[generation][1]
-            for each in range(1, generation + 1):
-                born = numbers[: each * self._size]
-                if each not in self._parents or self._parents[each][0] != born:
-                    self._parents[each] = (born, [])
-                    self._parents[each] = (born, self.select_parent(study, each))
-            return self._parents[generation][1] if generation else []
+            numbers = [trial.number for trial in completed(study)]
+            if not self._is_known(generation, numbers):
+                for each in range(1, generation + 1):  # a child that ended late changes those after it
+                    if not self._is_known(each, numbers):
+                        self._parents[each] = (numbers[: each * self._size], self.select_parent(study, each))
+            return self._parents[generation][1]
 
-        @property
-        def _size(self) -> int:
-            return self.population_size or 50
+        def _is_known(self, generation: int, numbers: list[int]) -> bool:
+            known = self._parents.get(generation)
+            return known is not None and known[0] == numbers[: generation * self._size]
 
     return NSGAIIByNumber
 

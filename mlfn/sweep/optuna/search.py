@@ -1,4 +1,4 @@
-"""Adaptive search: a strategy that asks Optuna, whose study is a cache of what was told."""
+"""Adaptive search: a strategy that asks Optuna, whose study is a cache of the stored children."""
 
 from __future__ import annotations
 
@@ -7,31 +7,30 @@ import math
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mlfn.errors import OptionError, ParameterError, nearest
-from mlfn.spec.record import RunState
-from mlfn.sweep.optuna.axes import Axis, Group, axes_of, groups_of
+from mlfn.sweep.optuna.axes import Axis, axes_of, groups_of
 from mlfn.sweep.optuna.loading import quiet, require_optuna
-from mlfn.sweep.optuna.pruners import Pruner, check_pruner, make_pruner
+from mlfn.sweep.optuna.pruners import Pruner, SuccessiveHalving, check_pruner, make_pruner
 from mlfn.sweep.optuna.samplers import Chooser, check_sampler, make_chooser
-from mlfn.sweep.optuna.trials import Trials, first_of_each, last_of
-from mlfn.sweep.space import Space, as_spaces
+from mlfn.sweep.optuna.trials import Trials, first_of_each, outcome
+from mlfn.sweep.spaces.distributions import Space, as_spaces
 from mlfn.sweep.strategy import Strategy, Told
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from typing_extensions import Self
 
-_SLOW_FROM = 2000  # completed trials, with TPE
-
 
 class Search(Strategy):
-    """Chooses by what came of the children before.
+    """Chooses by the results of earlier children.
 
-    The same seed and the same children told give the same parameters, whenever and however often it was rebuilt: each
+    The same seed and the same children received give the same parameters, whenever and however often it was rebuilt: each
     choice is a function of the seed, the number and the trials. A sampler or pruner of Optuna's own that is passed as
-    an object is used as it is; what it remembers is lost with it.
+    an object is used as it is; a resumed sweep has lost its memory.
 
     With ``pruner="hyperband"``, a child's number decides its bracket, and the sampler learns from all brackets together.
     CMA-ES and NSGA-II take for a generation so many children that succeeded, in the order of their numbers.
@@ -42,16 +41,16 @@ class Search(Strategy):
     n: how many children at most.
     sampler: ``"tpe"``, ``"cmaes"`` (numbers; the rest at random), ``"gp"`` (few and dear children; needs torch),
         ``"nsga2"`` (several objectives, many children), ``"qmc"`` or ``"random"``; or one of `optuna.samplers`.
-    pruner: ``"median"``, ``"percentile"`` (the best quarter goes on), ``"hyperband"``, ``"asha"``, ``"patient"`` (median,
+    pruner: ``"median"``, ``"percentile"`` (the best quarter continues), ``"hyperband"``, ``"asha"``, ``"patient"`` (median,
         but not within five steps of an improvement), ``"threshold"`` (nothing but finite values) or ``"wilcoxon"``
         (steps are folds or inputs; needs scipy); or one of `optuna.pruners`.
     directions: ``"max"`` or ``"min"`` for each objective.
-    first: points to begin with; keys left out are chosen as ever.
+    first: points to begin with; keys left out are chosen by the sampler.
     parallel: how many children run at once, as far as is known.
 
     Raises:
         MissingExtraError: Optuna, or what this sampler or pruner needs, is not installed.
-        OptionError: A sampler, pruner or direction that is not known, or does not go with the others.
+        OptionError: A sampler or pruner that is not known, or does not go with the other options.
         ParameterError: A space or first point that does not fit.
     """
 
@@ -71,12 +70,8 @@ class Search(Strategy):
     ) -> None:
         require_optuna("search")
         self.spaces = as_spaces(spaces)
-        if not self.spaces:
-            raise ParameterError(
-                "search() has nothing to search: give it a distribution or a list, as in lr=loguniform(1e-4, 1)."
-            )
-        self.size = _checked_count(n)
-        self.directions = _checked_directions(directions)
+        self.size = n
+        self.directions = tuple(directions)
         self.sampler, self.pruner, self.seed, self.parallel = sampler, pruner, seed, parallel
         self.judges = pruner is not None
         self._groups = groups_of(self.spaces)
@@ -91,7 +86,8 @@ class Search(Strategy):
         if len(self.first) > n:
             raise OptionError(f"first= has {len(self.first)} points, and n={n} children are all: raise n.")
         self._lock = threading.RLock()
-        self._known: _Known | None = None
+        self._running: dict[int, Mapping[str, Any]] = {}
+        self._distributions: dict[tuple[str, ...], dict[str, BaseDistribution]] = {}
 
     def ask(self, iteration: int) -> dict[str, Any] | None:
         """Return the parameters of child `iteration`: trial number ``iteration - 1``. One that runs keeps its own."""
@@ -99,20 +95,44 @@ class Search(Strategy):
         if iteration > self.size:
             return None
         with self._lock, quiet():
-            known = self._cache()
-            params = known.running.get(iteration - 1)
+            params = self._running.get(iteration - 1)
             if params is None:
-                if known.trials.stopped:
+                if self._trials.stopped:
                     return None
-                known.trials.fill_up_to(iteration - 1)
-                assert len(known.trials) == iteration - 1, f"child {iteration} has been told of as ended"
-                self._warn_if_slow(known)
-                params = known.ask(self._groups, self.first[iteration - 1] if iteration <= len(self.first) else {})
+                self._trials.fill_up_to(iteration - 1)
+                assert len(self._trials) == iteration - 1, f"child {iteration} has ended"
+                params = self._chosen(self.first[iteration - 1] if iteration <= len(self.first) else {})
             return {key: params[key] for key in self.spaces if key in params}
 
     def tell(self, told: Told) -> None:
         with self._lock, quiet():
-            self._cache().tell(told)
+            from optuna.trial import TrialState
+
+            number = told.iteration - 1
+            self._trials.fill_up_to(number)
+            if number == len(self._trials):
+                self._trials.add()
+            elif not self._trials.is_open(number):
+                return
+            now = self._trials[number]
+            series = first_of_each(now.intermediate_values.items(), told.series)
+            state, values = outcome(told, series, len(self.directions))
+            if not told.state.is_terminal:
+                self._running[number] = told.params
+            elif self._running.pop(number, None) is not None and self._chooser.given is not None:
+                # It ran since this process has the sweep; Optuna's studies call this before they record an end.
+                study = self._trials.study(self._chooser.given)
+                self._chooser.given.after_trial(study, now, TrialState[state], values)
+            self._trials.put(
+                number,
+                state,
+                *self._coded(told.params),
+                values=values,
+                series=series,
+                constraints=told.constraints,
+                system_attrs=now.system_attrs,
+            )
+            self._note(number)
 
     def report(self, iteration: int, step: int, value: float) -> str | None:
         if isinstance(step, bool) or not isinstance(step, int) or step < 0:
@@ -120,7 +140,7 @@ class Search(Strategy):
         if len(self.directions) > 1:
             return None
         with self._lock, quiet():
-            if not self._cache().report(iteration - 1, step, float(value)):
+            if not self._is_pruned(iteration - 1, step, float(value)):
                 return None
         name = self.pruner if isinstance(self.pruner, str) else type(self.pruner).__name__
         return f"pruned by {name} at step {step}, with {value:.6g}"
@@ -153,92 +173,51 @@ class Search(Strategy):
             parallel=data["parallel"],
         )
 
-    def _cache(self) -> _Known:
-        if self._known is None:
-            name = f"search-{self.seed}"
-            self._known = _Known(
-                self._axes,
-                Trials(name, self.directions),
-                make_chooser(self.sampler, self._groups, self.directions, parallel=self.parallel, seed=self.seed),
-                make_pruner(self.pruner, name),
-                self.seed,
-            )
-        return self._known
+    @cached_property
+    def _trials(self) -> Trials:
+        return Trials(f"search-{self.seed}", self.directions)
 
-    def _warn_if_slow(self, known: _Known) -> None:
-        if self.sampler == "tpe" and known.completed > _SLOW_FROM and not known.warned:
-            known.warned = True
-            warnings.warn(
-                f"After {_SLOW_FROM:,} completed children, TPE takes longer for each next one than it gains: for searches "
-                "of this size there are sampler='cmaes', 'qmc' and 'random'.",
-                stacklevel=3,
-            )
+    @cached_property
+    def _chooser(self) -> Chooser:
+        return make_chooser(self.sampler, self._groups, self.directions, parallel=self.parallel, seed=self.seed)
 
+    @cached_property
+    def _pruner(self) -> Pruner | None:
+        return make_pruner(self.pruner)
 
-class _Known:
-    """What was asked and told, as trials; each is put together the same way, whether asked here or told on resume."""
-
-    def __init__(
-        self, axes: Mapping[str, Axis], trials: Trials, chooser: Chooser, pruner: Pruner | None, seed: int
-    ) -> None:
-        self.trials = trials
-        self.running: dict[int, Mapping[str, Any]] = {}
-        self.completed = 0
-        self.warned = False
-        self._axes, self._chooser, self._pruner, self._seed = axes, chooser, pruner, seed
-        self._distributions: dict[tuple[str, ...], dict[str, BaseDistribution]] = {}
-
-    def ask(self, groups: Sequence[Group], given: Mapping[str, Any]) -> dict[str, Any]:
-        trial = self.trials.add()
-        study = self.trials.study(self._chooser.study_sampler)
-        seed = derived(self._seed, trial.number)
+    def _chosen(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the parameters of a new trial; those that are given are not chosen."""
+        trial = self._trials.add()
+        study = self._trials.study(self._chooser.given)
+        seed = int.from_bytes(hashlib.sha256(f"{self.seed}:{trial.number}".encode()).digest()[:4], "big")
         params: dict[str, Any] = {}
-        for group in groups:
+        for group in self._groups:
             if group.active(params):
                 chosen = self._chooser.values(study, trial, group, seed)
                 params.update({key: given.get(key, value) for key, value in chosen.items()} if given else chosen)
-        noted = self.trials[trial.number].system_attrs if self._chooser.keeps_notes else {}
-        self.trials.put(trial.number, "RUNNING", *self._coded(params), system_attrs=noted)
-        self.running[trial.number] = params
+        noted = self._trials[trial.number].system_attrs if self._chooser.given is not None else {}
+        self._trials.put(trial.number, "RUNNING", *self._coded(params), system_attrs=noted)
+        self._running[trial.number] = params
         return params
 
-    def tell(self, told: Told) -> None:
-        number = told.iteration - 1
-        self.trials.fill_up_to(number)
-        if number == len(self.trials):
-            self.trials.add()
-        elif not self.trials.is_open(number):
-            return
-        now = self.trials[number]
-        series = first_of_each(now.intermediate_values.items(), told.series)
-        state, values = outcome(told, series, self.trials.objectives)
-        if not told.state.is_terminal:
-            self.running[number] = told.params
-        elif self.running.pop(number, None) is not None:  # not one that ended before this driver
-            self._chooser.ended(self.trials.study(self._chooser.study_sampler), now, state, values)
-        self.completed += state == "COMPLETE"
-        self.trials.put(
-            number,
-            state,
-            *self._coded(told.params),
-            values=values,
-            series=series,
-            constraints=told.constraints,
-            system_attrs=now.system_attrs,
-        )
-
-    def report(self, number: int, step: int, value: float) -> bool:
-        if number >= len(self.trials) or self.trials[number].state.is_finished():
+    def _is_pruned(self, number: int, step: int, value: float) -> bool:
+        if number >= len(self._trials) or self._trials[number].state.is_finished():
             return False
-        trial = self.trials[number]
+        trial = self._trials[number]
         trial.intermediate_values.setdefault(step, value)
         if self._pruner is None:
             return False
-        if not math.isnan(value):
-            return self._pruner.prune(self.trials.study(), trial)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # NumPy's, on the best of no numbers
-            return self._pruner.prune(self.trials.study(), trial)
+        # NumPy warns of the best of no numbers; filters cost 10 us, and few values are NaN.
+        with warnings.catch_warnings() if math.isnan(value) else nullcontext():
+            if math.isnan(value):
+                warnings.simplefilter("ignore", RuntimeWarning)
+            is_pruned = self._pruner.prune(self._trials.study(), trial)
+        self._note(number)
+        return is_pruned
+
+    def _note(self, number: int) -> None:
+        if isinstance(self._pruner, SuccessiveHalving):
+            self._pruner.note(self._trials.study(), self._trials[number])
 
     def _coded(self, params: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, BaseDistribution]]:
         unknown = params.keys() - self._axes.keys()
@@ -250,47 +229,7 @@ class _Known:
         return {key: self._axes[key].coded(params[key]) for key in keys}, self._distributions[keys]
 
 
-def outcome(told: Told, series: Mapping[int, float], objectives: int) -> tuple[str, Sequence[float] | None]:
-    """Return Optuna's state and values for how a child ended; one without finite values has failed.
-
-    So has one that its handler pruned among several objectives: Optuna has no value for it.
-    """
-    if not told.state.is_terminal:
-        return "RUNNING", None
-    if told.state is RunState.PRUNED and objectives == 1:
-        return "PRUNED", last_of(series)
-    if told.state is RunState.SUCCEEDED and told.values is not None and all(map(math.isfinite, told.values)):
-        assert len(told.values) == objectives, f"child {told.iteration} has {len(told.values)} values for {objectives}"
-        return "COMPLETE", told.values
-    return "FAIL", None
-
-
-def derived(seed: int, number: int) -> int:
-    """Return the seed of one trial."""
-    return int.from_bytes(hashlib.sha256(f"{seed}:{number}".encode()).digest()[:4], "big")
-
-
-def _checked_count(n: Any) -> int:
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1:
-        raise OptionError(
-            f"n={n!r} is no number of children: a whole number from 1 on is allowed, as in search(n=100)."
-        )
-    return n
-
-
-def _checked_directions(directions: Sequence[str]) -> tuple[str, ...]:
-    if isinstance(directions, str) or not directions or not set(directions) <= {"max", "min"}:
-        raise OptionError(
-            f"directions={directions!r}: for each objective 'max' or 'min' is allowed, as in directions=('max',)."
-        )
-    return tuple(directions)
-
-
 def _checked_point(point: Mapping[str, Any], at: int, axes: Mapping[str, Axis]) -> dict[str, Any]:
-    if not isinstance(point, Mapping):
-        raise ParameterError(
-            f"first[{at}]={point!r} is no point: a value for each key is meant, as in first=[{{'lr': 0.1}}]."
-        )
     unknown = point.keys() - axes.keys()
     if unknown:
         raise ParameterError(f"first[{at}] has {min(unknown)!r}, which is not searched: {nearest(min(unknown), axes)}")

@@ -1,28 +1,19 @@
-"""What came of a sweep as an Optuna study, for its figures, its importances and its dashboard."""
+"""A sweep as an Optuna study, for figures, importances and optuna-dashboard."""
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from mlfn.errors import MissingExtraError, OptionError, StorageError
-from mlfn.sweep.listing import short
+from mlfn.sweep.optuna.axes import FLOATS, WHOLE, Axis, Options
 from mlfn.sweep.optuna.loading import quiet, require_optuna
-from mlfn.sweep.optuna.options import Options
-from mlfn.sweep.optuna.search import outcome
-from mlfn.sweep.optuna.trials import Trials, first_of_each
-from mlfn.sweep.space import (
-    ChoiceSpace,
-    LogRandintSpace,
-    LogUniformSpace,
-    QUniformSpace,
-    RandintSpace,
-    Space,
-    UniformSpace,
-)
+from mlfn.sweep.optuna.trials import Trials, first_of_each, outcome
+from mlfn.sweep.params.listed import short
+from mlfn.sweep.spaces.distributions import ChoiceSpace, QUniformSpace, Space
 from mlfn.sweep.strategy import Told
 
 if TYPE_CHECKING:
@@ -30,11 +21,11 @@ if TYPE_CHECKING:
     from optuna.study import Study
 
 _PLAIN = (str, int, float, bool, type(None))
-_MOST_DECADES = 1000  # between the least and the largest value seen, for an axis to be linear
+_MOST_DECADES = 1000  # between the least and the largest value seen, from which on an axis is logarithmic
 
 
 def study_of(
-    tolds: Iterable[Told],
+    reports: Iterable[Told],
     spaces: Mapping[str, Space] | None = None,
     directions: Sequence[str] = ("max",),
     *,
@@ -42,11 +33,11 @@ def study_of(
     metrics: Sequence[str] = (),
     first: int = 0,
 ) -> Study:
-    """Return a study in memory whose trials are the children, by number, with the values that people know them by.
+    """Return a study in memory whose trials are the children, by number, with the values that users gave.
 
     A key without a space, as in a grid, gets a distribution from the values seen: whole numbers, floats (by their
     logarithms, where they span three decades), or else options. Options that Optuna has no type for, or takes for
-    equal, are shown as text. What runs yet is there too; a number that is missing is a failed trial.
+    equal, are shown as text. Running children are included; a number that is missing is a failed trial.
 
     Parameters
     ----------
@@ -54,47 +45,49 @@ def study_of(
     first: the number of the first child's trial; Optuna counts from 0.
     """
     require_optuna("This")
-    ordered = sorted(tolds, key=lambda told: told.iteration)
+    ordered = sorted(reports, key=lambda report: report.iteration)
     with quiet():
-        shown = _columns(ordered, spaces or {})
+        seen: dict[str, list[Any]] = {}
+        for report in ordered:
+            for key, value in report.params.items():
+                seen.setdefault(key, []).append(value)
+        shown = {key: _column(key, values, (spaces or {}).get(key)) for key, values in seen.items()}
         trials = Trials(name, directions)
-        for told in ordered:
-            number = told.iteration - 1 + first
+        for report in ordered:
+            number = report.iteration - 1 + first
             trials.fill_up_to(number)
             trials.add()
-            series = first_of_each(told.series)
-            state, values = outcome(told, series, trials.objectives)
+            series = first_of_each(report.series)
+            state, values = outcome(report, series, len(directions))
             trials.put(
                 number,
                 state,
-                {key: shown[key].label(value) for key, value in told.params.items()},
-                {key: shown[key].distribution for key in told.params},
+                {key: shown[key][1](value) for key, value in report.params.items()},
+                {key: shown[key][0] for key in report.params},
                 values=values,
                 series=series,
-                constraints=told.constraints,
-                user_attrs={"iteration": told.iteration},
+                constraints=report.constraints,
+                user_attrs={"iteration": report.iteration},
             )
         study = trials.study()
         if metrics:
-            _name_metrics(study, metrics)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that names of metrics are experimental
+                study.set_metric_names(list(metrics))
     return study
 
 
 def importances(
-    tolds: Iterable[Told],
+    reports: Iterable[Told],
     spaces: Mapping[str, Space] | None = None,
     directions: Sequence[str] = ("max",),
-    *,
-    objective: int | None = None,
 ) -> dict[str, float]:
     """Return how much each parameter matters (PED-ANOVA), the most important first; they add up to 1.
 
-    Nothing, where fewer than two children have succeeded with different values. Of several objectives, `objective`
-    picks one by its place; without it, being on the Pareto front is what parameters matter to.
+    Nothing, where fewer than two children have succeeded with different values. Of several objectives, being on the Pareto
+    front is what parameters matter to.
     """
-    if objective is not None:
-        tolds, directions = of_one(tolds, objective), directions[objective : objective + 1]
-    study = study_of(tolds, spaces, directions)
+    study = study_of(reports, spaces, directions)
     import optuna
 
     completed = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
@@ -105,13 +98,13 @@ def importances(
     return {key: float(share) for key, share in sorted(found.items(), key=lambda item: -item[1])}
 
 
-def of_one(tolds: Iterable[Told], objective: int) -> list[Told]:
+def of_one(reports: Iterable[Told], objective: int) -> list[Told]:
     """Return the same children with one of their values."""
-    return [replace(told, values=told.values and told.values[objective : objective + 1]) for told in tolds]
+    return [replace(report, values=report.values and report.values[objective : objective + 1]) for report in reports]
 
 
 def to_optuna(
-    tolds: Iterable[Told],
+    reports: Iterable[Told],
     spaces: Mapping[str, Space] | None,
     directions: Sequence[str],
     storage_url: str,
@@ -127,7 +120,7 @@ def to_optuna(
         OptionError: The storage has a study of this name.
         StorageError: Optuna cannot open or write the storage.
     """
-    study = study_of(tolds, spaces, directions, name=name, metrics=metrics)
+    study = study_of(reports, spaces, directions, name=name, metrics=metrics)
     import optuna
 
     try:
@@ -160,48 +153,28 @@ def close_storage(storage: Any) -> None:
         engine.dispose()
 
 
-class _Column:
-    """How the values of one key are shown."""
-
-    def __init__(
-        self, distribution: BaseDistribution, options: Options | None = None, labels: Sequence[Any] = ()
-    ) -> None:
-        self.distribution = distribution
-        self._options, self._labels = options, labels
-
-    def label(self, value: Any) -> Any:
-        if self._options is None:
-            return value
-        place = self._options.place(value)
-        assert place is not None, "every value that was seen is an option"
-        return self._labels[place]
-
-
-def _columns(tolds: Sequence[Told], spaces: Mapping[str, Space]) -> dict[str, _Column]:
-    seen: dict[str, list[Any]] = {}
-    for told in tolds:
-        for key, value in told.params.items():
-            seen.setdefault(key, []).append(value)
-    return {key: _column(values, spaces.get(key)) for key, values in seen.items()}
-
-
-def _column(seen: Sequence[Any], space: Space | None) -> _Column:
+def _column(key: str, seen: Sequence[Any], space: Space | None) -> tuple[BaseDistribution, Callable[[Any], Any]]:
+    """Return the distribution of a key, and a function from its values to those that Optuna shows."""
     from optuna.distributions import FloatDistribution, IntDistribution
 
-    if isinstance(space, (UniformSpace, LogUniformSpace, QUniformSpace)):
-        return _Column(FloatDistribution(space.low, space.high, log=isinstance(space, LogUniformSpace)))
-    if isinstance(space, (RandintSpace, LogRandintSpace)):
-        return _Column(IntDistribution(space.low, space.high, log=isinstance(space, LogRandintSpace)))
-    if not isinstance(space, ChoiceSpace) and all(type(value) is int for value in seen):
-        return _Column(IntDistribution(min(seen), max(seen), log=_spans_decades(seen)))
-    if not isinstance(space, ChoiceSpace) and all(
-        type(value) in (int, float) and math.isfinite(value) for value in seen
-    ):
-        return _Column(FloatDistribution(min(seen), max(seen), log=_spans_decades(seen)))
-    return _options(seen, space)
+    if isinstance(space, (*FLOATS, *WHOLE)):
+        return Axis(key, space).distribution, _as_it_is
+    if isinstance(space, QUniformSpace):
+        return FloatDistribution(space.low, space.high), _as_it_is
+    is_whole = all(type(value) is int for value in seen)
+    is_number = is_whole or all(type(value) in (int, float) and math.isfinite(value) for value in seen)
+    if isinstance(space, ChoiceSpace) or not is_number:
+        return _options(seen, space)
+    make = IntDistribution if is_whole else FloatDistribution
+    low, high = min(seen), max(seen)
+    return make(low, high, log=low > 0 and high / low >= _MOST_DECADES), _as_it_is
 
 
-def _options(seen: Sequence[Any], space: Space | None) -> _Column:
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _options(seen: Sequence[Any], space: Space | None) -> tuple[BaseDistribution, Callable[[Any], Any]]:
     from optuna.distributions import CategoricalDistribution
 
     options = Options()
@@ -210,14 +183,17 @@ def _options(seen: Sequence[Any], space: Space | None) -> _Column:
     for value in [*known, *seen]:
         options.add(value)
     labels: Sequence[CategoricalChoiceType] = options.known
-    # Sets take 1, 1.0 and True for one, as Optuna does.
-    if not all(isinstance(option, _PLAIN) for option in labels) or len(set(labels)) < len(labels) or _has_nan(labels):
+    is_plain = all(isinstance(option, _PLAIN) for option in labels)
+    has_nan = any(isinstance(option, float) and math.isnan(option) for option in labels)
+    if not is_plain or has_nan or len(set(labels)) < len(labels):  # sets take 1, 1.0 and True for one, as Optuna does
         labels = _texts(labels)
-    return _Column(CategoricalDistribution(labels), options, labels)
 
+    def label(value: Any) -> Any:
+        place = options.place(value)
+        assert place is not None, "every value that was seen is an option"
+        return labels[place]
 
-def _has_nan(options: Sequence[Any]) -> bool:
-    return any(isinstance(option, float) and math.isnan(option) for option in options)
+    return CategoricalDistribution(labels), label
 
 
 def _texts(options: Sequence[Any]) -> list[str]:
@@ -226,15 +202,3 @@ def _texts(options: Sequence[Any]) -> list[str]:
         text = option if isinstance(option, str) else short(option)
         texts.append(f"{text} #{len(texts) + 1}" if text in texts else text)
     return texts
-
-
-def _spans_decades(seen: Sequence[float]) -> bool:
-    return min(seen) > 0 and max(seen) / min(seen) >= _MOST_DECADES
-
-
-def _name_metrics(study: Study, metrics: Sequence[str]) -> None:
-    from optuna.exceptions import ExperimentalWarning
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ExperimentalWarning)
-        study.set_metric_names(list(metrics))

@@ -1,4 +1,4 @@
-"""The study: trials by number, in memory, put together anew at each change."""
+"""The trials of a study in memory; a change replaces a trial whole."""
 
 from __future__ import annotations
 
@@ -8,25 +8,29 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from mlfn.spec.record import RunState
+from mlfn.sweep.strategy import Told
+
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
+    from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
     from optuna.study import Study
     from optuna.trial import FrozenTrial
 
-# Optuna wants times, and nothing here reads them: when a child ran is in the store.
+# Optuna requires times; the store has the true ones, and nothing here reads these.
 _NEVER = datetime.datetime(2000, 1, 1)  # noqa: DTZ001 - Optuna's are naive
 
 
 class Trials:
-    """One study's trials, of which each can be replaced whole."""
+    """One study's trials by number."""
 
     def __init__(self, name: str, directions: Sequence[str]) -> None:
         from optuna.study import StudyDirection
 
         which = {"max": StudyDirection.MAXIMIZE, "min": StudyDirection.MINIMIZE}
-        self.storage = _storage()()
-        self.name, self.objectives = name, len(directions)
+        self.storage = _parts()[0]()
+        self.name = name
         self._study = self.storage.create_new_study([which[each] for each in directions], name)
         self.stopped = False  # by a sampler that has nothing left
         self._count = 0
@@ -40,8 +44,9 @@ class Trials:
         return trial
 
     def study(self, sampler: BaseSampler | None = None) -> Study:
-        """Return a study of them that remembers nothing of another thread or an earlier call; it costs 2 us."""
-        study = _study_class()(self.name, self.storage, sampler=sampler or _idle(), pruner=_never())
+        """Return a new study of them, without Optuna's caches of another thread or an earlier call; it costs 2 us."""
+        _, make, idle, pruner = _parts()
+        study = make(self.name, self.storage, sampler=sampler or idle, pruner=pruner)
         study.on_stop = self._stop
         return study  # type: ignore[no-any-return]
 
@@ -56,14 +61,14 @@ class Trials:
         return self[number]
 
     def fill_up_to(self, number: int) -> None:
-        """Let those missing before `number` count as failed: their children were deleted."""
+        """Add those missing before `number` as failed: their children were deleted."""
         while len(self) < number:
             missing = self.add().number
             self.put(missing, "FAIL", {}, {})
             self._gaps.add(missing)
 
     def is_open(self, number: int) -> bool:
-        """Whether there is still something to say about it."""
+        """Return whether it can still change."""
         return number in self._gaps or not self[number].state.is_finished()
 
     def put(
@@ -98,7 +103,7 @@ class Trials:
             intermediate_values=dict(series or {}),
         )
         for name, value in (constraints or {}).items():
-            if not math.isnan(value):  # Optuna refuses it; a constraint that nobody knows holds nobody back
+            if not math.isnan(value):  # Optuna refuses it, and an unknown constraint is not violated
                 trial.set_constraint(name, float(value))
         self._gaps.discard(number)
         self.storage.put(trial)
@@ -115,51 +120,43 @@ def first_of_each(*series: Iterable[tuple[int, float]]) -> dict[int, float]:
     return found
 
 
-def last_of(series: Mapping[int, float]) -> list[float] | None:
-    """Return what Optuna takes as the value of a pruned trial: the one at its last step."""
-    if not series or math.isnan(series[max(series)]):
-        return None
-    return [series[max(series)]]
+def outcome(report: Told, series: Mapping[int, float], objectives: int) -> tuple[str, Sequence[float] | None]:
+    """Return Optuna's state and values for how a child ended; one without finite values has failed.
+
+    A pruned one has the value of its last step.
+    So has one that its handler pruned among several objectives: Optuna has no value for it.
+    """
+    if not report.state.is_terminal:
+        return "RUNNING", None
+    if report.state is RunState.PRUNED and objectives == 1:
+        last = series[max(series)] if series else math.nan
+        return "PRUNED", None if math.isnan(last) else [last]
+    if report.state is RunState.SUCCEEDED and report.values is not None and all(map(math.isfinite, report.values)):
+        assert len(report.values) == objectives, (
+            f"child {report.iteration} has {len(report.values)} values for {objectives}"
+        )
+        return "COMPLETE", report.values
+    return "FAIL", None
 
 
 @cache
-def _storage() -> Any:
+def _parts() -> tuple[Any, Any, BaseSampler, BasePruner]:
+    """Return the classes of storage and study, and a sampler and a pruner that are never asked."""
     import optuna
 
     class Cache(optuna.storages.InMemoryStorage):
-        # Of those there now: the one that is kept would not know of trials that were replaced.
+        # Of the trials there now: the one that is kept would not know of trials that were replaced.
         get_best_trial = optuna.storages.BaseStorage.get_best_trial
 
         def put(self, trial: FrozenTrial) -> None:
             with self._lock:
-                self._set_trial(trial._trial_id, trial)
-
-    return Cache
-
-
-@cache
-def _study_class() -> Any:
-    import optuna
+                self._set_trial(trial.number, trial)  # the ids of one study are its numbers
 
     class OwnStudy(optuna.Study):
         on_stop: Callable[[], None]
 
         def stop(self) -> None:
-            """Take note; Optuna's own raises where nobody is in its loop."""
+            """Call `on_stop`; Optuna's own raises outside of its loop."""
             self.on_stop()
 
-    return OwnStudy
-
-
-@cache
-def _idle() -> Any:
-    import optuna
-
-    return optuna.samplers.RandomSampler()
-
-
-@cache
-def _never() -> Any:
-    import optuna
-
-    return optuna.pruners.NopPruner()
+    return Cache, OwnStudy, optuna.samplers.RandomSampler(), optuna.pruners.NopPruner()

@@ -70,7 +70,7 @@ def test_a_retry_that_makes_no_sense_is_refused(wrong: Any) -> None:
         mlfn.Retry(**wrong)
 
 
-def test_a_retry_waits_longer_each_time_up_to_its_limit() -> None:
+def test_retry_delays_grow_to_their_limit() -> None:
     retry = mlfn.Retry(5, delay=1, backoff=2, max_delay=5, on=ValueError)
 
     assert [retry.wait(n) for n in (1, 2, 3, 4, 5000)] == [1, 2, 4, 5, 5]
@@ -81,12 +81,12 @@ def test_a_retry_waits_longer_each_time_up_to_its_limit() -> None:
 @pytest.mark.parametrize(
     "name", ["timeout", "ValueError", "requests.exceptions.Timeout", "__main__.f.<locals>.MyError"]
 )
-def test_a_retry_takes_the_names_of_failures_as_they_are(name: str) -> None:
+def test_a_retry_takes_names_of_failures(name: str) -> None:
     assert mlfn.Retry(on=[name]).on == (name,)
 
 
 @pytest.mark.parametrize(("wrong", "near"), [("oomm", "oom"), ("ValueErorr", "ValueError"), ("time_out", "timeout")])
-def test_a_name_of_no_failure_is_told_the_nearest(wrong: str, near: str) -> None:
+def test_an_unknown_failure_names_the_nearest(wrong: str, near: str) -> None:
     with pytest.raises(OptionError, match=rf"Retry\(on='{wrong}'\): did you mean '{near}'\?.*a reason: error, oom"):
         mlfn.Retry(on=[wrong])
 

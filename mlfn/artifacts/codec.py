@@ -1,0 +1,187 @@
+"""Parameters and outputs as rows of the store: small values inline, others as artifacts of the run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from dataclasses import field
+from pathlib import Path
+from typing import Any
+
+from mlfn.artifacts.formats.builtin import JsonPacker
+from mlfn.artifacts.formats.pickled import PicklePacker
+from mlfn.artifacts.formats.registry import pack, unpack
+from mlfn.artifacts.inputs import read_input
+from mlfn.artifacts.store import Artifact, ArtifactStore
+from mlfn.code import payload
+from mlfn.code.envelope import pin_of
+from mlfn.errors import MlfnError
+from mlfn.host.frozen import frozen
+from mlfn.spec.record import Output
+
+_SHORT = 1000  # characters
+_SMALL = 2**53
+
+
+@frozen
+class Codec:
+    """Packs and unpacks the values of runs: signed with `key`, kept under `artifacts`.
+
+    It reads what `key` has signed, and what one of the executions that `signers` returns has. `modules_of` returns the own modules whose code travels with a value, as a worker cannot import them. `by_reference` names
+    modules whose classes return to the caller by name, as the worker has them by value only.
+    """
+
+    key: bytes
+    artifacts: ArtifactStore
+    modules_of: Callable[[Any], tuple[str, ...]] | None = None
+    by_reference: Collection[str] = field(default_factory=tuple)
+    signers: payload.Signers = tuple
+    execution: str = ""
+    """The execution that `key` was derived for."""
+
+    def encode(self, run: str, name: str, value: Any) -> dict[str, Any]:
+        """Return the JSON form of a parameter; a path stays a path, and nothing is copied."""
+        if isinstance(value, Path):
+            packed = JsonPacker().pack(value)
+            return {"packer": packed.packer, "inline": packed.inline}
+        return reference(self.output(run, name, value, role="param"))
+
+    def decode(self, encoded: Mapping[str, Any]) -> Any:
+        """Return the value of a parameter's JSON form, reading its file where it has one."""
+        if "input" in encoded:
+            return read_input(Path(encoded["input"]), encoded.get("as"))
+        return unpack(
+            encoded["packer"],
+            inline=encoded.get("inline"),
+            path=self.path(encoded),
+            unpickler=lambda data: self._unpickle(data, encoded),
+        )
+
+    def pinned(self, encoded: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a parameter as an execution may read it, which cannot check signatures: a pickle that is signed has its pin.
+
+        Without it the execution refuses the pickle, and says what is wrong with it.
+        """
+        if encoded.get("packer") != PicklePacker.name:
+            return encoded
+        pin = None
+        with suppress(MlfnError, OSError), self.artifacts.open(_artifact(encoded)) as file:
+            pin = pin_of(file, self.key, self.signers())
+        return {**encoded, "pin": pin}
+
+    def path(self, encoded: Mapping[str, Any]) -> Path | None:
+        """Return where the file of a parameter or output lies; None for one that has no file."""
+        if encoded.get("path") is None:
+            return None
+        return self.artifacts.path(_artifact(encoded))
+
+    def output(self, run: str, key: str, value: Any, *, role: str, file: bool = False) -> Output:
+        """Pack one named value; `file` asks for an artifact even where it would fit inline."""
+        if not file and _is_plain(value):
+            kind, size = type(value).__name__, len(json.dumps(value) if type(value) is str else repr(value))
+            return Output(key, role, "json", f"builtins.{kind}", inline=value, size=size)
+        packed = pack(value, name=key, pickler=lambda obj: self._pickle(obj, key), file=file)
+        if packed.content is None and not file:
+            return Output(key, role, packed.packer, packed.type, inline=packed.inline, size=packed.size)
+        kept = self.artifacts.put(run, f"param-{key}" if role == "param" else key, packed)
+        return Output(key, role, packed.packer, packed.type, path=kept.path, sha256=kept.sha256, size=kept.size)
+
+    def value(self, output: Output) -> Any:
+        """Return the value of a stored output."""
+        return self.decode(reference(output))
+
+    def pickle_failure(self, error: BaseException) -> bytes:
+        """Return a signed pickle of an exception."""
+        return payload.pack(
+            _PicklableError(error),
+            key=self.key,
+            role="exception",
+            qualname=type(error).__qualname__,
+            execution=self.execution,
+            by_reference=self.by_reference,
+        )
+
+    def unpickle_failure(self, data: bytes) -> Any:
+        """Return an exception that `pickle_failure` packed."""
+        return payload.unpack(data, key=self.key, role="exception", signers=self.signers)
+
+    def _pickle(self, value: Any, name: str) -> bytes:
+        return payload.pack(
+            value,
+            key=self.key,
+            role="value",
+            qualname=name,
+            execution=self.execution,
+            by_value=self.modules_of(value) if self.modules_of is not None else (),
+            by_reference=self.by_reference,
+        )
+
+    def _unpickle(self, data: bytes, _encoded: Mapping[str, Any]) -> Any:
+        return payload.unpack(data, key=self.key, role="value", signers=self.signers)
+
+
+@frozen
+class PinnedCodec(Codec):
+    """The codec of what runs a task: its client has checked who signed the parameters, and has pinned them."""
+
+    def _unpickle(self, data: bytes, encoded: Mapping[str, Any]) -> Any:
+        return payload.unpack_pinned(data, pin=encoded.get("pin"), role="value")
+
+
+def _artifact(encoded: Mapping[str, Any]) -> Artifact:
+    return Artifact("", encoded["sha256"], 0, "", encoded["path"], encoded["packer"], "")
+
+
+def _is_plain(value: Any) -> bool:
+    """Return whether the packers would keep a value as it is: most parameters are a number or a short text."""
+    kind = type(value)
+    if kind is str:
+        return len(value) <= _SHORT and value.isascii()
+    if kind is int:
+        return bool(-_SMALL < value < _SMALL)
+    if kind is float:
+        return bool(value - value == 0.0)  # NaN and the infinities have a tag
+    return bool(value is None or kind is bool)
+
+
+class _PicklableError:
+    """An exception that is rebuilt without its ``__init__`` where that does not take the exception's own `args`."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error = error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        reduced = self._error.__reduce_ex__(4)
+        kind = type(self._error)
+        if isinstance(reduced, tuple) and len(reduced) in (2, 3) and reduced[0] is kind:
+            return rebuilt_error, (kind, reduced[1], dict(reduced[2] or {}) if len(reduced) == 3 else {})
+        return _itself, (self._error,)
+
+
+def rebuilt_error(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    """Return an exception of `kind` with these arguments and attributes."""
+    try:
+        error = kind(*args)
+    except Exception:  # noqa: BLE001 - a user's __init__ may raise anything; args and state hold the rest
+        error = kind.__new__(kind, *args)
+        error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+def _itself(error: BaseException) -> BaseException:
+    return error
+
+
+def reference(output: Output) -> dict[str, Any]:
+    """Return the JSON form by which an output becomes a parameter."""
+    if output.path is None:
+        return {"packer": output.packer, "inline": output.inline}
+    return {
+        "packer": output.packer,
+        "path": output.path,
+        "sha256": output.sha256,
+        "type": output.type,
+        "size": output.size,
+    }

@@ -1,0 +1,1 @@
+"""What runs and where: kinds, places, and the registry of both."""

@@ -1,0 +1,1 @@
+"""The local place: worker processes on this machine."""

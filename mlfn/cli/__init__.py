@@ -1,1 +1,0 @@
-"""The command line: what a terminal, a script or a cron job asks of the same library."""

@@ -1,0 +1,1 @@
+"""A function's code: how it is captured, hashed, packed and signed."""

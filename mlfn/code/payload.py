@@ -1,0 +1,310 @@
+"""Callables and values as signed bytes, on their way to a worker and back.
+
+The header is readable without unpickling anything, and the body is not unpickled before the signature is checked. This file
+travels to the worker: it may need the standard library and cloudpickle only.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+import re
+import sys
+import threading
+import types
+import weakref
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from mlfn._version import __version__
+from mlfn.code.bundle import code_of_file, find_global, is_notebook_shell
+from mlfn.code.envelope import (
+    Head,
+    Header,
+    check_body,
+    check_key,
+    check_pin,
+    check_python,
+    check_signature,
+    sign,
+    split,
+    write_header,
+)
+from mlfn.code.unpicklable import Edge, find_culprit, render_path
+from mlfn.errors import PayloadError, UnpicklableError
+
+PROTOCOL = 5
+Signers = Callable[[], Collection[str]]
+
+# Those that users import and name in full.
+_PUBLIC_MODULE = re.compile(r"mlfn\.(errors|sweep|sweep\.strategy|testing(\.\w+)?)")
+
+# cloudpickle keeps the modules that travel by value in one global set, so one thread packs at a time. Reentrant, for a user's
+# __reduce__ that packs a payload itself.
+_by_value_lock = threading.RLock()
+# Classes that have all their members: those that this process packed or rebuilt.
+_complete: weakref.WeakSet[type] = weakref.WeakSet()
+
+
+def pack(
+    obj: object,
+    *,
+    key: bytes,
+    role: str,
+    qualname: str,
+    execution: str = "",
+    by_value: Sequence[str] = (),
+    by_reference: Collection[str] = (),
+    attributes: Mapping[str, Collection[str]] | None = None,
+) -> bytes:
+    """Return `obj` as a signed payload; `execution` names the one that `key` was derived for.
+
+    Functions and classes of the modules in `by_value` travel as code. Those of `by_reference` travel by name: a worker that got
+    them as code thereby returns the caller's own classes. A module object in `attributes` travels with these attributes alone.
+
+    Raises UnpicklableError, with the path to the value that pickle refuses.
+    """
+    check_key(key)
+    dump = _dumper(by_value, by_reference, attributes or {})
+    try:
+        body = dump(obj)
+    except Exception as error:
+        found = find_culprit(obj, dump, attributes or {})
+        raise _unpicklable(qualname, found or ((), obj), error) from error
+    header = write_header(
+        body, role=role, qualname=qualname, cloudpickle=_cloudpickle().__version__, execution=execution
+    )
+    return sign(header, body, key)
+
+
+def read_header(data: bytes) -> Header:
+    """Return the header of a payload; nothing is unpickled and no signature checked."""
+    return split(data)[0].header
+
+
+def unpack(data: bytes, *, key: bytes, role: str | None = None, signers: Signers = tuple) -> Any:
+    """Return the packed object, after checking signature and Python minor.
+
+    `key` is the user's; `signers` returns the executions whose signature counts as well, and is called for such a one alone.
+
+    Raises PayloadError for bytes that are no payload, SignatureError for those changed or signed by another
+    key, SkewError for those of another Python minor. A missing module stays an ImportError.
+    """
+    check_key(key)
+    head, body = split(data)
+    check_signature(head, body, key, signers() if head.header.execution else ())
+    return _opened(head, body, role)
+
+
+def unpack_pinned(data: bytes, *, pin: str | None, role: str) -> Any:
+    """Return the packed object, where its head is the one that the client has checked; raises what `unpack` raises."""
+    head, body = split(data)
+    check_pin(head, pin)
+    return _opened(head, body, role)
+
+
+def _opened(head: Head, body: memoryview, role: str | None) -> Any:
+    header = head.header
+    check_body(head, body)
+    if role is not None and header.role != role:
+        raise PayloadError(f"The payload of {header.qualname!r} is a {header.role!r}; a {role!r} was expected.")
+    check_python(header)
+    return _load(header, body)
+
+
+def _load(header: Header, body: memoryview) -> Any:
+    try:
+        if header.mlfn != __version__:
+            return _load_of_other_version(body)
+        return pickle.loads(body)  # noqa: S301 - its signature was checked
+    except (ImportError, MemoryError):
+        # The worker reports these two with messages of its own.
+        raise
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise PayloadError(
+            f"The {header.role} {header.qualname!r} could not be rebuilt here ({reason}). "
+            f"It was packed with cloudpickle {header.cloudpickle}, mlfn {header.mlfn}."
+        ) from error
+
+
+def _load_of_other_version(body: memoryview) -> Any:
+    from mlfn.code.former_names import FormerModuleFinder, FormerNamesUnpickler  # for old payloads only
+
+    FormerModuleFinder.install()
+    return FormerNamesUnpickler(io.BytesIO(body)).load()
+
+
+# -- pickling ------------------------------------------------------------------------------------------------
+
+Dump = Callable[[object], bytes]
+
+
+def prepare() -> None:
+    """Import cloudpickle ahead of use."""
+    _pickler_class()
+
+
+def _cloudpickle() -> Any:
+    import cloudpickle
+
+    return cloudpickle
+
+
+@functools.cache
+def _pickler_class() -> Any:
+    class PayloadPickler(_cloudpickle().Pickler):  # type: ignore[misc]
+        by_reference: Collection[str] = ()
+        attributes: Mapping[str, Collection[str]] = {}
+
+        def reducer_override(self, obj: Any) -> Any:
+            if self.by_reference and _is_named(obj, self.by_reference):
+                return find_global, (obj.__module__, obj.__qualname__)
+            if isinstance(obj, types.CodeType):
+                return _reduce_code(obj, self.dispatch_table[types.CodeType])
+            if is_notebook_shell(obj):
+                return find_global, ("mlfn.code.bundle", "get_ipython")
+            if isinstance(obj, types.ModuleType) and obj.__name__ in self.attributes:
+                return _reduce_module(obj, self.attributes[obj.__name__])
+            reduced = super().reducer_override(obj)
+            if isinstance(obj, types.FunctionType):
+                return _reduce_function(reduced)
+            return _reduce_class(obj, reduced) if isinstance(obj, type) else reduced
+
+    return PayloadPickler
+
+
+def _reduce_function(reduced: Any) -> Any:
+    """Return cloudpickle's reduction of a function, without the internal modules of mlfn that it adds.
+
+    It adds every loaded module below a global whose name is that of an attribute: `mlfn.code` for a function that uses
+    `mlfn` and the attribute `code` of anything. The next version may not have that module.
+    """
+    if isinstance(reduced, tuple) and len(reduced) > 2:
+        slots = reduced[2][1]
+        added = slots["_cloudpickle_submodules"]
+        slots["_cloudpickle_submodules"] = [module for module in added if not _is_internal(module.__name__)]
+    return reduced
+
+
+def _is_internal(module: str) -> bool:
+    return module.startswith("mlfn.") and _PUBLIC_MODULE.fullmatch(module) is None
+
+
+def _reduce_code(code: types.CodeType, reduce: Callable[[types.CodeType], Any]) -> Any:
+    """Return cloudpickle's reduction of code with its file name, for the source lines in tracebacks.
+
+    Since 3.1.3 cloudpickle replaces the name by a placeholder.
+    """
+    make, arguments = reduce(code)
+    return (make, arguments) if code.co_filename in arguments else (code_of_file, (code.co_filename, *arguments))
+
+
+def _reduce_class(cls: type, reduced: Any) -> Any:
+    """Return cloudpickle's reduction of a class, with two corrections for a class by value.
+
+    cloudpickle 3.1 rebuilds a slotted class with a ``__dict__``: its instances then do not fit the original class. And it sets
+    the members of an existing class again: a class attribute that the worker counts in would be reset by every argument, and
+    every result would replace the caller's methods by copies.
+    """
+    if not isinstance(reduced, tuple) or getattr(reduced[-1], "__name__", "") != "_class_setstate":
+        return reduced
+    _complete.add(cls)
+    make, arguments, *rest, _ = reduced
+    if "__slots__" in vars(cls) and make.__name__ == "_make_skeleton_class":
+        kind, name, bases, namespace, *more = arguments
+        arguments = (kind, name, bases, {**namespace, "__slots__": vars(cls)["__slots__"]}, *more)
+    return make, arguments, *rest, fill_class
+
+
+def fill_class(cls: type, state: Any) -> None:
+    """Set the members of a rebuilt class, once."""
+    if cls not in _complete:
+        _complete.add(cls)
+        _cloudpickle().cloudpickle._class_setstate(cls, state)
+
+
+def _is_named(obj: Any, modules: Collection[str]) -> bool:
+    if not isinstance(obj, (type, types.FunctionType)):
+        return False
+    if "<" in obj.__qualname__:  # <locals>, <lambda>: no import finds these again
+        return False
+    module = obj.__module__
+    return module in modules or any(str(module).startswith(f"{name}.") for name in modules)
+
+
+def _reduce_module(module: types.ModuleType, names: Collection[str]) -> Any:
+    state = {name: getattr(module, name) for name in sorted(names) if hasattr(module, name)}
+    for special in ("__file__", "__package__"):
+        if special in vars(module):
+            state[special] = vars(module)[special]
+    if "__path__" in vars(module):
+        state["__path__"] = list(module.__path__)  # a namespace package's own path object does not pickle
+    # The attributes are the state, as they may refer back to the module.
+    return new_module, (module.__name__,), state, None, None, fill_module
+
+
+def new_module(name: str) -> types.ModuleType:
+    """Return an empty module outside of `sys.modules`."""
+    return types.ModuleType(name)
+
+
+def fill_module(module: types.ModuleType, state: dict[str, Any]) -> None:
+    """Set a module's attributes."""
+    vars(module).update(state)
+
+
+def track_class(cls: type, identity: str) -> None:
+    """Register a class with cloudpickle under `identity`, in place of a random number.
+
+    A class that arrives under a registered identity is the registered one, the latest of several.
+    """
+    module = _cloudpickle().cloudpickle
+    with _by_value_lock:
+        # Private to cloudpickle: with a release that lacks them only the shared identity is lost.
+        by_class = getattr(module, "_DYNAMIC_CLASS_TRACKER_BY_CLASS", None)
+        by_id = getattr(module, "_DYNAMIC_CLASS_TRACKER_BY_ID", None)
+        if by_class is not None and by_id is not None and cls not in by_class:
+            by_class[cls], by_id[identity] = identity, cls
+    _complete.add(cls)  # it is defined here: a copy that arrives sets no member of it
+
+
+def _dumper(by_value: Sequence[str], by_reference: Collection[str], attributes: Mapping[str, Collection[str]]) -> Dump:
+    def dump(obj: object) -> bytes:
+        with io.BytesIO() as file, _travelling_by_value(by_value):
+            pickler = _pickler_class()(file, protocol=PROTOCOL)
+            pickler.by_reference = by_reference
+            pickler.attributes = attributes
+            pickler.dump(obj)
+            return file.getvalue()
+
+    return dump
+
+
+@contextmanager
+def _travelling_by_value(names: Sequence[str]) -> Iterator[None]:
+    cloudpickle = _cloudpickle()
+    with _by_value_lock:
+        already = cloudpickle.list_registry_pickle_by_value()
+        # cloudpickle takes the code of a module that is not imported by value anyway.
+        modules = [sys.modules[name] for name in dict.fromkeys(names) if name in sys.modules and name not in already]
+        added = []
+        try:
+            for module in modules:
+                cloudpickle.register_pickle_by_value(module)
+                added.append(module)
+            yield
+        finally:
+            for module in added:
+                cloudpickle.unregister_pickle_by_value(module)
+
+
+def _unpicklable(name: str, found: tuple[Sequence[Edge], object], cause: Exception) -> UnpicklableError:
+    edges, culprit = found
+    kind = type(culprit).__qualname__
+    return UnpicklableError(
+        f"{render_path(name, edges)} cannot travel to a worker: pickle refuses this {kind} "
+        f"({type(cause).__name__}: {cause}). Make it inside the function, or pass what it is made from."
+    )

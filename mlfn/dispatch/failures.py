@@ -1,0 +1,36 @@
+"""Failures that no handler raised: by an error of mlfn's own, as an outcome. Pure."""
+
+from __future__ import annotations
+
+import signal as signals
+
+from mlfn import errors
+from mlfn.backends.places.base import Terminated
+from mlfn.spec.record import Outcome, Reason, RemoteFailure, RunState
+
+_ERRORS: dict[Reason, type[errors.MlfnError]] = {
+    Reason.LOST: errors.RunLostError,
+    Reason.STORAGE: errors.StorageError,
+    Reason.OOM: errors.OutOfMemoryError,
+    Reason.TIMEOUT: errors.RunTimeoutError,
+}
+
+
+def failed(
+    reason: Reason, error: errors.MlfnError, *, exit_code: int | None = None, signal: int | None = None
+) -> Outcome:
+    """Return a failure by an error of mlfn's own; readers rebuild it by the name of its type."""
+    return Outcome(RunState.FAILED, reason, RemoteFailure.of_error(error, exit_code=exit_code, signal=signal))
+
+
+def of_termination(name: str, gone: Terminated, *, started: bool) -> Outcome:
+    """Return the outcome of an attempt whose worker terminated without reporting one."""
+    reason = Reason.NEVER_STARTED if gone.reason is Reason.LOST and not started else gone.reason
+    error = _ERRORS.get(gone.reason, errors.WorkerDiedError)(f"{name}{gone.message}")
+    return failed(reason, error, exit_code=gone.exit_code, signal=gone.signal)
+
+
+def preempted(name: str) -> Outcome:
+    """Return the outcome of an attempt that got SIGTERM without a cancel request: at a shutdown, for example."""
+    text = f"{name}: another program ended its worker (SIGTERM); no cancellation was requested."
+    return failed(Reason.PREEMPTED, errors.WorkerDiedError(text), signal=int(signals.SIGTERM))

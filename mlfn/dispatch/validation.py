@@ -1,0 +1,193 @@
+"""Whether a value fits an annotation: as strictly for a field that is given in a mapping as for a plain parameter."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from mlfn.errors import nearest
+
+
+def checker(annotation: Any) -> Callable[[Any], Any]:
+    """Return a function that gives a value back if it fits, and raises ValueError if not."""
+    adapter = type_adapter(annotation)
+    if adapter is None:
+        return lambda value: value
+    has_fields = _has_fields(annotation)
+
+    def check(value: Any) -> Any:
+        from pydantic import ValidationError
+
+        built = _with_built(annotation, value) if has_fields else value
+        try:
+            made = adapter.validate_python(built, strict=True)
+        except ValidationError as error:
+            if (plain := _plain_number(value)) is None:
+                raise ValueError(_said(error)) from None
+            check(plain)
+            return value
+        # As it was given: an int stays an int where a float is declared. But for fields given as a mapping.
+        return made if has_fields and _was_built(value, made) else value
+
+    return check
+
+
+def _said(error: Any) -> str:
+    """Return what pydantic found first, and where in the value."""
+    first = error.errors()[0]
+    where = "".join(f"[{part!r}]" for part in first["loc"])
+    return f"{where + ': ' if where else ''}{first['msg']}."
+
+
+def _with_built(annotation: Any, value: Any) -> Any:
+    """Return the value with dataclasses made of the mappings that stand for them, each field held to its annotation.
+
+    pydantic takes a mapping for a model when it is strict, but not for a dataclass.
+    """
+    if not _has_fields(annotation):
+        return value
+    origin, args = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _with_built(args[0], value)
+    if origin in (typing.Union, types.UnionType):
+        return _built_as_one_of(args, value)
+    if isinstance(value, Mapping):
+        return _built_of_mapping(annotation, args, value)
+    if args and isinstance(value, (list, tuple)):
+        several = len(args) > 1 and args[-1] is not ...
+        kinds = args if several and len(args) == len(value) else args[:1] * len(value)
+        parts = [_within(index, kind, item) for index, (kind, item) in enumerate(zip(kinds, value))]
+        return parts if isinstance(value, list) else tuple(parts)
+    return value
+
+
+def _built_of_mapping(annotation: Any, args: tuple[Any, ...], value: Mapping[Any, Any]) -> Any:
+    from pydantic import ValidationError
+
+    if args:
+        return {key: _within(key, args[-1], item) for key, item in value.items()}
+    hints = _field_hints(annotation)
+    if not dataclasses.is_dataclass(annotation):
+        return {key: _within(key, hints[key], item) if key in hints else item for key, item in value.items()}
+    fields = {
+        key: _within(key, hints[key], item, checked=True) if key in hints else item for key, item in value.items()
+    }
+    adapter = type_adapter(annotation)
+    try:
+        made = adapter.validate_python(fields) if adapter is not None else value
+    except ValidationError as error:
+        raise ValueError(_said(error)) from None
+    _refuse_strange(annotation, value)
+    return made
+
+
+def _refuse_strange(kind: Any, value: Mapping[Any, Any]) -> None:
+    """Refuse what a plain dataclass has no field for; one of pydantic says itself what it does with that."""
+    allowed = [item.name for item in dataclasses.fields(kind) if item.init]
+    strange = [key for key in value if key not in allowed]
+    if strange and not hasattr(kind, "__pydantic_validator__"):
+        raise ValueError(f"[{strange[0]!r}]: is no field of {kind.__qualname__}: {nearest(str(strange[0]), allowed)}")
+
+
+def _field_hints(annotation: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(annotation, include_extras=True)
+    except Exception:  # noqa: BLE001 - a hint may name what only the worker has
+        return {}
+
+
+def _built_as_one_of(kinds: Iterable[Any], value: Any) -> Any:
+    """Return the value built as the first kind that it fits; raise what the first that may be built said."""
+    first: ValueError | None = None
+    for kind in kinds:
+        try:
+            return checker(kind)(value)
+        except ValueError as error:
+            if _has_fields(kind):
+                first = first or error
+    if first is not None and isinstance(value, (Mapping, list, tuple)):
+        raise first
+    return value
+
+
+def _within(key: Any, annotation: Any, value: Any, *, checked: bool = False) -> Any:
+    """Return a part of a value built, and `checked` if it must be; what it says of itself is said of the part."""
+    try:
+        return checker(annotation)(value) if checked else _with_built(annotation, value)
+    except ValueError as error:
+        raise ValueError(f"[{key!r}]{'' if str(error).startswith('[') else ': '}{error}") from None
+
+
+def type_adapter(annotation: Any) -> Any:
+    """Return pydantic's TypeAdapter for an annotation; None for a type that it cannot read."""
+    from pydantic import ConfigDict, TypeAdapter
+
+    annotation = _with_readable_dicts(annotation)
+    for config in (ConfigDict(arbitrary_types_allowed=True), None):  # models bring a configuration of their own
+        with suppress(Exception):  # a type that pydantic cannot read is a type that is not checked
+            return TypeAdapter(annotation, config=config)
+    return None
+
+
+def _has_fields(annotation: Any) -> bool:
+    """Say whether a mapping may stand for it or for a part of it: a dataclass or a pydantic model."""
+    if typing.get_args(annotation):
+        return any(_has_fields(item) for item in typing.get_args(annotation))
+    return hasattr(annotation, "__pydantic_validator__") or dataclasses.is_dataclass(annotation)
+
+
+def _was_built(value: Any, made: Any) -> bool:
+    """Say whether an object was made of a mapping, in the value or within its containers."""
+    if isinstance(value, Mapping):
+        if not isinstance(made, Mapping):
+            return True
+        return any(_was_built(value[key], made[key]) for key in value if key in made)
+    if isinstance(value, (list, tuple)) and isinstance(made, (list, tuple)):
+        return any(map(_was_built, value, made))
+    return False
+
+
+def _with_readable_dicts(annotation: Any) -> Any:
+    """Return the annotation with `typing.TypedDict` as pydantic reads it: before Python 3.12 only that of an extension."""
+    if sys.version_info >= (3, 12):
+        return annotation
+    if typing.is_typeddict(annotation):
+        return _readable_dict(annotation)
+    args = typing.get_args(annotation)
+    readable = tuple(_with_readable_dicts(arg) for arg in args)
+    if all(new is old for new, old in zip(readable, args, strict=True)):
+        return annotation
+    origin = typing.get_origin(annotation)
+    if origin is types.UnionType:
+        return typing.Union[readable]  # noqa: UP007 - made of a tuple
+    if isinstance(annotation, types.GenericAlias) and isinstance(origin, type):
+        return types.GenericAlias(origin, readable)
+    return annotation.copy_with(readable) if hasattr(annotation, "copy_with") else annotation
+
+
+def _readable_dict(annotation: Any) -> Any:
+    import typing_extensions  # comes with pydantic
+
+    if type(annotation).__module__ == "typing_extensions":
+        return annotation
+    hints = typing.get_type_hints(annotation, include_extras=True)
+    kept = {
+        key: typing_extensions.Required[hint]
+        if key in annotation.__required_keys__
+        else typing_extensions.NotRequired[hint]
+        for key, hint in ((key, _with_readable_dicts(hint)) for key, hint in hints.items())
+    }
+    return typing_extensions.TypedDict(annotation.__name__, kept)  # type: ignore[operator]
+
+
+def _plain_number(value: Any) -> Any:
+    """Return the Python number inside a NumPy scalar."""
+    if type(value).__module__ == "numpy" and getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        item = value.item()
+        return item if type(item) in (bool, int, float, complex) else None
+    return None

@@ -1,0 +1,1 @@
+"""Declared functions, and their versions."""

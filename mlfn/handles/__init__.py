@@ -1,0 +1,1 @@
+"""What users hold: runs, outputs, children, versions, finders."""

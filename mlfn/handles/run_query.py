@@ -1,0 +1,127 @@
+"""Which runs a listing asks for, and what it found: what `mlfn.runs()`, `mlfn runs` and a page of runs have in common."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field
+from datetime import datetime
+from typing import Any
+
+from mlfn.errors import ParameterError, meant, nearest
+from mlfn.host.frozen import frozen
+from mlfn.host.identity import now
+from mlfn.spec.record import RunRecord, RunState
+from mlfn.store.queries import Queries, RunFilter
+
+_MOST_PROJECTS = 20  # that are named
+
+
+@frozen
+class RunQuery:
+    """A filter, an order (``newest``, ``oldest`` or a metric) and a limit, all of them checked."""
+
+    wanted: RunFilter
+    limit: int
+    metric: str | None = None
+    descending: bool = True
+
+
+@frozen
+class FoundRuns:
+    """The runs that match; `scores` has the metric by which they are ordered, `note` why there are none."""
+
+    records: tuple[RunRecord, ...] = ()
+    metric: str | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+def make_query(
+    *,
+    project: str | None = None,
+    name: str | None = None,
+    state: str | Sequence[str] | None = None,
+    label: Mapping[str, str] | None = None,
+    since: float | datetime | str | None = None,
+    order: str = "newest",
+    limit: int = 100,
+    before: int | None = None,
+    parent: str | None = None,
+) -> RunQuery:
+    """Check the options of a listing; raise ParameterError for one that does not fit."""
+    for option, text in (("project", project), ("name", name), ("order", order)):
+        if text is not None and not isinstance(text, str):
+            raise ParameterError(f"runs({option}={text!r}): a text is allowed.")
+    if label is not None and not (isinstance(label, Mapping) and all(isinstance(key, str) for key in label)):
+        raise ParameterError(f"runs(label={label!r}): a mapping is allowed, as in label={{'team': 'risk'}}.")
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise ParameterError(f"runs(limit={limit!r}): a whole number, 1 or more, is allowed.")
+    way, _, metric = order.partition(".")
+    if order not in ("newest", "oldest") and (way not in ("max", "min") or not metric):
+        raise ParameterError(f"runs(order={order!r}): 'newest', 'oldest', 'max.NAME' or 'min.NAME' is allowed.")
+    wanted = RunFilter(
+        project=project,
+        name=name,
+        states=_states(state),
+        labels=label or {},
+        since=_since(since),
+        before=before,
+        parent=parent,
+        top_level=parent is None,
+    )
+    return RunQuery(wanted, limit, metric or None, descending=way in ("newest", "max"))
+
+
+def find_runs(store: Queries, query: RunQuery) -> FoundRuns:
+    """Return the runs that a query asks for, those that can be read."""
+    if query.metric is None:
+        records = store.list_runs(query.wanted, limit=query.limit, newest=query.descending)
+        scores = {}
+    else:
+        records = store.best_runs(query.wanted, query.metric, limit=query.limit, highest=query.descending)
+        known = store.scores_among([record.id for record in records])
+        scores = {run: own[query.metric] for run, own in known.items() if query.metric in own}
+    note = "" if records else _why_none(store, query.wanted.project)
+    return FoundRuns(tuple(records), query.metric, scores, note)
+
+
+def _states(state: Any) -> tuple[str, ...]:
+    given = list(state) if isinstance(state, Iterable) and not isinstance(state, str) else [state]
+    states = [item for item in given if item is not None]
+    allowed = [str(item) for item in RunState]
+    for item in states:
+        if str(item) not in allowed:
+            raise ParameterError(f"runs(state={item!r}): {nearest(str(item), allowed)}")
+    return tuple(map(str, states))
+
+
+def _since(since: Any) -> float | None:
+    if since is None or (isinstance(since, (int, float)) and not isinstance(since, bool)):
+        return since
+    if isinstance(since, datetime):
+        return since.timestamp()
+    if isinstance(since, str) and re.fullmatch(r"\s*[\d.]+\s*[smhd]\s*", since):
+        from mlfn.spec.values import parse_seconds
+
+        return now() - parse_seconds(since, option="since")
+    try:
+        return datetime.fromisoformat(str(since)).timestamp()
+    except (TypeError, ValueError):
+        raise ParameterError(
+            f"runs(since={since!r}): a text such as '2h', '7d' or '2026-03-01 12:30', a datetime, or seconds since the "
+            "epoch, is allowed."
+        ) from None
+
+
+def _why_none(store: Queries, project: str | None) -> str:
+    """Return which projects there are, where none is called `project`."""
+    known = [] if project is None else store.projects()
+    if project is None or project in known:
+        return ""
+    if not known:
+        return f"no project is called {project!r}, and none has a run yet."
+    near = meant(project, known)
+    first = sorted(known, key=lambda name: repr(name) not in near)
+    shown = ", ".join(first[:_MOST_PROJECTS]) + (", ..." if len(first) > _MOST_PROJECTS else "")
+    return f"no project is called {project!r}{': ' + near if near else '. '}There are: {shown}."

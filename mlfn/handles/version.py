@@ -1,0 +1,98 @@
+"""A function version promoted from a run: the run's parameters are its defaults, the run's outputs belong to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, TypeVar
+
+from mlfn.dispatch.session import Session
+from mlfn.dispatch.submit import refuse_part
+from mlfn.errors import NotFoundError, ParameterError, nearest
+from mlfn.handles.outputs import AnyRun, Outputs
+from mlfn.host.identity import now
+from mlfn.spec.canonical import canonical, spec_hash
+from mlfn.spec.options import check_name
+from mlfn.spec.record import RunState
+from mlfn.store.queries import TagRow
+
+H = TypeVar("H", bound=AnyRun)  # the handle of the promoted run
+
+
+class Version(Generic[H]):
+    """A promoted run, under its tag: found again by ``mlfn.get_function("project/name:tag")``."""
+
+    def __init__(self, run: H, tag: str, function: str, *, session: Session) -> None:
+        self._session = session
+        self.run = run  # that it was promoted from
+        self.tag = tag
+        self.hash = function
+
+    @property
+    def name(self) -> str:
+        """The function's name."""
+        return self.run.name
+
+    @property
+    def project(self) -> str:
+        """The project that it belongs to."""
+        return self.run.project
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The parameters that its runs have by default."""
+        codec = self._session.codec()
+        return {name: codec.decode(value) for name, value in self.spec["defaults"].items()}
+
+    @property
+    def outputs(self) -> Outputs:
+        """What belongs to it: ``version.outputs["model"]``."""
+        return self.run.outputs
+
+    @property
+    def spec(self) -> Mapping[str, Any]:
+        """Its canonical spec."""
+        return self._session.store.get_function(self.hash)
+
+    def submit(self, /, **params: Any) -> H:
+        """Submit it with its parameters, some of them changed."""
+        submitted: H = self.run.rerun(**params)
+        return submitted
+
+    def __repr__(self) -> str:
+        return f"<mlfn.Version {self.project}/{self.name}:{self.tag} {self.hash[:8]} of run {self.run.id[:8]}>"
+
+
+def promote(run: H, tag: str, *, session: Session) -> Version[H]:
+    """Store a version of a run's function with that run's parameters as its defaults, and move a tag to it."""
+    check_name(tag, what="tag")
+    record = run.record
+    refuse_part(record, "promoted")
+    if record.state is not RunState.SUCCEEDED:
+        raise ParameterError(
+            f"{record.name} ({record.id[:8]}) is {record.state}: only a run that succeeded can be promoted; "
+            f"wait() for it, or choose another."
+        )
+    spec = dict(session.store.get_function(record.function))
+    chosen = {key.partition(".")[0] for key in record.point} if record.point else record.params.keys()
+    spec["defaults"] = {name: value for name, value in record.params.items() if name in chosen and "packer" in value}
+    spec["promoted"] = {"run": record.id, "sweep": record.parent, "iteration": record.iteration}
+    digest = spec_hash(spec)
+    moment = now()
+    session.store.add_function(digest, project=record.project, name=record.name, spec=canonical(spec), time=moment)
+    session.store.move_tag(TagRow(record.project, record.name, tag, digest, record.id), time=moment)
+    return Version(run, tag, digest, session=session)
+
+
+def tagged(session: Session, reference: str) -> TagRow:
+    """Return what ``project/name:tag`` names, or raise NotFoundError that lists what is near."""
+    path, colon, tag = str(reference).partition(":")
+    project, slash, name = path.rpartition("/")
+    if not colon or not name or not tag:
+        raise ParameterError(f"get_function({reference!r}): 'project/name:tag' or 'name:tag' is allowed.")
+    project = project if slash else session.settings.project
+    rows = session.store.tags()
+    found = [row for row in rows if (row.project, row.name, row.tag) == (project, name, tag)]
+    if not found:
+        known = [f"{row.project}/{row.name}:{row.tag}" for row in rows]
+        raise NotFoundError(f"No function version {project}/{name}:{tag}: {nearest(f'{project}/{name}:{tag}', known)}")
+    return found[0]

@@ -1,0 +1,1 @@
+"""Commands over SQL, one file per subject."""

@@ -1,0 +1,1 @@
+"""Selectors and stop conditions that users write as text."""

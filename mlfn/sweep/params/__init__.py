@@ -1,0 +1,1 @@
+"""The parameters of children: listed values, parameter files, dotted paths, encoding."""

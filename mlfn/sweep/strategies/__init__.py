@@ -1,0 +1,1 @@
+"""Strategies: which parameters the next child gets."""

@@ -1,0 +1,48 @@
+"""What a sweep needs of the function that its children run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from mlfn.dispatch.planner import Prepared
+    from mlfn.dispatch.signature import Signature
+    from mlfn.handles.run import Run
+
+R = TypeVar("R")
+
+
+class Sweepable(Protocol[R]):
+    """A declared function: `mlfn.Function` is one."""
+
+    @property
+    def __mlfn_name__(self) -> str:
+        """The name that its runs have."""
+        ...
+
+    @property
+    def __mlfn_signature__(self) -> Signature:
+        """Its parameters."""
+        ...
+
+    @property
+    def __mlfn_function__(self) -> Callable[..., Any]:
+        """The plain function."""
+        ...
+
+    def with_options(self, **options: Any) -> Sweepable[R]:
+        """Return another one with options changed."""
+        ...
+
+    def __mlfn_head_start__(self) -> None:
+        """Start the first workers early."""
+        ...
+
+    def __mlfn_prepare__(self) -> Prepared:
+        """Return plan, payload and capture."""
+        ...
+
+    def submit(self, *args: Any, **kwargs: Any) -> Run[R]:
+        """Submit one run."""
+        ...

@@ -1,0 +1,1 @@
+"""The command line: the same library for terminals, scripts and cron jobs."""

@@ -1,0 +1,221 @@
+"""`mlfn doctor`: the settings in force with their sources, and checks of all that a run needs."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+
+import click
+
+from mlfn._version import __version__
+from mlfn.errors import MlfnError
+from mlfn.host.frozen import frozen
+from mlfn.host.private_files import OTHERS, ensure_folder
+from mlfn.settings import current as settings
+from mlfn.settings.declarations import SETTINGS
+from mlfn.settings.folders import config_folder
+from mlfn.settings.sources import load, without_password
+from mlfn.store import open_queries
+from mlfn.store.queries import RunFilter
+from mlfn.store.rows import Fault
+from mlfn.store.sweeps import Reader
+from mlfn.ui.cli import exits
+from mlfn.ui.cli.commands import Chosen, command
+from mlfn.ui.cli.printing import complain, say, write_json, write_table
+from mlfn.ui.text import TextTable
+from mlfn.ui.wording import amount, harmless, plural
+
+_WORKER_SECONDS = 60
+_MOST_BROKEN = 5  # runs that are named
+_LITTLE = 1_000_000_000  # bytes under which a disk is nearly full
+_COLORS = {"ok": "green", "note": "yellow", "fails": "red"}
+_PACKAGES = ("click", "cloudpickle", "fsspec", "jinja2", "pydantic", "pyyaml", "rich")
+
+
+@frozen
+class Finding:
+    """The result of one check; the verdict is ``"ok"``, ``"note"`` or ``"fails"``."""
+
+    name: str
+    verdict: str
+    text: str
+
+
+@command("doctor")
+def doctor(chosen: Chosen) -> int:
+    """Show every setting with its source, and check store, folders, key and that a worker starts."""
+    resolved = load(chosen.flags)
+    table = resolved.explain()
+    findings = list(_findings(chosen))
+    if chosen.json:
+        named = [{"name": name, "value": value, "source": source, "doc": doc} for name, value, source, doc in table]
+        write_json({"settings": named, "checks": [vars(finding) for finding in findings]})
+    else:
+        rows = [[name, value or "-", source, doc] for name, value, source, doc in table]
+        write_table(TextTable(["SETTING", "VALUE", "FROM", "WHAT IT IS"], rows))
+        say()
+        width = max(len(finding.name) for finding in findings)
+        for finding in findings:
+            verdict = click.style(finding.verdict.ljust(5), fg=_COLORS[finding.verdict])
+            say(f"{verdict}  {finding.name.ljust(width)}  {harmless(finding.text)}")
+    failing = [finding.name for finding in findings if finding.verdict == "fails"]
+    if failing:
+        complain(f"not in order: {', '.join(failing)}.")
+    return exits.STORAGE if failing else exits.OK
+
+
+def _findings(chosen: Chosen) -> Iterator[Finding]:
+    yield Finding("mlfn", "ok", f"{__version__}, in {Path(__file__).parents[2]}")
+    yield Finding("python", "ok", f"{platform.python_version()}, {sys.executable}; workers run on the same")
+    yield Finding("packages", "ok", ", ".join(f"{name} {_version(name)}" for name in _PACKAGES))
+    checks: dict[str, Callable[[], Finding]] = {
+        "data folder": _data_folder,
+        "artifacts": _artifacts,
+        "store": _store,
+        "rows": _rows,
+        "signing key": _key,
+        "secrets": _secrets,
+        "environments": _environments,
+        "worker": lambda: _worker(chosen),
+    }
+    for name, check in checks.items():
+        try:
+            yield check()
+        except MlfnError as error:
+            yield Finding(name, "fails", str(error))
+    psycopg = f"psycopg {_version('psycopg')}" if importlib.util.find_spec("psycopg") else None
+    yield _optional(
+        "postgresql", psycopg, "not installed; a store at postgresql:// needs: pip install 'mlfn[postgres]'"
+    )
+    slower = "not on PATH; environments for requirements= are built with venv and pip, slower."
+    yield _optional("uv", shutil.which("uv"), slower)
+
+
+def _optional(name: str, found: str | None, lacking: str) -> Finding:
+    return Finding(name, "ok", found) if found else Finding(name, "note", lacking)
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "missing"
+
+
+def _data_folder() -> Finding:
+    folder = ensure_folder(settings.data_folder(settings.current()))
+    free = shutil.disk_usage(folder).free
+    if free < _LITTLE:
+        return Finding("data folder", "note", f"{folder}, {amount(free)} free: nearly full; `mlfn gc` makes room.")
+    return Finding("data folder", "ok", f"{folder}, {amount(free)} free")
+
+
+def _artifacts() -> Finding:
+    root, folder = settings.current().artifacts, settings.data_folder(settings.current())
+    if not root:
+        return Finding("artifacts", "ok", f"in {folder / 'artifacts'}")
+    if root.startswith("memory:"):
+        return Finding("artifacts", "note", "in the memory of each process: for tests, inline.")
+    from mlfn.artifacts.home import home_of
+    from mlfn.artifacts.store import ArtifactStore
+
+    home = home_of(folder)
+    ArtifactStore(root, home=home).check()
+    return Finding("artifacts", "ok", f"{without_password(root).rstrip('/')}/{home} can be written")
+
+
+def _opened_store() -> closing[Reader]:
+    current = settings.current()
+    return closing(open_queries(current.store, settings.data_folder(current)))
+
+
+def _store() -> Finding:
+    with _opened_store() as store:
+        text = f"{store.label}, schema {store.schema_version()}, {plural(store.count_runs(RunFilter()), 'run')}"
+    return Finding("store", "ok", text)
+
+
+def _rows() -> Finding:
+    try:
+        opened = _opened_store()
+    except MlfnError:
+        return Finding("rows", "note", "not checked: see the store.")
+    with opened as store:
+        every, found = store.count_runs(RunFilter()), store.survey()
+    few = f"{found.runs} of {every}, the newest and the unfinished ones,"
+    how_many = f"all {every}" if found.runs >= every else few
+    checked = f"checked the rows of {how_many} runs, and all that belongs to the newest {found.whole}"
+    broken: dict[str, Fault] = {}
+    for fault in found.faults:
+        broken.setdefault(fault.run, fault)
+    if not broken:
+        return Finding("rows", "ok", f"{checked}: all can be read")
+    first = list(broken.values())[:_MOST_BROKEN]
+    named = "; ".join(f"{fault.run}, {fault.table}.{fault.column}: {fault.why}" for fault in first)
+    more = f"; and {len(broken) - len(first)} more" if len(broken) > len(first) else ""
+    typed = "; ".join(f"mlfn gc --broken {fault.run}" for fault in first)
+    return Finding(
+        "rows",
+        "fails",
+        f"{checked}: {len(broken)} cannot be read ({named}{more}). Restore the store from a copy, or remove each run and its "
+        f"files: {typed}",
+    )
+
+
+def _environments() -> Finding:
+    folder = settings.data_folder(settings.current()) / "environments"
+    found = [path for path in folder.glob("*") if path.is_dir()]
+    if not found:
+        return Finding("environments", "ok", "none yet; requirements= builds them where packages are lacking")
+    weight = sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_dir())
+    size = f"{len(found)} of requirements=, {amount(weight)}"
+    return Finding("environments", "ok", f"{size}; `mlfn gc --environments` removes those that nothing runs in")
+
+
+def _key() -> Finding:
+    settings.signing_key()
+    return _private("signing key", config_folder() / "key")
+
+
+def _secrets() -> Finding:
+    file = settings.secrets_file()
+    return _private("secrets", file) if file.exists() else Finding("secrets", "ok", f"none yet; they go to {file}")
+
+
+def _private(name: str, file: Path) -> Finding:
+    mode = stat.S_IMODE(file.stat().st_mode)
+    if mode & OTHERS:
+        return Finding(name, "fails", f"{file} has mode {mode:04o}, others can read it. Type: chmod 600 {file}")
+    return Finding(name, "ok", f"{file}, mode {mode:04o}")
+
+
+def _worker(chosen: Chosen) -> Finding:
+    """Run the probe through the real local place, in a process and a data folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="mlfn-doctor-") as folder:
+        own = {"data": folder, "store": "", "artifacts": "", "on": "local"}
+        flags = [f"{SETTINGS[name].flag}={value}" for name, value in {**chosen.flags, **own}.items()]
+        start = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r}); from mlfn.ui.cli.app import main; main()"
+        command = [sys.executable, "-c", start, *flags, "--json", "run", "mlfn.ui.cli.probe:answer"]
+        try:
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=_WORKER_SECONDS, check=False, stdin=subprocess.DEVNULL
+            )
+        except subprocess.TimeoutExpired:
+            return Finding("worker", "fails", f"had not answered after {_WORKER_SECONDS} s.")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        return Finding("worker", "fails", f"exit code {done.returncode}: {lines[-1] if lines else 'no output'}")
+    run = json.loads(done.stdout)
+    begun, over = (datetime.fromisoformat(run[name]) for name in ("created", "ended"))
+    return Finding("worker", "ok", f"a process answered {(over - begun).total_seconds():.2f} s after its start")

@@ -1,0 +1,1 @@
+"""HTML renderers: cards of runs and sweeps."""

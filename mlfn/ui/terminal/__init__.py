@@ -1,0 +1,1 @@
+"""Terminal renderers: progress lines and tables."""

@@ -1,0 +1,102 @@
+"""Texts, times and sizes as a reader sees them: bounded, and without anything that a terminal or browser would obey."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from datetime import datetime, timezone
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)", re.DOTALL)
+# Control characters, and changes of direction, which can make a text look like another.
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+LONGEST_LINE = 300
+LONGEST_VALUE = 80
+
+
+def clean(text: str) -> str:
+    """Return text without escape sequences, control characters and changes of direction."""
+    return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text))
+
+
+def harmless(text: str) -> str:
+    """Return text with control characters spelt out, for answers that must lose nothing."""
+    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def cut(text: str, most: int, *, keep_end: bool = False) -> str:
+    """Return at most so many characters, with a mark where some are left out."""
+    if len(text) <= most:
+        return text
+    return f"…{text[1 - most :]}" if keep_end else f"{text[: most - 1]}…"
+
+
+def last_lines(text: str, most: int) -> str:
+    """Return the first line and the last ones, each of them cut."""
+    lines = clean(text).rstrip().split("\n")
+    if len(lines) > most:
+        lines = [lines[0], f"  … {len(lines) - most} lines left out …", *lines[len(lines) - most + 2 :]]
+    return "\n".join(cut(line, LONGEST_LINE) for line in lines)
+
+
+def type_shown(name: str) -> str:
+    """Return a type's name without its inner modules."""
+    first, _, rest = clean(name).partition(".")
+    last = rest.rpartition(".")[2]
+    if not rest:
+        return first
+    return last if first in ("builtins", "__main__") else f"{first}.{last}"
+
+
+def duration(seconds: float, *, exact: bool) -> str:
+    """Return a time span; `exact` shows parts of a second, which a running clock should not."""
+    if seconds < 60:
+        if exact:
+            return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
+        return f"{seconds:.0f} s"
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def amount(size: int) -> str:
+    """Return a number of bytes."""
+    number = float(size)
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 999.5:
+            return f"{number:.0f} B" if unit == "B" else f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
+
+
+def moment(seconds: float) -> str:
+    """Return a date and time of day, in this machine's zone."""
+    return local_time(seconds).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def local_time(seconds: float) -> datetime:
+    """Return a time in this machine's zone."""
+    return datetime.fromtimestamp(seconds, tz=timezone.utc).astimezone()
+
+
+def number(value: float | None) -> str:
+    """Return a metric's value, or a dash."""
+    return "–" if value is None else f"{value:.6g}"
+
+
+def pace_text(pace: float) -> str:
+    """Return how many children end in a second, a minute or an hour."""
+    if pace >= 1:
+        return f"{pace:,.0f}/s" if pace >= 10 else f"{pace:.1f}/s"
+    return f"{pace * 60:.1f}/min" if pace * 60 >= 1 else f"{pace * 3600:.1f}/h"
+
+
+def plural(count: int, noun: str) -> str:
+    """Return a count with its noun."""
+    return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def joined(parts: Iterable[str]) -> str:
+    """Return the parts that there are, in one line."""
+    return " · ".join(part for part in parts if part)

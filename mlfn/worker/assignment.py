@@ -1,0 +1,121 @@
+"""One task in a folder, and the process that runs it as one rank: ``python -m mlfn.worker FOLDER``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from mlfn.host.frozen import frozen
+from mlfn.settings import members
+from mlfn.spec.record import RunState
+from mlfn.worker import context as user_context
+from mlfn.worker.binding import Binding
+from mlfn.worker.control import ANSWER_SECONDS
+from mlfn.worker.execution import execute
+from mlfn.worker.journal import Journal
+from mlfn.worker.log_capture import prepare_logging
+from mlfn.worker.task import Extras, Task
+
+_FILE = "assignment.json"
+_ANSWERS = "answers"
+_POLL_SECONDS = 0.01
+_SECRETS = "MLFN_RANK_SECRETS"
+# In no file: a rank gets these in its environment, and removes them from there, so that its children inherit none. The URL of
+# artifacts may hold a password.
+_WITHHELD = ("key", "artifacts", "secrets")
+
+
+@frozen
+class Assignment:
+    """What a rank is to run: a task, and the plan that its place has bound."""
+
+    plan: Mapping[str, Any]
+    task: Task
+
+    def write(self, folder: Path) -> None:
+        """Write it to the folder, without the key and the secrets."""
+        plan = {name: value for name, value in self.plan.items() if name not in _WITHHELD}
+        body = json.dumps({"plan": plan, "task": self.task.to_json()}).encode()
+        with open(folder / _FILE, "wb", opener=partial(os.open, mode=0o600)) as file:
+            file.write(body)
+
+    @staticmethod
+    def environ(plan: Mapping[str, Any], secrets: Mapping[str, str]) -> dict[str, str]:
+        """Return the variables that a rank needs beside the file."""
+        return {
+            _SECRETS: json.dumps(
+                {**{name: plan[name] for name in _WITHHELD}, "secrets": {**plan["secrets"], **secrets}}
+            )
+        }
+
+    @classmethod
+    def read(cls, folder: Path) -> Assignment:
+        """Return the assignment of a folder; takes its secrets out of the environment."""
+        data = json.loads((folder / _FILE).read_bytes())
+        return cls({**data["plan"], **json.loads(os.environ.pop(_SECRETS))}, Task(**data["task"]))
+
+
+def journal_of(rank: int | str) -> str:
+    """Return the name of a rank's journal."""
+    return f"rank-{rank}.journal"
+
+
+def write_answer(folder: Path, why: str | None) -> None:
+    """Answer rank 0's next point; a text says why the run should stop."""
+    with open(folder / _ANSWERS, "ab") as file:
+        file.write(json.dumps(why).encode() + b"\n")
+
+
+class Answers:
+    """The answers to the points of rank 0, in their order."""
+
+    def __init__(self, folder: Path) -> None:
+        self._path = folder / _ANSWERS
+        self._count = 0
+
+    def __call__(self, run: str, step: int | None, value: float) -> str | None:
+        """Wait for the answer to the next point; return why the run should stop, None if it should not or none comes."""
+        self._count += 1
+        limit = time.monotonic() + ANSWER_SECONDS
+        while time.monotonic() < limit:
+            lines = self._path.read_bytes().split(b"\n") if self._path.exists() else [b""]
+            if len(lines) > self._count:  # the last one is not complete
+                why: str | None = json.loads(lines[self._count - 1])
+                return why
+            time.sleep(_POLL_SECONDS)
+        return None
+
+
+def main() -> None:
+    """Run the assignment of the folder that the command line names, as the rank that the kind finds out."""
+    user_context.in_worker = True
+    prepare_logging()
+    folder = Path(sys.argv[1])
+    assignment = Assignment.read(folder)
+    signal.signal(signal.SIGTERM, _on_terminate)
+    binding = Binding(assignment.plan)
+    binding.apply()
+    kind = members.load("kind", assignment.plan["kind"]["name"])(**assignment.plan["kind"]["options"])
+    with kind.activate(assignment.task) as extras:
+        outcome = _run(assignment.task, binding, folder, extras)
+    sys.exit(0 if outcome in (RunState.SUCCEEDED, RunState.PRUNED) else 1)
+
+
+def _run(task: Task, binding: Binding, folder: Path, extras: Extras) -> RunState:
+    secrets: dict[str, str] = {}
+    journal = Journal(folder / journal_of(extras.rank))
+    load = partial(binding.load, secrets)
+    judge, rank = Answers(folder), extras.rank
+    return execute(task, binding.calling, load, binding.codec(), journal, secrets, judge=judge, rank=rank).state
+
+
+def _on_terminate(*_: object) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: a handler's ``finally`` is not interrupted by a second signal
+    raise user_context.Cancelled("cancelled")

@@ -1,0 +1,127 @@
+"""A worker: bound to one plan, it runs tasks one after the other and journals what happens."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from mlfn.artifacts.codec import Codec
+from mlfn.code import payload
+from mlfn.worker import context as user_context
+from mlfn.worker.binding import Binding
+from mlfn.worker.control import Control
+from mlfn.worker.execution import execute
+from mlfn.worker.journal import MEMORY_EXIT, Journal
+from mlfn.worker.log_capture import CapturedOutput, WholeLogChannel, prepare_streams, silence
+from mlfn.worker.mailbox import TaskReceiver, unpack_message
+from mlfn.worker.supervisor import supervise
+from mlfn.worker.task import Task
+
+
+class Worker:
+    """One process, bound to one plan, running one task at a time."""
+
+    def __init__(self, control: socket.socket, packets: socket.socket) -> None:
+        self._socket = control
+        self._control = Control(control)
+        self._receiver = TaskReceiver(packets, self._control)
+        self._in_handler = False
+        self._is_terminated = False
+        self._binding: Binding | None = None
+        self._codec: Codec | None = None
+
+    def serve(self) -> None:
+        """Run tasks until the place closes the control socket."""
+        try:
+            self._serve()
+        except MemoryError:
+            if self._binding is not None and self._binding.plan["mem"]:
+                os._exit(MEMORY_EXIT)
+            raise
+
+    def _serve(self) -> None:
+        signal.signal(signal.SIGTERM, self._on_terminate)
+        payload.prepare()
+        if (line := self._control.binding()) is None:
+            return
+        binding = self._bind(line)
+        while (task := self._receiver.receive()) is not None:
+            self._run(Task(**task), binding)
+        self._journal.send({"event": "left", "run": "", "attempt": 0, "time": time.time()})
+
+    def _on_terminate(self, *_: object) -> None:
+        self._is_terminated = True
+        if not self._in_handler:
+            os._exit(0)
+        self._in_handler = False  # once: a handler's ``finally`` is not interrupted by a second signal
+        raise user_context.Cancelled("cancelled")
+
+    def _bind(self, line: bytes) -> Binding:
+        binding = self._binding = Binding(unpack_message(line))
+        folder = Path(binding.plan["folder"])
+        self._journal = Journal(folder / "journal", self._socket)
+        threading.Thread(target=_beat, args=(folder / "beat", binding.plan["heartbeat"]), daemon=True).start()
+        binding.apply()
+        return binding
+
+    def _run(self, task: Task, binding: Binding) -> None:
+        self._in_handler = True
+        masked = _values(binding) if binding.calling.secrets else ()
+        if not task.log:
+            silence()
+        output = CapturedOutput(task.log, masked) if task.log else None
+        try:
+            channel = WholeLogChannel(self._journal, output) if output is not None else self._journal
+            self._control.begin_run()
+            if binding.plan["command"]:
+                supervise(task, binding, channel, self._judge)
+            else:
+                secrets: dict[str, str] = {}
+                load = partial(binding.load, secrets)
+                self._codec = self._codec or binding.codec()
+                execute(task, binding.calling, load, self._codec, channel, secrets, judge=self._judge)
+        finally:
+            self._in_handler = False
+            if output is not None:
+                output.close()
+        if self._is_terminated:
+            os._exit(0)
+
+    def _judge(self, run: str, step: int | None, value: float) -> str | None:
+        return self._control.answer(run)
+
+
+def _values(binding: Binding) -> Sequence[str]:
+    with contextlib.suppress(Exception):  # a missing secret is raised again, and reported, when the run loads
+        return tuple(binding.secrets().values())
+    return ()
+
+
+def _beat(path: Path, every: float) -> None:
+    path.touch(mode=0o600)
+    while True:
+        time.sleep(every)
+        with contextlib.suppress(OSError):
+            os.utime(path)
+
+
+def serve(control: socket.socket, packets: socket.socket) -> None:
+    """Run as the worker at the other end of these sockets, until its place closes them."""
+    prepare_streams()
+    with control, packets:
+        Worker(control, packets).serve()
+    _terminate_group()
+
+
+def _terminate_group() -> None:
+    """Send SIGTERM to processes that handlers left behind: where the client is dead, no other process will."""
+    if os.getpgrp() == os.getpid():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(0, signal.SIGTERM)
