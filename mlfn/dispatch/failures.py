@@ -25,7 +25,8 @@ def failed(
 
 def of_termination(name: str, gone: Terminated, *, started: bool) -> Outcome:
     """Return the outcome of an attempt whose worker terminated without reporting one."""
-    reason = Reason.NEVER_STARTED if gone.reason is Reason.LOST and not started else gone.reason
+    is_unknown = gone.reason is Reason.LOST and not gone.deleted
+    reason = Reason.NEVER_STARTED if is_unknown and not started else gone.reason
     error = _ERRORS.get(gone.reason, errors.WorkerDiedError)(f"{name}{gone.message}")
     return failed(reason, error, exit_code=gone.exit_code, signal=gone.signal)
 

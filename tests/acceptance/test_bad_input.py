@@ -310,7 +310,7 @@ def lambda_() -> Any:
 def changed(sql: str, *args: object) -> None:
     connection = sqlite3.connect(data() / STORE)
     with connection:
-        connection.execute(sql, args)
+        assert connection.execute(sql, args).rowcount > 0, "nothing was changed"
     connection.close()
 
 
@@ -384,8 +384,8 @@ def test_a_number_that_is_none_hurts_its_own_run_alone() -> None:
         ctx.log_metric("l", value)
 
     first, second = (logs.on("inline").submit(value) for value in (1.0, 2.0))
-    changed("UPDATE scores SET value = ? WHERE run = ?", "zz", second.id)
-    changed("UPDATE metrics SET value = ? WHERE run = ?", "zz", second.id)
+    for table in ("scores", "metrics"):
+        changed(f"UPDATE {table} SET value = ? WHERE run = (SELECT seq FROM runs WHERE id = ?)", "zz", second.id)
 
     assert mlfn.run(first.id).metrics == {"l": 1.0}
     best = mlfn.runs(order="max.l")

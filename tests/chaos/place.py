@@ -247,9 +247,9 @@ class ChaosPlace(OneShot):
             watched.not_before = watched.missing_since + _AGAIN
             return
         for run in [run for run in watched.tasks if run not in watched.ended]:
-            self._push(Terminated(watched.name, Reason.LOST, _DELETED, run=run))
+            self._push(Terminated(watched.name, Reason.LOST, _DELETED, deleted=True, run=run))
         del self._watched[watched.name]
-        self._push(Terminated(watched.name, Reason.LOST, _DELETED))
+        self._push(Terminated(watched.name, Reason.LOST, _DELETED, deleted=True))
 
     def _miss_units(self, watched: Watched) -> None:
         """Conclude at the second observation that units are not there: another client, since dead, created it without them."""
@@ -281,6 +281,7 @@ class ChaosPlace(OneShot):
                     message,
                     unit.exit_code,
                     unit.signal,
+                    deleted=unit.reason == "deleted",
                     run=unit.run,
                     lines=watched.read.get(unit.run, 0),
                 )
@@ -296,7 +297,7 @@ class ChaosPlace(OneShot):
             return
         self._faults.call(lambda: self._engine.delete(watched.name))
         del self._watched[watched.name]
-        self._push(Terminated(watched.name, Reason.LOST, _DELETED))
+        self._push(Terminated(watched.name, Reason.LOST, _DELETED, deleted=True))
 
     # -- reports on their way
 

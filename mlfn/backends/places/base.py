@@ -103,6 +103,7 @@ class Terminated:
     signal: int | None = None
     unstarted: tuple[str, ...] = ()  # runs that were queued at it
     never_began: bool = False  # it ended by itself before its first run
+    deleted: bool = False  # by others, past mlfn: an end that is wanted, whether or not it had started
     run: str | None = None  # the unit; None for the whole
     lines: int | None = None
 

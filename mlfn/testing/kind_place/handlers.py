@@ -297,7 +297,7 @@ def _texts_in_memory() -> list[Any]:
     pending: list[Any] = [*gc.get_objects(), *(frame.f_locals for frame, _ in traceback.walk_stack(None))]
     while pending:
         for item in gc.get_referents(pending.pop()):
-            if isinstance(item, (str, bytes, bytearray)):
+            if issubclass(type(item), (str, bytes, bytearray)):  # `isinstance` asks a dead weak proxy for its class
                 found.append(item)
             elif not gc.is_tracked(item):  # a dict of texts alone is not among the objects
                 pending.append(item)

@@ -19,8 +19,10 @@ class WatchingCases(Pair):
         run = self.begin(self.placed("endless"), str(self.shared))
 
         assert run.state == "pending"
-        words = self.command("show", run.id)
-        assert re.search(rf"waits for .*{self.waits_for}", words), words
+        self.wait_until(
+            lambda: re.search(rf"waits for .*{self.waits_for}", self.command("show", run.id)),
+            "what it waits for is shown",
+        )
 
     def test_metrics_arrive_once_in_order(self) -> None:
         count = 2500

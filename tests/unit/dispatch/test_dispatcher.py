@@ -143,6 +143,17 @@ def test_the_place_says_why_it_interrupted(dispatcher: Dispatcher, place: Script
     assert (record(store).state, record(store).reason) == ("failed", "timeout")
 
 
+@pytest.mark.parametrize(("deleted", "state"), [(True, "failed"), (False, "pending")])
+def test_what_others_deleted_before_it_started_is_not_tried_again(
+    dispatcher: Dispatcher, place: ScriptedPlace, store: Store, deleted: bool, state: str
+) -> None:
+    place.reports = [Terminated("e", Reason.LOST, " is gone", run="r", deleted=deleted)]
+
+    dispatcher.turn()
+
+    assert record(store).state == state
+
+
 def test_an_end_waits_for_the_whole_journal(dispatcher: Dispatcher, place: ScriptedPlace, store: Store) -> None:
     place.reports = [Terminated("e", Reason.ERROR, " ended", run="r", lines=2)]
     dispatcher.turn()
