@@ -253,10 +253,12 @@ def _encoded(codec: Codec, run: str, where: str, name: str, value: Any) -> dict[
 
 def words(plan: Plan) -> Callable[[Any, Mapping[str, Any]], dict[str, str]]:
     """Return a function that describes a small pickled value in a few words, secrets masked."""
+    maskers: list[Masker] = []  # the one, once it is needed
 
-    @functools.cache
     def masker() -> Masker:
-        return Masker(resolve_secrets(plan.secrets, os.environ, settings.secrets_file()).values())
+        if not maskers:
+            maskers.append(Masker(resolve_secrets(plan.secrets, os.environ, settings.secrets_file()).values()))
+        return maskers[0]
 
     # A secret that is kept elsewhere could not be masked.
     can_mask = not plan.secrets or capabilities(plan.place.name).secrets_of_caller

@@ -6,6 +6,7 @@ shared. That attributes stay as they are is kept by the type checkers alone: a u
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,16 +36,21 @@ def frozen(cls: type[T]) -> type[T]:
     return made
 
 
-def _compared(self: Any) -> tuple[Any, ...]:
-    return tuple(getattr(self, field.name) for field in fields(self) if field.compare)
+@functools.cache
+def _compared(cls: Any) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(cls) if field.compare)
+
+
+def _values(self: Any) -> tuple[Any, ...]:
+    return tuple([getattr(self, name) for name in _compared(self.__class__)])
 
 
 def _equals(self: Any, other: object) -> bool:
-    return _compared(self) == _compared(other) if type(other) is type(self) else NotImplemented
+    return self is other or (_values(self) == _values(other) if type(other) is type(self) else NotImplemented)
 
 
 def _hash(self: Any) -> int:
-    return hash(_compared(self))
+    return hash(_values(self))
 
 
 def _shown(self: Any) -> str:

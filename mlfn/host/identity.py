@@ -7,7 +7,6 @@ import os
 import socket
 import sys
 import time
-import uuid
 from pathlib import Path
 
 from mlfn.host.frozen import frozen
@@ -19,7 +18,7 @@ ClientRow = tuple[str, str, int, str, float]
 
 def new_id() -> str:
     """Return 32 random hexadecimal digits."""
-    return uuid.uuid4().hex
+    return os.urandom(16).hex()
 
 
 @frozen

@@ -95,6 +95,8 @@ def current_here() -> tuple[Settings, str | None]:
         return cached.settings, process[0]
     flags, overrides = _flags, _overrides
     settings = load(flags, overrides).settings
+    if cached is not None and settings == cached.settings:
+        settings = cached.settings  # what compares them with its own finds the same object
     with _lock:
         if _flags is flags and _overrides is overrides:  # else another thread has set others meanwhile
             _cached = _Cached(process, now + _RECHECK, settings)
