@@ -19,9 +19,9 @@ _SCHEMA_LOCK = 0x6D6C666E  # any number that others are unlikely to take; this o
 _PATIENCE = 60.0  # seconds to ask a server that is away about a COMMIT that it left unanswered
 # What writes finds its rows by an index. The planner prefers to read a small table whole, and keeps to that plan when the
 # table has grown.
-_BEGIN = (
-    b"BEGIN; SET LOCAL enable_seqscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; "
-    b"SELECT pg_current_xact_id()::text"
+_SET = (
+    b"SELECT set_config('enable_seqscan', 'off', true), set_config('enable_hashjoin', 'off', true), "
+    b"set_config('enable_mergejoin', 'off', true), pg_current_xact_id()::text"
 )
 _FIRST_PAUSES = (0.02, 0.1, 0.5)
 T = TypeVar("T")
@@ -44,11 +44,21 @@ class PostgresEngine:
         self.url = url
         self.label = re.sub(r"//([^/@:]+):[^@]*@", r"//\1:***@", url)
         self._connection: psycopg.Connection[Any] | None = None
+        self._begins = False  # a transaction, with the next statement
         self._transaction: str | None = None  # the server's id of the one that is open
 
     def execute(self, sql: str, args: Sequence[Any] = ()) -> psycopg.Cursor[Any]:
         with self._errors():
-            return self._connect().execute(_percent(sql), args)  # bytes: psycopg types a str as a literal
+            if not self._begins:
+                return self._connect().execute(_percent(sql), args)  # bytes: psycopg types a str as a literal
+            self._begins = False
+            connection = self._connect()
+            with connection.pipeline():  # one round trip for all three
+                connection.execute(b"BEGIN")
+                set_ = connection.execute(_SET)
+                cursor = connection.execute(_percent(sql), args)
+            self._transaction = set_.fetchall()[0][3]
+            return cursor
 
     def insert_alone(self, sql: str, args: Sequence[Any]) -> int:
         with self._errors():
@@ -78,14 +88,12 @@ class PostgresEngine:
         return [f"{{{','.join(map(_quoted, column))}}}" for column in zip(*rows, strict=True)]
 
     def begin(self) -> None:
-        with self._errors():
-            # Several statements in one round trip; only a single statement can be prepared.
-            cursor = self._connect().execute(_BEGIN, prepare=False)
-            while cursor.nextset():
-                pass
-            self._transaction = cursor.fetchall()[0][0]
+        self._begins = True
 
     def commit(self) -> None:
+        if self._begins:  # nothing was done
+            self._begins = False
+            return
         transaction, self._transaction = self._transaction, None
         try:
             self.execute("COMMIT")
@@ -127,7 +135,7 @@ class PostgresEngine:
         raise AssertionError("the pauses do not end")
 
     def rollback(self) -> None:
-        self._transaction = None
+        self._begins, self._transaction = False, None
         connection = self._connection
         if connection is not None and not connection.closed:
             with self._errors():
