@@ -40,7 +40,9 @@ class TestPostgres(OnPostgres, StoreFixtures):
                 execute(connection, query, *args, **named)
             if lost[-1] == "on a line that the server takes for open":
                 half_open.append(connection)
-                store.connection.engine._connection = None
+                for engine in (store.connection.engine, store.connection._inserts):
+                    if engine._connection is connection:
+                        engine._connection = None
             else:
                 connection.pgconn.finish()
             lost.append("once")
@@ -95,7 +97,7 @@ class TestPostgres(OnPostgres, StoreFixtures):
         def refuse(*_: object, **__: object) -> None:
             raise psycopg.OperationalError("connection refused")
 
-        store.apply([submitted("earlier")])  # by the connection that goes away
+        store.apply([submitted("earlier"), claimed("earlier")])  # by the connection that goes away
         monkeypatch.setattr(postgres, "_PATIENCE", 0.0)
         unanswered("after it was carried out")
         with monkeypatch.context() as away:

@@ -17,11 +17,16 @@ Row = Sequence[Any]
 
 
 class Connection:
-    """One database connection for all threads: waiting for a lock is faster than SQLite's own waiting between two."""
+    """One database connection for all threads: waiting for a lock is faster than SQLite's own waiting between two.
 
-    def __init__(self, engine: Engine) -> None:
+    A server writes for two at a time: with an engine `for_inserts`, a caller's new run does not wait for the dispatcher's batch.
+    """
+
+    def __init__(self, engine: Engine, for_inserts: Engine | None = None) -> None:
         self.engine = engine
         self._lock = threading.RLock()
+        self._inserts = for_inserts or engine
+        self._insert_lock = threading.RLock() if for_inserts else self._lock
         _connections.add(self)
         try:
             if schema_of(engine) != len(migrations()):
@@ -65,8 +70,8 @@ class Connection:
 
     def insert_alone(self, sql: str, args: Sequence[Any]) -> int:
         """Run an INSERT of one new row in a transaction of its own; return 0 where the row was there before."""
-        with self._lock:
-            return self.engine.insert_alone(sql, args)
+        with self._insert_lock:
+            return self._inserts.insert_alone(sql, args)
 
     def write(self, sql: str, args: Sequence[Any]) -> int:
         """Run one statement in a transaction of its own and return how many rows it changed."""
@@ -79,23 +84,31 @@ class Connection:
             return self.engine.fetch(sql, args)
 
     def close(self) -> None:
-        """Close the database's connection; the next use opens another."""
-        with self._lock:
+        """Close the database's connections; the next use opens others."""
+        with self._lock, self._insert_lock:
             self.engine.close()
+            self._inserts.close()
 
     def before_fork(self) -> None:
         """Keep other threads out of the store while the process forks."""
         self._lock.acquire()
+        self._insert_lock.acquire()
         self.engine.before_fork()
 
     def after_fork_in_parent(self) -> None:
         """Let other threads in again."""
+        self._insert_lock.release()
         self._lock.release()
 
     def after_fork_in_child(self) -> None:
-        """Replace the lock, which another thread may have held, and the connection."""
+        """Replace the locks, which another thread may have held, and the connections."""
         self._lock = threading.RLock()
         self.engine.after_fork()
+        if self._inserts is self.engine:
+            self._insert_lock = self._lock
+        else:
+            self._insert_lock = threading.RLock()
+            self._inserts.after_fork()
 
 
 class Connected:
