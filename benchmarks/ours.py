@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import statistics
@@ -13,11 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
 import stores
 import sweeps
 from search import searching
+from stores import beside_bare
 from timing import emit, median_ms, per_second, process_ms
 
 import mlfn
@@ -84,7 +87,20 @@ def many() -> None:
         assert [run.result() for run in runs] == list(range(1000))
 
     all_of_them()
-    emit(runs_per_second=per_second(all_of_them, count=1000, times=5))
+    rates, of_bare = beside_bare(lambda: per_second(all_of_them, count=1000, times=1))
+    emit(runs_per_second=statistics.median(rates), runs_bare_ratio=statistics.median(of_bare))
+
+
+def many_on_a_server() -> None:
+    """Measure the same with the store at a PostgreSQL of this machine, in a process of its own."""
+    from tests.postgres_server import postgres
+
+    with postgres() as url:
+        environ = {**os.environ, "MLFN_STORE": url}
+        done = subprocess.run(
+            [sys.executable, __file__, "many"], env=environ, check=True, capture_output=True, text=True
+        )
+    emit(runs_per_second_postgres=json.loads(done.stdout.removeprefix("ROWS "))["runs_per_second"])
 
 
 def points() -> None:
@@ -179,6 +195,7 @@ ROWS = (
     cold,
     warm,
     many,
+    many_on_a_server,
     points,
     listing,
     one_gigabyte,

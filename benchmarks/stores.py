@@ -50,6 +50,17 @@ def bare(folder: Path) -> float:
     return rate
 
 
+def beside_bare(rate: Callable[[], float]) -> tuple[list[float], list[float]]:
+    """Return a rate seven times, and each as a part of bare SQLite's right before it."""
+    rates, of_bare = [], []
+    for _ in range(7):
+        with tempfile.TemporaryDirectory() as folder:
+            least = bare(Path(folder))
+        rates.append(rate())
+        of_bare.append(rates[-1] / least)
+    return rates, of_bare
+
+
 def cycle(store: Store) -> float:
     """Return how many runs a second are submitted, one by one, and claimed and ended in batches."""
     ids = [new_id() for _ in range(RUNS)]

@@ -118,6 +118,7 @@ class ClientsCases(Pair):
     def test_unreachable_place_concludes_nothing(self) -> None:
         run = self.begin_staged()
 
+        self.wait_until(lambda: run.state == "running", "the client has heard that it runs")
         with self.unreachable():
             self.leave_for_an_hour()
             assert run.state == "running"
