@@ -13,33 +13,6 @@ from mlfn.spec.record import Outcome, RunRecord, RunState
 OnPoint = Callable[[str, int | None, float], object]  # takes run, step and value
 
 
-class Flag:
-    """What `threading.Event` does, at a fifth of its cost: a lock that is held until the one setter sets it."""
-
-    __slots__ = ("_is_set", "_lock")
-
-    def __init__(self) -> None:
-        self._is_set = False
-        self._lock = threading.Lock()
-        self._lock.acquire()
-
-    def is_set(self) -> bool:
-        """Whether it is set."""
-        return self._is_set
-
-    def set(self) -> None:
-        """Set it, and wake all who wait."""
-        if not self._is_set:
-            self._is_set = True
-            self._lock.release()
-
-    def wait(self, timeout: float | None = None) -> bool:
-        """Wait until it is set, `timeout` seconds at most; say whether it is."""
-        if not self._is_set and self._lock.acquire(timeout=-1 if timeout is None else max(0.0, timeout)):
-            self._lock.release()
-        return self._is_set
-
-
 @dataclass
 class InflightRun:
     """A run that this process owns, until it is terminal.
@@ -71,7 +44,7 @@ class InflightRun:
     lines: int = 0  # of its unit's own journal, how many are received
     ahead: dict[int, Mapping[str, Any]] = field(default_factory=dict)  # lines that arrived before an earlier one
     terminated: Terminated | None = None  # the end of its unit, which arrived before the whole journal
-    done: Flag = field(default_factory=Flag)
+    done: threading.Event = field(default_factory=threading.Event)
     callbacks: list[Callable[[], object]] = field(default_factory=list)
     iteration: int = 0
     judged: str | None = None  # each point of this metric goes to `on_point`, and the handler waits for an answer
@@ -79,7 +52,7 @@ class InflightRun:
 
     def after_fork(self) -> None:
         """Release whatever waits for it in a forked child."""
-        self.done = Flag()  # the thread that held the old one's lock may not be here
+        self.done = threading.Event()  # the thread that held the old one's lock may not be here
         self.done.set()
 
     @classmethod

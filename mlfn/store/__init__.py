@@ -56,5 +56,5 @@ def _connect(url: str, folder: Path) -> Connection:
     if url.startswith(("postgresql://", "postgres://")):
         from mlfn.store.sql.postgres import PostgresEngine
 
-        return Connection(PostgresEngine(url), for_inserts=PostgresEngine(url))
+        return Connection(PostgresEngine(url))
     raise SettingsError(f"store={url!r} has a scheme that no store knows: allowed is {_SCHEMES}.")

@@ -19,14 +19,14 @@ Row = Sequence[Any]
 class Connection:
     """One database connection for all threads: waiting for a lock is faster than SQLite's own waiting between two.
 
-    A server writes for two at a time: with an engine `for_inserts`, a caller's new run does not wait for the dispatcher's batch.
+    A server writes for two at a time: there, a caller's new run has an engine of its own, and waits for no batch of the dispatcher.
     """
 
-    def __init__(self, engine: Engine, for_inserts: Engine | None = None) -> None:
+    def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self._lock = threading.RLock()
-        self._inserts = for_inserts or engine
-        self._insert_lock = threading.RLock() if for_inserts else self._lock
+        self._inserts = engine.for_inserts()
+        self._insert_lock = self._lock if self._inserts is engine else threading.RLock()
         _connections.add(self)
         try:
             if schema_of(engine) != len(migrations()):

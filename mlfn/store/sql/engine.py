@@ -55,6 +55,10 @@ class Engine(Protocol):
         """Start a transaction that keeps other processes out while the schema changes."""
         ...
 
+    def for_inserts(self) -> Engine:
+        """Return the engine of `insert_alone`: another connection where the database writes for two at a time, else this one."""
+        ...
+
     def close(self) -> None:
         """Close the connection; the next use opens another."""
         ...

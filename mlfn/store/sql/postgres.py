@@ -145,6 +145,9 @@ class PostgresEngine:
         self.execute("BEGIN")
         self.execute("SELECT pg_advisory_xact_lock(?)", (_SCHEMA_LOCK,))
 
+    def for_inserts(self) -> PostgresEngine:
+        return PostgresEngine(self.url)
+
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:

@@ -80,6 +80,9 @@ class SqliteEngine:
         self.execute(_LARGE_CACHE)  # old rows are found by random ids
         self.execute("BEGIN EXCLUSIVE")
 
+    def for_inserts(self) -> SqliteEngine:
+        return self
+
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:
