@@ -7,6 +7,7 @@ import os
 import socket
 import sys
 import time
+import uuid
 from pathlib import Path
 
 from mlfn.host.frozen import frozen
@@ -18,7 +19,7 @@ ClientRow = tuple[str, str, int, str, float]
 
 def new_id() -> str:
     """Return 32 random hexadecimal digits."""
-    return os.urandom(16).hex()
+    return uuid.uuid4().hex
 
 
 @frozen
