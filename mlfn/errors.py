@@ -11,7 +11,8 @@
     │   └── UnpicklableError (TypeError)      ... because pickle refuses it; names the path to it
     ├── PayloadError (ValueError)             bytes that are not a payload, or a damaged one
     │   ├── SignatureError                    signed by another key, or changed since
-    │   └── SkewError                         written by another Python minor
+    │   ├── SkewError                         written by another Python minor
+    │   └── RebuildError                      a function or value that cannot be rebuilt here
     ├── OutputError                           a value that cannot be packed or unpacked
     ├── NotFoundError (KeyError)              a run, function, output or artifact that is not there
     │   └── InputNotFoundError (FileNotFoundError)
@@ -87,6 +88,10 @@ class SignatureError(PayloadError):
 
 class SkewError(PayloadError):
     """A payload written by another Python minor version."""
+
+
+class RebuildError(PayloadError):
+    """A function or value that cannot be rebuilt where it was to be used."""
 
 
 class OutputError(MlfnError):
@@ -193,3 +198,8 @@ def meant(name: str, known: Iterable[str]) -> str:
 
     close = difflib.get_close_matches(name, sorted(known), n=1, cutoff=0.6)
     return f"did you mean {close[0]!r}? " if close else ""
+
+
+def readable(text: str) -> str:
+    """Return text that a store, a file and a terminal take: lone surrogates are escaped."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()

@@ -37,9 +37,6 @@ class JobOnLocal(Pair):
         "log_of_each_rank": ONE_RANK,
         "timeout_holds_without_a_client": notimpl("The client keeps the time limit of a local run."),
         "preempted_uses_no_budget": NOTHING_PREEMPTS,
-        "deleted_by_others_is_named": notimpl(
-            "A SIGTERM that mlfn did not send counts as preempted, and the run is tried again."
-        ),
         "one_rank_fails_all_with_its_traceback": ONE_RANK,
         "unreachable_place_concludes_nothing": NEVER_CUT_OFF,
         "exit_leaves_what_outlives_it": never("The exit waits for runs on this machine."),

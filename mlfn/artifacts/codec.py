@@ -9,6 +9,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any
 
+from mlfn.artifacts import nested
 from mlfn.artifacts.formats.builtin import JsonPacker
 from mlfn.artifacts.formats.pickled import PicklePacker
 from mlfn.artifacts.formats.registry import pack, unpack
@@ -18,6 +19,7 @@ from mlfn.code import payload
 from mlfn.code.envelope import pin_of
 from mlfn.errors import MlfnError
 from mlfn.host.frozen import frozen
+from mlfn.spec.data_item import DataItem
 from mlfn.spec.record import Output
 
 _SHORT = 1000  # characters
@@ -42,6 +44,15 @@ class Codec:
 
     def encode(self, run: str, name: str, value: Any) -> dict[str, Any]:
         """Return the JSON form of a parameter; a path stays a path, and nothing is copied."""
+        if type(value) in nested.SCALARS:
+            return self._encoded(run, name, value)
+        return dict(nested.encode(value, name, lambda key, part: self._encoded(run, key, part)))
+
+    def _encoded(self, run: str, name: str, value: Any) -> dict[str, Any]:
+        if type(value) not in nested.SCALARS and nested.is_reference(value):
+            return value.__mlfn_encoded__()  # type: ignore[no-any-return]
+        if isinstance(value, DataItem):
+            return {"input": value.local_path(), "as": value.type}
         if isinstance(value, Path):
             packed = JsonPacker().pack(value)
             return {"packer": packed.packer, "inline": packed.inline}
@@ -49,6 +60,9 @@ class Codec:
 
     def decode(self, encoded: Mapping[str, Any]) -> Any:
         """Return the value of a parameter's JSON form, reading its file where it has one."""
+        return nested.decode(encoded, self._decoded)
+
+    def _decoded(self, encoded: Mapping[str, Any]) -> Any:
         if "input" in encoded:
             return read_input(Path(encoded["input"]), encoded.get("as"))
         return unpack(
@@ -89,12 +103,12 @@ class Codec:
 
     def value(self, output: Output) -> Any:
         """Return the value of a stored output."""
-        return self.decode(reference(output))
+        return self._decoded(reference(output))
 
-    def pickle_failure(self, error: BaseException) -> bytes:
-        """Return a signed pickle of an exception."""
+    def pickle_failure(self, error: BaseException, *, linked: bool = True) -> bytes:
+        """Return a signed pickle of an exception, `linked` with its causes."""
         return payload.pack(
-            _PicklableError(error),
+            _PicklableError(error, linked=linked),
             key=self.key,
             role="exception",
             qualname=type(error).__qualname__,
@@ -146,27 +160,62 @@ def _is_plain(value: Any) -> bool:
 
 
 class _PicklableError:
-    """An exception that is rebuilt without its ``__init__`` where that does not take the exception's own `args`."""
+    """An exception that is rebuilt whole, without its ``__init__``: that has run, and need not take the exception's `args` again.
 
-    def __init__(self, error: BaseException) -> None:
+    The exceptions within it, as in a group, travel in the same way, and `linked` its cause too.
+    """
+
+    def __init__(self, error: BaseException, *, linked: bool = True, outer: tuple[BaseException, ...] = ()) -> None:
         self._error = error
+        self._linked = linked
+        self._outer = (*outer, error)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        reduced = self._error.__reduce_ex__(4)
-        kind = type(self._error)
-        if isinstance(reduced, tuple) and len(reduced) in (2, 3) and reduced[0] is kind:
-            return rebuilt_error, (kind, reduced[1], dict(reduced[2] or {}) if len(reduced) == 3 else {})
-        return _itself, (self._error,)
+        error, kind = self._error, type(self._error)
+        cause = error.__cause__ if self._linked else None
+        linked = {"__cause__": self._picklable(cause)} if cause is not None and cause not in self._outer else {}
+        if kind.__reduce__ is not _base_of(kind).__reduce__ or kind.__reduce_ex__ is not object.__reduce_ex__:
+            return _with_links, (error, linked)  # it has a way of its own
+        reduced: Any = error.__reduce_ex__(4)
+        _, args, *state = reduced
+        known = self._picklable(dict(state[0] or {}) if state else {})
+        return rebuilt_error, (kind, self._picklable(args), known, linked)
+
+    def _picklable(self, value: Any) -> Any:
+        kind = type(value)
+        if isinstance(value, BaseException):
+            return _PicklableError(value, linked=self._linked, outer=self._outer) if value not in self._outer else None
+        if kind in (tuple, list):
+            return kind(map(self._picklable, value))
+        return {key: self._picklable(item) for key, item in value.items()} if kind is dict else value
 
 
-def rebuilt_error(kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
-    """Return an exception of `kind` with these arguments and attributes."""
+def _base_of(kind: type[BaseException]) -> type[BaseException]:
+    """Return the first base that is not written in Python: it takes `args` as pickle knows them."""
+    return next(base for base in kind.__mro__ if not base.__flags__ & _HEAP_TYPE)
+
+
+_HEAP_TYPE = 1 << 9
+
+
+def rebuilt_error(
+    kind: type[BaseException], args: tuple[Any, ...], state: dict[str, Any], links: Mapping[str, Any] | None = None
+) -> BaseException:
+    """Return an exception of `kind` with these arguments and attributes; stored pickles name this function."""
+    base = _base_of(kind)
+    error: BaseException
     try:
+        error = base.__new__(kind, *args)
+        base.__init__(error, *args)
+    except Exception:  # noqa: BLE001 - a class of an extension may want its own
         error = kind(*args)
-    except Exception:  # noqa: BLE001 - a user's __init__ may raise anything; args and state hold the rest
-        error = kind.__new__(kind, *args)
-        error.args = args
     error.__dict__.update(state)
+    return _with_links(error, links or {})
+
+
+def _with_links(error: BaseException, links: Mapping[str, Any]) -> BaseException:
+    for name, value in links.items():
+        setattr(error, name, value)
     return error
 
 

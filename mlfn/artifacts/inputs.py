@@ -38,6 +38,16 @@ def wants_input(annotation: Any) -> bool:
     return annotation_name(annotation) in _READ_FROM_STR
 
 
+def reads_path(annotation: Any) -> bool:
+    """Return whether a Path given for this annotation names a file to read: a Path can be none of these values."""
+    return annotation_name(annotation) not in (None, "pathlib.Path")
+
+
+def names_files(annotation: Any) -> bool:
+    """Return whether a text with a pattern, given for many of these values, can only mean files: a text is none of them."""
+    return annotation_name(annotation) in {*_READ_FROM_STR, "bytes"}
+
+
 def readable_suffixes(annotation_name: str | None) -> tuple[str, ...]:
     """Return the suffixes of files that `read_input` reads as this type; empty where it takes any."""
     return tuple(_BY_SUFFIX.get(annotation_name, ()))

@@ -23,7 +23,6 @@ from mlfn.host.frozen import frozen
 if TYPE_CHECKING:
     from mlfn.artifacts.url_root import UrlRoot
 
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _HOME = re.compile(r"of-[0-9a-f]{16}/")
 _NOTE = """Artifacts of mlfn: <run>/<output>/<sha256 of the content>. They belong to one data folder on {host}.
 `mlfn gc` removes there what no run claims any more. Copy the whole root to move it, and set MLFN_ARTIFACTS to the copy.
@@ -168,9 +167,12 @@ def _source(packed: Packed) -> tuple[bytes | Path, str]:
 
 
 def _name(what: str, name: str) -> str:
-    if _NAME.fullmatch(str(name)) is None:
+    from mlfn.spec.values import ANY_SCRIPT, is_name  # readers of a store put nothing there
+
+    if not is_name(name, signs="._-", first="_-"):
         raise OutputError(
-            f"{name!r} is no {what}. Allowed: 1 to 128 letters, digits, '.', '_' and '-', not starting with a dot."
+            f"{name!r} is no {what}. Allowed: {ANY_SCRIPT}, '.', '_' and '-', 1 to 128 of them (240 bytes of UTF-8), "
+            "not starting with a dot."
         )
     return name
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from mlfn.spec.record import Attempt, log_file
@@ -92,3 +92,14 @@ def iter_chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
     while chunk := read(offset):
         yield chunk
         offset += len(chunk)
+
+
+def numbered(chunks: Iterable[str], child: int) -> Iterator[str]:
+    """Yield the text of a sweep's child line by line, each with the child's number before it."""
+    rest = ""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split("\n")
+        for line in lines:
+            yield f"[{child}] {line}\n"
+    if rest:
+        yield f"[{child}] {rest}\n"

@@ -70,17 +70,37 @@ class FunctionBundle:
     sources: Mapping[str, ModuleSource]
 
     def __reduce__(self) -> tuple[Any, ...]:
-        texts = {name: (s.source, s.filename, s.is_package) for name, s in self.sources.items()}
-        return open_bundle, (self.function, dict(self.names), texts)
+        # The sources first: a class in the function may be one that they define.
+        return open_function, (_Sources(self.sources), self.function, dict(self.names))
 
 
-def open_bundle(function: Any, names: dict[str, Any], sources: dict[str, tuple[str, str, bool]]) -> Any:
-    """Return `function` with its annotations' names in its globals and its modules importable."""
+@frozen
+class _Sources:
+    """The text of modules; unpickles as None, and makes them importable."""
+
+    sources: Mapping[str, ModuleSource]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return install_sources, ({name: (s.source, s.filename, s.is_package) for name, s in self.sources.items()},)
+
+
+def install_sources(sources: dict[str, tuple[str, str, bool]]) -> None:
+    """Make modules importable from their text."""
+    SourceFinder.install({name: ModuleSource(*text) for name, text in sources.items()})
+
+
+def open_function(_installed: None, function: Any, names: dict[str, Any]) -> Any:
+    """Return `function` with its annotations' names in its globals."""
     namespace = getattr(plain_function(function), "__globals__", {})
     for name, value in names.items():
         namespace.setdefault(name, value)
-    SourceFinder.install({name: ModuleSource(*text) for name, text in sources.items()})
     return function
+
+
+def open_bundle(function: Any, names: dict[str, Any], sources: dict[str, tuple[str, str, bool]]) -> Any:
+    """Return the function of a payload that mlfn 0.2 or an earlier one packed."""
+    install_sources(sources)
+    return open_function(None, function, names)
 
 
 def plain_function(function: Any) -> Any:
@@ -118,10 +138,13 @@ class SourceFinder:
     """Imports modules from the text that came with a function."""
 
     _sources: ClassVar[dict[str, ModuleSource]] = {}
+    #: modules that came as text before they were imported here; one that a file with the same text defines counts too
+    came: ClassVar[set[str]] = set()
 
     @classmethod
     def install(cls, sources: Mapping[str, ModuleSource]) -> None:
         """Import `sources` from their text, ahead of files of the same name with another text."""
+        cls.came.update(name for name in sources if name not in sys.modules)
         # A file with the same text (in the caller's own process) is imported as usual, so that a later edit of it counts.
         wanted = {name: s for name, s in sources.items() if _importable_source(name) != s.source}
         for name in wanted:

@@ -126,12 +126,14 @@ def _installed_module(raw: Any) -> str | None:
 
 @frozen
 class Watch:
-    """The names, cells, functions, values and files of a capture as they were.
+    """The names, classes, cells, functions, values and files of a capture as they were.
 
     The references are strong: a freed object could leave its id to another.
     """
 
     names: tuple[tuple[Any, str, Any], ...]
+    #: classes with the names of their members: one that was added later overrides an inherited one
+    classes: tuple[tuple[type, frozenset[str]], ...]
     cells: tuple[tuple[types.CellType, Any], ...]
     functions: tuple[tuple[types.FunctionType, types.CodeType, Any, Any], ...]
     values: tuple[tuple[Any, bytes], ...]
@@ -146,6 +148,7 @@ class Watch:
         mutable = {id(value): value for _, value in seen.values if not is_frozen(value)}
         return cls(
             names=tuple(names.values()),
+            classes=tuple((found, frozenset(vars(found))) for found in seen.classes),
             cells=tuple(cells.values()),
             functions=tuple(seen.functions),
             values=tuple((value, value_digest(value)) for value in mutable.values()),
@@ -158,6 +161,8 @@ class Watch:
             now = space.get(name, ABSENT)
             if now is not value and not _same(now, value):
                 return False
+        if any(vars(found).keys() != names for found, names in self.classes):
+            return False
         for fn, code, defaults, kwdefaults in self.functions:
             if fn.__code__ is not code or fn.__defaults__ is not defaults or fn.__kwdefaults__ is not kwdefaults:
                 return False

@@ -31,7 +31,7 @@ NOW_AT = {
     "mlfn.execution": "mlfn.worker.execution",
     "mlfn.failpoints": "mlfn.host.failpoints",
     "mlfn.failures": "mlfn.handles.remote_errors",
-    "mlfn.fitting": "mlfn.dispatch.validation",
+    "mlfn.fitting": "mlfn.worker.fitting",
     "mlfn.handle": "mlfn.handles.run",
     "mlfn.hearing": "mlfn.dispatch.outbox",
     "mlfn.hints": "mlfn.worker.context",

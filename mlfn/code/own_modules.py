@@ -8,9 +8,10 @@ import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from mlfn.code.hashing.function import raw_function, value_digest, walk
+from mlfn.code.classes import track_class
+from mlfn.code.hashing.function import definition_digest, raw_function, walk
+from mlfn.code.identities import identity_of
 from mlfn.code.ownership import is_own_module
-from mlfn.code.payload import track_class
 from mlfn.code.sizes import DATA_LIBRARIES
 from mlfn.code.unpicklable import ATOMS, slot_names
 
@@ -41,7 +42,7 @@ def _modules_of_class(cls: type) -> tuple[str, ...]:
     if cls not in _modules:
         # Two classes that a factory makes stay two, though their digests are equal.
         if "<locals>" not in cls.__qualname__:
-            track_class(cls, f"{cls.__module__}:{cls.__qualname__}:{value_digest(cls).hex()}")
+            track_class(cls, identity_of(cls), definition_digest(cls).hex())
         seen = walk(cls)
         _modules[cls] = tuple(seen.own_modules)
         track(seen.classes)

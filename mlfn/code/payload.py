@@ -13,13 +13,13 @@ import re
 import sys
 import threading
 import types
-import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 from mlfn._version import __version__
 from mlfn.code.bundle import code_of_file, find_global, is_notebook_shell
+from mlfn.code.classes import fill_class, reduce_class  # noqa: F401 - stored payloads name `fill_class` here
 from mlfn.code.envelope import (
     Head,
     Header,
@@ -33,7 +33,8 @@ from mlfn.code.envelope import (
     write_header,
 )
 from mlfn.code.unpicklable import Edge, find_culprit, render_path
-from mlfn.errors import PayloadError, UnpicklableError
+from mlfn.code.wrappers import reduce_wrapper
+from mlfn.errors import PayloadError, RebuildError, UnpicklableError
 
 PROTOCOL = 5
 Signers = Callable[[], Collection[str]]
@@ -44,8 +45,6 @@ _PUBLIC_MODULE = re.compile(r"mlfn\.(errors|sweep|sweep\.strategy|testing(\.\w+)
 # cloudpickle keeps the modules that travel by value in one global set, so one thread packs at a time. Reentrant, for a user's
 # __reduce__ that packs a payload itself.
 _by_value_lock = threading.RLock()
-# Classes that have all their members: those that this process packed or rebuilt.
-_complete: weakref.WeakSet[type] = weakref.WeakSet()
 
 
 def pack(
@@ -124,7 +123,7 @@ def _load(header: Header, body: memoryview) -> Any:
         raise
     except Exception as error:
         reason = f"{type(error).__name__}: {error}"
-        raise PayloadError(
+        raise RebuildError(
             f"The {header.role} {header.qualname!r} could not be rebuilt here ({reason}). "
             f"It was packed with cloudpickle {header.cloudpickle}, mlfn {header.mlfn}."
         ) from error
@@ -168,12 +167,33 @@ def _pickler_class() -> Any:
                 return find_global, ("mlfn.code.bundle", "get_ipython")
             if isinstance(obj, types.ModuleType) and obj.__name__ in self.attributes:
                 return _reduce_module(obj, self.attributes[obj.__name__])
+            if isinstance(obj, type) and self.is_own(obj):
+                return reduce_class(obj, self.is_own)
+            wrapped = reduce_wrapper(obj, _is_named_here)
+            if wrapped is not None:
+                return wrapped
             reduced = super().reducer_override(obj)
-            if isinstance(obj, types.FunctionType):
-                return _reduce_function(reduced)
-            return _reduce_class(obj, reduced) if isinstance(obj, type) else reduced
+            return _reduce_function(reduced) if isinstance(obj, types.FunctionType) else reduced
+
+        def is_own(self, obj: Any) -> bool:
+            """Return whether a class travels as code, or is the caller's own."""
+            return _is_by_value(obj) or bool(self.by_reference and _is_named(obj, self.by_reference))
 
     return PayloadPickler
+
+
+def _is_by_value(cls: type) -> bool:
+    cloudpickle = _cloudpickle().cloudpickle
+    if cls in (type(None), type(Ellipsis), type(NotImplemented)) or cls in cloudpickle._BUILTIN_TYPE_NAMES:
+        return False
+    return not cloudpickle._should_pickle_by_reference(cls)
+
+
+def _is_named_here(obj: Any, name: str) -> bool:
+    """Return whether a worker finds this very object under its module and name."""
+    cloudpickle = _cloudpickle().cloudpickle
+    found = cloudpickle._lookup_module_and_qualname(obj, name=name)
+    return found is not None and not cloudpickle._is_registered_pickle_by_value(found[0])
 
 
 def _reduce_function(reduced: Any) -> Any:
@@ -200,30 +220,6 @@ def _reduce_code(code: types.CodeType, reduce: Callable[[types.CodeType], Any]) 
     """
     make, arguments = reduce(code)
     return (make, arguments) if code.co_filename in arguments else (code_of_file, (code.co_filename, *arguments))
-
-
-def _reduce_class(cls: type, reduced: Any) -> Any:
-    """Return cloudpickle's reduction of a class, with two corrections for a class by value.
-
-    cloudpickle 3.1 rebuilds a slotted class with a ``__dict__``: its instances then do not fit the original class. And it sets
-    the members of an existing class again: a class attribute that the worker counts in would be reset by every argument, and
-    every result would replace the caller's methods by copies.
-    """
-    if not isinstance(reduced, tuple) or getattr(reduced[-1], "__name__", "") != "_class_setstate":
-        return reduced
-    _complete.add(cls)
-    make, arguments, *rest, _ = reduced
-    if "__slots__" in vars(cls) and make.__name__ == "_make_skeleton_class":
-        kind, name, bases, namespace, *more = arguments
-        arguments = (kind, name, bases, {**namespace, "__slots__": vars(cls)["__slots__"]}, *more)
-    return make, arguments, *rest, fill_class
-
-
-def fill_class(cls: type, state: Any) -> None:
-    """Set the members of a rebuilt class, once."""
-    if cls not in _complete:
-        _complete.add(cls)
-        _cloudpickle().cloudpickle._class_setstate(cls, state)
 
 
 def _is_named(obj: Any, modules: Collection[str]) -> bool:
@@ -254,21 +250,6 @@ def new_module(name: str) -> types.ModuleType:
 def fill_module(module: types.ModuleType, state: dict[str, Any]) -> None:
     """Set a module's attributes."""
     vars(module).update(state)
-
-
-def track_class(cls: type, identity: str) -> None:
-    """Register a class with cloudpickle under `identity`, in place of a random number.
-
-    A class that arrives under a registered identity is the registered one, the latest of several.
-    """
-    module = _cloudpickle().cloudpickle
-    with _by_value_lock:
-        # Private to cloudpickle: with a release that lacks them only the shared identity is lost.
-        by_class = getattr(module, "_DYNAMIC_CLASS_TRACKER_BY_CLASS", None)
-        by_id = getattr(module, "_DYNAMIC_CLASS_TRACKER_BY_ID", None)
-        if by_class is not None and by_id is not None and cls not in by_class:
-            by_class[cls], by_id[identity] = identity, cls
-    _complete.add(cls)  # it is defined here: a copy that arrives sets no member of it
 
 
 def _dumper(by_value: Sequence[str], by_reference: Collection[str], attributes: Mapping[str, Collection[str]]) -> Dump:

@@ -14,6 +14,9 @@ from mlfn.code.global_names import global_names
 
 Edge = tuple[str, Any]
 ATOMS = (type(None), bool, int, float, complex, str, bytes, bytearray)
+# What wraps a function without a name of its own in a path, and the attributes that hold what it wraps.
+_WRAPPERS = (staticmethod, classmethod, property, functools.cached_property, type(functools.lru_cache(len)))
+_WRAPPED = ("__func__", "__wrapped__", "func", "fget", "fset", "fdel")
 _DEPTH = 16
 _TRIES = 2000
 _ITEMS = 500
@@ -64,6 +67,10 @@ def _children(value: Any, attributes: Mapping[str, Collection[str]]) -> Iterator
         yield from _edges("name", _function_children(value))
     elif isinstance(value, types.MethodType):
         yield from _edges("attr", (("__self__", value.__self__), ("__func__", value.__func__)))
+    elif isinstance(value, _WRAPPERS):
+        parts = (getattr(value, name, None) for name in _WRAPPED)
+        yield from ((("through", ""), part) for part in parts if part is not None)
+        return
     elif isinstance(value, functools.partial):
         yield ("attr", "func"), value.func
         yield from _edges("item", enumerate(value.args))
@@ -75,6 +82,8 @@ def _children(value: Any, attributes: Mapping[str, Collection[str]]) -> Iterator
     elif isinstance(value, (set, frozenset)):
         yield from _edges("item", ((item, item) for item in value))
     yield from _edges("attr", _attribute_children(value))
+    classes = value.__bases__ if isinstance(value, type) else (type(value),)
+    yield from _edges("name", ((cls.__qualname__, cls) for cls in classes))
 
 
 def _edges(kind: str, children: Iterable[tuple[Any, object]]) -> Iterator[tuple[Edge, object]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol
 
+from mlfn.artifacts import nested
 from mlfn.artifacts.codec import Codec, reference
 from mlfn.errors import NotFoundError, ParentFailedError, StoreCorruptError, nearest
-from mlfn.spec.record import RunRecord, RunState
-from mlfn.store.queries import Queries
+from mlfn.spec.record import RemoteFailure, RunRecord, RunState
+from mlfn.store.sweeps import ChildRow, Reader
 
 
 class CodecOf(Protocol):
@@ -19,12 +21,13 @@ class CodecOf(Protocol):
 
 
 def parents_of(params: Mapping[str, Any]) -> list[str]:
-    """Return the runs whose outputs are among the parameters."""
-    return [value["output"]["run"] for value in params.values() if "output" in value]
+    """Return the runs whose outputs or results are among the parameters."""
+    found = (nested.run_needed(leaf) for value in params.values() for leaf in nested.leaves(value))
+    return list(dict.fromkeys(run for run in found if run is not None))
 
 
 def resolve(
-    store: Queries, name: str, params: Mapping[str, Any], codec: CodecOf
+    store: Reader, name: str, params: Mapping[str, Any], codec: CodecOf
 ) -> tuple[Mapping[str, Any], str | None]:
     """Return the parameters with outputs in place of references; or as they are, and an upstream run that is not terminal.
 
@@ -38,13 +41,14 @@ def resolve(
         state = states[parent][0] if parent in states else None
         if state is None or (state.is_terminal and state is not RunState.SUCCEEDED):
             raise _parent_failed(store, name, parent, state)
-    for parent in parents:
+    for parent in reversed(parents):  # of many, the last one is likely to end last
         if not states[parent][0].is_terminal:
             return params, parent
-    return {key: _resolved(store, value, codec) for key, value in params.items()}, None
+    resolved = partial(_resolved, store, name, codec)
+    return {key: nested.mapped(value, resolved) for key, value in params.items()}, None
 
 
-def _parent_failed(store: Queries, name: str, parent: str, state: RunState | None) -> ParentFailedError:
+def _parent_failed(store: Reader, name: str, parent: str, state: RunState | None) -> ParentFailedError:
     if state is None:
         with suppress(NotFoundError):
             store.get_run(parent)  # raises for a row that cannot be read
@@ -59,12 +63,14 @@ def _parent_failed(store: Queries, name: str, parent: str, state: RunState | Non
     )
 
 
-def origin_of_failure(store: Queries, run: str) -> RunRecord | None:
+def origin_of_failure(store: Reader, run: str) -> RunRecord | None:
     """Return the run whose own failure made this one fail: itself or one upstream; None if there is none."""
     wanted = [run]
     for upstream in wanted:  # it grows meanwhile
         with suppress(NotFoundError, StoreCorruptError):
             record = store.get_run(upstream)
+            if record.sweep and record.state is RunState.SUCCEEDED:
+                wanted += [row.run for row in store.children(upstream, states=[RunState.FAILED])[:1]]
             if record.state is not RunState.FAILED:
                 continue
             if record.failure is None or not record.failure.type.endswith(f".{ParentFailedError.__name__}"):
@@ -73,11 +79,46 @@ def origin_of_failure(store: Queries, run: str) -> RunRecord | None:
     return None
 
 
-def _resolved(store: Queries, value: Mapping[str, Any], codec: CodecOf) -> Mapping[str, Any]:
-    if "output" not in value:
-        return codec().pinned(value)
-    parent, key = store.get_run(value["output"]["run"]), value["output"]["key"]
-    outputs = {output.key: output for output in store.outputs(parent.id, parent.attempt)}
+def _resolved(store: Reader, name: str, codec: CodecOf, leaf: Mapping[str, Any]) -> Mapping[str, Any]:
+    if "output" in leaf:
+        return _output(store, store.get_run(leaf["output"]["run"]), leaf["output"]["key"], codec)
+    if leaf.get("packer") != nested.RESULT:
+        return codec().pinned(leaf)
+    sweep = store.get_run(leaf["run"])
+    if not leaf["children"]:
+        return _returned(store, sweep, codec)
+    is_cut = "stopped" in (sweep.progress or {})  # those that were cancelled then are not missing
+    rows = store.children(sweep.id, states=[RunState.SUCCEEDED] if is_cut else [], strict=True)
+    for row in rows:
+        if row.state is not RunState.SUCCEEDED:
+            raise _child_failed(name, sweep, row)
+    records = store.readable_runs([row.run for row in rows])
+    items = [_returned(store, records[row.run], codec) for row in rows]
+    return {"packer": nested.NESTED, "type": "builtins.list", "items": items}
+
+
+def _returned(store: Reader, run: RunRecord, codec: CodecOf) -> Mapping[str, Any]:
+    """Return what a run's function returned, as a parameter."""
+    returns: Mapping[str, Any] = run.returns or {"keys": []}
+    items = [_output(store, run, key, codec) for key in returns["keys"]]
+    if "as" not in returns:
+        return items[0] if items else {"packer": "json", "inline": None}
+    return {"packer": nested.NESTED, "type": f"builtins.{returns['as']}", "items": items}
+
+
+def _output(store: Reader, run: RunRecord, key: str, codec: CodecOf) -> Mapping[str, Any]:
+    outputs = {output.key: output for output in store.outputs(run.id, run.attempt)}
     if key not in outputs:
-        raise NotFoundError(f"{parent.name} ({parent.id[:8]}) has no output {key!r}: {nearest(key, outputs)}")
-    return codec(parent.id).pinned(reference(outputs[key]))
+        raise NotFoundError(f"{run.name} ({run.id[:8]}) has no output {key!r}: {nearest(key, outputs)}")
+    whose = f"{run.name} ({run.id[:8]})"
+    origin = f"what {whose} returned" if key == "return" else f"output {key!r} of {whose}"
+    return {**codec(run.id).pinned(reference(outputs[key])), "from": origin}
+
+
+def _child_failed(name: str, sweep: RunRecord, row: ChildRow) -> ParentFailedError:
+    reason = RemoteFailure.from_json(dict(row.failure)).first_line if row.failure else ""
+    return ParentFailedError(
+        f"{name} waits for what all children of {sweep.name} ({sweep.id[:8]}) return, and child {row.iteration} "
+        f"{'failed' if row.state is RunState.FAILED else f'was {row.state.value}'}{f': {reason}' if reason else ''}; "
+        f"`mlfn show {row.run[:8]}` says more."
+    )

@@ -21,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 from mlfn import errors
+from mlfn.artifacts.nested import LATE
 from mlfn.backends.places.base import EventsReceived, Pool, Slot, StatusChanged, StoredExecution, Terminated
 from mlfn.dispatch.dependencies import CodecOf, resolve
-from mlfn.dispatch.failures import failed, of_termination, preempted
+from mlfn.dispatch.failures import failed, of_termination, stopped_from_outside
 from mlfn.dispatch.inflight import InflightRun, OnPoint
 from mlfn.dispatch.outbox import Entry, Outbox, change_of
 from mlfn.dispatch.queue import Pace, RunQueue
@@ -391,7 +392,7 @@ class Dispatcher:
         """Return the outcome of an attempt that its former client stopped at its timeout, or that anything else stopped."""
         limit = self._plans[inflight.plan].timeout
         is_overdue = limit is not None and inflight.started is not None and ended - inflight.started >= limit
-        return self._timed_out(inflight) if is_overdue else preempted(inflight.name)
+        return self._timed_out(inflight) if is_overdue else stopped_from_outside(inflight.name)
 
     def _report_points(self, inflight: InflightRun, logged: changes.MetricsLogged) -> None:
         on_point = inflight.on_point
@@ -531,7 +532,9 @@ class Dispatcher:
         """Queue a run whose upstream runs have ended; hold it while one runs; fail it when one failed."""
         if inflight.state is not RunState.PENDING:
             return  # cancelled meanwhile
-        if not any("output" in value or "path" in value for value in inflight.params.values()):
+        if not any(
+            "output" in value or "path" in value or value.get("packer") in LATE for value in inflight.params.values()
+        ):
             self._queue.put(inflight)  # it reads its parameters as they are stored
             return
         try:

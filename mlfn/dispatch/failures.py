@@ -31,7 +31,7 @@ def of_termination(name: str, gone: Terminated, *, started: bool) -> Outcome:
     return failed(reason, error, exit_code=gone.exit_code, signal=gone.signal)
 
 
-def preempted(name: str) -> Outcome:
-    """Return the outcome of an attempt that got SIGTERM without a cancel request: at a shutdown, for example."""
-    text = f"{name}: another program ended its worker (SIGTERM); no cancellation was requested."
-    return failed(Reason.PREEMPTED, errors.WorkerDiedError(text), signal=int(signals.SIGTERM))
+def stopped_from_outside(name: str) -> Outcome:
+    """Return the outcome of an attempt that got SIGTERM, which no client has sent: by its handler itself, for example."""
+    text = f"{name}: its worker got signal 15, SIGTERM, which mlfn did not send; find what sent it, or cancel with run.cancel()."
+    return failed(Reason.ERROR, errors.WorkerDiedError(text), signal=int(signals.SIGTERM))

@@ -27,6 +27,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from pathlib import Path
 
+from mlfn.artifacts.nested import leaves
 from mlfn.artifacts.store import ArtifactStore, run_of
 from mlfn.backends.places.local import environments
 from mlfn.dispatch.dependencies import parents_of
@@ -336,8 +337,9 @@ def _used(record: RunRecord) -> Iterator[str]:
     """Yield the runs whose artifacts are parameters of this one, or its outputs."""
     yield from _needed(record)
     for value in record.params.values():
-        if isinstance(path := value.get("path"), str):
-            yield run_of(path)
+        for leaf in leaves(value):
+            if isinstance(path := leaf.get("path"), str):
+                yield run_of(path)
 
 
 def _needed(record: RunRecord) -> list[str]:

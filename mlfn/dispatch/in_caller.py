@@ -88,7 +88,10 @@ class InlineRunner:
         """Make attempts until one is final, `first` stored with the first claim; None where the store refuses a claim."""
         store = self.session.store
         try:
-            params, _ = resolve(store, self.plan.name, task.params, self.session.codec)
+            params, parent = resolve(store, self.plan.name, task.params, self.session.codec)
+            while parent is not None:
+                self.session.wait_for(parent)
+                params, parent = resolve(store, self.plan.name, task.params, self.session.codec)
         except (NotFoundError, ParentFailedError) as error:
             store.apply([*first, FinishedUnstarted(task.run, failed(Reason.ERROR, error), now())])
             return RunState.FAILED

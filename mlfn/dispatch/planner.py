@@ -11,15 +11,18 @@ from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from mlfn.artifacts.nested import is_reference
 from mlfn.artifacts.summaries import encoded_default
 from mlfn.backends.registry import capabilities, changed_options, kind_options, launch_of, place_class
 from mlfn.code.capture import Capture
+from mlfn.code.ownership import is_own_module
 from mlfn.errors import StorageError
 from mlfn.spec.canonical import canonical
 from mlfn.spec.data_item import DataItem
 from mlfn.spec.function import CodeSpec, FunctionSpec, ResourcesSpec, RetrySpec
 from mlfn.spec.options import Options, check_name, refuse_unknown
 from mlfn.spec.plan import Plan, Selected
+from mlfn.worker.logging_setup import describe_logging
 
 if TYPE_CHECKING:
     from mlfn.dispatch.signature import Signature
@@ -98,6 +101,8 @@ def prepare(
         "parts": code_parts(capture),
         "sources": _unsaved_sources(capture.function),
     }
+    if logging := describe_logging(is_own_module):
+        body["logging"] = logging
     if "node" in data:
         body["node"] = data["node"]
     return Prepared(spec, Plan.of_body(body), canonical(body), payload, capture)
@@ -112,8 +117,9 @@ def shown_param(value: Any, depth: int = 0) -> Any:
     """Return a parameter as plain data to show: what YAML cannot express by its repr, or by its type where that is long."""
     if isinstance(value, DataItem):
         return {"input": value.url, **({"as": value.type} if value.type else {})}
-    if getattr(type(value), "__mlfn_reference__", False):
-        return {"output": value.key, "run": value.run.id}
+    if is_reference(value):
+        stored = value.__mlfn_encoded__()
+        return {"output": value.key, "run": value.run.id} if "output" in stored else {"result": stored["run"]}
     if depth < _DEEPEST and isinstance(value, Mapping):
         return {str(key): shown_param(item, depth + 1) for key, item in value.items()}
     if depth < _DEEPEST and isinstance(value, (list, tuple)):

@@ -13,7 +13,7 @@ _LONGEST_FREE_DELAY = 30.0
 
 _FREE = (Reason.PREEMPTED, Reason.NEVER_STARTED)
 # Another attempt would fail in the same way.
-_FINAL = (Reason.SKEW, Reason.STORAGE)
+_FINAL = (Reason.SKEW, Reason.STORAGE, Reason.CODE)
 
 
 def seconds_before_retry(outcome: Outcome, retry: Retry | None, *, used: int, free: int) -> float | None:

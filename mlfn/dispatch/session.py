@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import threading
+import time
 import weakref
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -44,6 +45,7 @@ from mlfn.store.rows import warn_skipped
 
 logger = logging.getLogger(__name__)
 _MOST_FAILURES = 10_000  # named at exit at most
+_LOOK = 0.05  # seconds between looks at a run of another process
 _FOLDERS = ("artifacts", "logs", "payloads", "workers")
 
 
@@ -259,6 +261,17 @@ class Session:
                 self.resume(self.store.get_run(parent))
         return self.dispatcher(plan.place.name, plan.place.options).resume(record, plan)
 
+    def wait_for(self, run: str) -> None:
+        """Wait until a run has ended; one whose owner is dead is resumed here."""
+        while not (record := self.store.get_run(run)).state.is_terminal:
+            inflight = self.inflight(run)
+            if inflight is None and not self.owner_lives(record.owner):
+                inflight = self.resume(record)
+            if inflight is not None:
+                inflight.done.wait(1.0)
+            else:
+                time.sleep(_LOOK)
+
     def _resume_orphan(self, run: str) -> None:
         """Resume an upstream run if its owner is dead."""
         with suppress(NotFoundError, StoreCorruptError):
@@ -344,6 +357,11 @@ def _after_fork() -> None:
 
 
 os.register_at_fork(after_in_child=_after_fork)
+
+
+# Exit handlers run in reverse order: this one after which weakref's own is registered waits for runs before temporary folders,
+# those of a sweep's end and those of the script, are removed.
+weakref.finalize(Session, id, None).detach()
 
 
 @atexit.register

@@ -7,12 +7,15 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from mlfn.dispatch.inflight import InflightRun, RunController
+from mlfn.errors import MlfnError
 from mlfn.settings.declarations import Settings
 from mlfn.spec.record import RunRecord, RunState
+from mlfn.store.sweeps import Reader
 
 logger = logging.getLogger(__name__)
 _QUIET_SECONDS = 1.0  # of waiting at exit before a line says why
@@ -25,6 +28,8 @@ class Session(Protocol):
 
     @property
     def settings(self) -> Settings: ...
+    @property
+    def store(self) -> Reader: ...
     def unfinished(self) -> list[InflightRun]: ...
     def unobserved_failures(self) -> list[RunRecord]: ...
     def controller_of(self, run: str) -> RunController | None: ...
@@ -94,12 +99,30 @@ def _cancel_all(sessions: Sequence[Session]) -> None:
             inflight.done.wait(max(0.0, limit - time.monotonic()))
     except KeyboardInterrupt:  # the second one: stop waiting
         pass
-    if cancelled := [inflight for inflight in inflight_runs if inflight.state is RunState.CANCELLED]:
-        _say(f"cancelled {_count(cancelled)}")
+    cancelled = [inflight for inflight in inflight_runs if inflight.state is RunState.CANCELLED]
+    sweeps = {run: text for session in sessions for run, text in _cancelled_sweeps(session, cancelled)}
+    if runs := [inflight for inflight in cancelled if inflight.run not in sweeps]:
+        _say(f"cancelled {_count(runs)}")
+    for text in sweeps.values():
+        _say(text)
     if left := [inflight for inflight in inflight_runs if not inflight.done.is_set()]:
         _say(
             f"left {_count(left)} behind: {_named([(run.name, run.run) for run in left])} (mlfn wait {left[0].run[:8]})"
         )
+
+
+def _cancelled_sweeps(session: Session, cancelled: Sequence[InflightRun]) -> Iterator[tuple[str, str]]:
+    """Yield for each sweep how far it was, and how to go on."""
+    for inflight in cancelled:
+        with suppress(MlfnError):  # it is of another session
+            record = session.store.get_run(inflight.run)
+            if record.sweep:
+                done = session.store.child_counts(record.id).get(RunState.SUCCEEDED, 0)
+                total = (record.progress or {}).get("total")
+                of = f" of {total}" if total is not None else ""
+                short = record.id[:8]
+                text = f"cancelled the sweep {record.name} ({short}) after {done}{of} children"
+                yield record.id, f"{text}; `mlfn sweep resume {short}` goes on with the others"
 
 
 def _name_failures(session: Session) -> None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import os
 import sys
-import typing
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mlfn.artifacts.inputs import annotation_name, check_readable, readable_suffixes, wants_input
-from mlfn.dispatch.validation import checker
+from mlfn.artifacts.inputs import annotation_name, check_readable, readable_suffixes, reads_path, wants_input
+from mlfn.artifacts.nested import SCALARS, is_reference, stand_ins
 from mlfn.errors import InputNotFoundError, ParameterError, nearest
 from mlfn.spec.call_shape import CallShape
 from mlfn.spec.data_item import DataItem
-from mlfn.worker.context import Context, annotated, context_parameter, raw_annotations
+from mlfn.worker.context import Context, context_parameter
+from mlfn.worker.fitting import annotations_of, checker, short, shown_annotation
 
 _MISSING = inspect.Parameter.empty
 
@@ -26,7 +27,7 @@ class Signature:
     def __init__(self, function: Callable[..., Any], name: str) -> None:
         self.name = name
         whole = _signature(function)
-        self.annotations = _annotations(function)
+        self.annotations = annotations_of(function)
         self.context = context_parameter(function)
         parameters = [p for p in whole.parameters.values() if p.name != self.context]
         self._python = whole.replace(parameters=parameters, return_annotation=_MISSING)
@@ -75,32 +76,28 @@ class Signature:
         return {p.name: p.default for p in self.parameters.values() if p.default is not _MISSING}
 
     def _checked(self, name: str, value: Any) -> Any:
-        if name == self.shape.varargs:
-            return tuple(self._plain(f"{name}[{i}]", name, item) for i, item in enumerate(value))
-        if name == self.shape.varkw:
-            return {key: self._plain(key, name, item) for key, item in value.items()}
         annotation = self.annotations.get(name, _MISSING)
-        refuse_run(value, f"{self.name}({name}=...)")
-        if getattr(value, "__mlfn_reference__", False):
-            value.refuse_unknown(f"{self.name}({name}=...)")
-            return value  # an output of another run: its value may not exist yet
-        if isinstance(value, str) and wants_input(annotation):
-            if annotation_name(annotation) == "pathlib.Path":
-                return Path(value)
-            value = DataItem(value)
+        if name not in (self.shape.varargs, self.shape.varkw) and isinstance(value, (str, os.PathLike)):
+            value = self._read(value, annotation)
         if isinstance(value, DataItem):
             return existing_input(value, annotation_name(annotation), f"{self.name}({name}=...)")
+        if type(value) not in SCALARS and (found := stand_ins(value, name)):
+            check_stand_ins(self.name, found)
+            # It is checked where the run runs: what it holds may not exist yet.
+            made: Any = annotation if dataclasses.is_dataclass(annotation) and isinstance(value, dict) else None
+            return value if made is None else made(**value)
+        if name == self.shape.varargs:
+            return tuple(self._fitting(f"{name}[{i}]", name, item) for i, item in enumerate(value))
+        if name == self.shape.varkw:
+            return {key: self._fitting(key, name, item) for key, item in value.items()}
         return self._fitting(name, name, value)
 
-    def _plain(self, shown: str, name: str, value: Any) -> Any:
-        """Return one value of ``*args`` or ``**kwargs``, which can be neither an input nor an output of another run."""
-        refuse_run(value, f"{self.name}({shown}=...)")
-        if isinstance(value, DataItem) or getattr(value, "__mlfn_reference__", False):
-            raise ParameterError(
-                f"{self.name}({shown}={short(value)}) is among *args or **kwargs: give the function a parameter "
-                "of its own for an input or for an output of another run, or pass the value itself."
-            )
-        return self._fitting(shown, name, value)
+    def _read(self, value: str | os.PathLike[str], annotation: Any) -> Any:
+        """Return what a text or path names where the annotation wants what a file holds; else the value itself."""
+        if wants_input(annotation) if isinstance(value, str) else reads_path(annotation):
+            path = os.fspath(value)
+            return Path(path) if annotation_name(annotation) == "pathlib.Path" else DataItem(path)
+        return value
 
     def _fitting(self, shown: str, name: str, value: Any) -> Any:
         annotation = self.annotations.get(name, _MISSING)
@@ -166,35 +163,16 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
         return inspect.Signature([anything, inspect.Parameter("kwargs", inspect.Parameter.VAR_KEYWORD)])
 
 
-def _annotations(function: Callable[..., Any]) -> dict[str, Any]:
-    """Return the annotations that can be resolved here; other parameters stay unchecked."""
-    target = annotated(function)
-    try:
-        return typing.get_type_hints(target, include_extras=True)
-    except Exception:  # noqa: BLE001 - a hint may name what only the worker has
-        return {
-            name: hint
-            for name, raw in raw_annotations(target).items()
-            if (hint := _resolved(target, raw)) is not _MISSING
-        }
-
-
-def _resolved(target: Any, annotation: Any) -> Any:
-    if not isinstance(annotation, str):
-        return annotation
-    holder = type("Holder", (), {"__annotations__": {"it": annotation}})
-    try:
-        return typing.get_type_hints(holder, getattr(target, "__globals__", {}), include_extras=True)["it"]
-    except Exception:  # noqa: BLE001 - as above
-        return _MISSING
-
-
-def refuse_run(value: Any, where: str) -> None:
-    """Refuse a whole run where a value or one of its outputs is wanted."""
-    if getattr(type(value), "__mlfn_run__", False):
-        raise ParameterError(
-            f"{where} got {value!r}, a whole run: pass an output of it, {value.__mlfn_shown_outputs__()}."
-        )
+def check_stand_ins(function: str, found: Iterable[tuple[str, Any]]) -> None:
+    """Refuse what stands for no value: a whole run, an output or file that is not there."""
+    for place, item in found:
+        where = f"{function}({place}=...)"
+        if isinstance(item, DataItem):
+            existing_input(item, None, where)
+        elif is_reference(item):
+            item.refuse_unknown(where)
+        else:
+            raise ParameterError(f"{where} got {item!r}, {item.__mlfn_refused__()}.")
 
 
 def existing_input(item: DataItem, kind: str | None, where: str) -> DataItem:
@@ -219,17 +197,3 @@ def _near(path: str, folder: str, kind: str | None) -> str:
         return f"Of {', '.join(suffixes) or 'any kind'} there is no file in {folder}."
     hint = nearest(os.path.basename(path), sorted(names)[:50])
     return hint[0].upper() + hint[1:]
-
-
-def short(value: Any) -> str:
-    """Return the repr of a value, cut."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def shown_annotation(annotation: Any) -> str:
-    """Return an annotation as its author would write it."""
-    if isinstance(annotation, type) and not typing.get_args(annotation):
-        module = "" if annotation.__module__ == "builtins" else f"{annotation.__module__}."
-        return module + annotation.__qualname__
-    return str(annotation).replace("typing.", "")

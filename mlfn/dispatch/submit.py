@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from mlfn.artifacts.codec import Codec
+from mlfn.artifacts.nested import NESTED, stand_ins
 from mlfn.artifacts.summaries import brief, is_whole
 from mlfn.backends.kinds.base import Command
 from mlfn.backends.registry import capabilities, launch_of, place_class
@@ -16,7 +17,7 @@ from mlfn.dispatch.in_caller import InlineRunner
 from mlfn.dispatch.inflight import InflightRun
 from mlfn.dispatch.planner import Prepared
 from mlfn.dispatch.session import Session
-from mlfn.dispatch.signature import Signature, existing_input, refuse_run, short
+from mlfn.dispatch.signature import Signature, check_stand_ins, existing_input
 from mlfn.errors import (
     MlfnError,
     OptionError,
@@ -35,6 +36,7 @@ from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.changes import Submitted
 from mlfn.worker import context as user_context
 from mlfn.worker.execution import resolve_secrets
+from mlfn.worker.fitting import short
 
 Submission = tuple[RunRecord, InflightRun | None]  # as stored; inflight unless it has ended
 logger = logging.getLogger("mlfn")
@@ -46,7 +48,6 @@ def submit(session: Session, prepared: Prepared, function: Callable[..., Any], p
     """Store a new run and start it; inline, return when it is terminal."""
     plan = prepared.plan
     refuse_missing_secrets(plan)
-    _wait_for_parents(plan, params)
     session.register()
     session.once(plan.hash, lambda: keep(session, prepared))
     submitted = _submitted(session, plan, params, labels=prepared.spec.labels)
@@ -60,7 +61,6 @@ def resubmit(session: Session, record: RunRecord, params: Mapping[str, Any]) -> 
     params = _checked(session, record, plan, params)
     refuse_unmet(plan)
     refuse_missing_secrets(plan)
-    _wait_for_parents(plan, params)
     session.register()
     submitted = _submitted(session, plan, params, labels=record.labels, same=record.params)
     return _start(session, submitted, plan, lambda: stored_function(session, plan))
@@ -73,14 +73,6 @@ def refuse_part(record: RunRecord, what: str) -> None:
             f"{record.name} ({record.id[:8]}) is child {record.iteration} of {(record.parent or '')[:8]}, opened by a "
             f"handler, and cannot be {what} alone: it is a part of run {record.part_of[:8]}, which can."
         )
-
-
-def _wait_for_parents(plan: Plan, params: Mapping[str, Any]) -> None:
-    """Wait for upstream runs in the caller's own thread if the run is to run there; elsewhere the dispatcher waits."""
-    if capabilities(plan.place.name).in_caller:
-        for value in params.values():
-            if getattr(value, "__mlfn_reference__", False):
-                value.run.wait()
 
 
 def _checked(session: Session, record: RunRecord, plan: Plan, params: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,13 +113,12 @@ def stored_defaults(session: Session, record: RunRecord) -> dict[str, Any]:
 
 
 def _as_input(function: str, name: str, value: Any, kind: str | None) -> Any:
-    where = f"{function}({name}=...)"
-    refuse_run(value, where)
-    if getattr(value, "__mlfn_reference__", False):
-        value.refuse_unknown(where)
-    if isinstance(value, str) and kind is not None:
-        value = DataItem(value)
-    return existing_input(value, kind, where) if isinstance(value, DataItem) else value
+    if isinstance(value, (str, os.PathLike)) and kind is not None:
+        value = DataItem(os.fspath(value))
+    if isinstance(value, DataItem):
+        return existing_input(value, kind, f"{function}({name}=...)")
+    check_stand_ins(function, stand_ins(value, name))
+    return value
 
 
 def warn_of_large(large: Iterable[tuple[str, int]]) -> None:
@@ -238,10 +229,6 @@ def _submitted(
 
 
 def _encoded(codec: Codec, run: str, where: str, name: str, value: Any) -> dict[str, Any]:
-    if getattr(value, "__mlfn_reference__", False):
-        return {"output": {"run": value.run.id, "key": value.key}}
-    if isinstance(value, DataItem):
-        return {"input": value.url, "as": value.type}
     try:
         return codec.encode(run, name, value)
     except OutputError as error:
@@ -264,7 +251,9 @@ def words(plan: Plan) -> Callable[[Any, Mapping[str, Any]], dict[str, str]]:
     can_mask = not plan.secrets or capabilities(plan.place.name).secrets_of_caller
 
     def described(value: Any, encoded: Mapping[str, Any]) -> dict[str, str]:
-        if not can_mask or encoded.get("packer") != "pickle" or encoded["size"] > _LARGEST_IN_BRIEF:
+        packer = encoded.get("packer")
+        is_small = packer == "pickle" and encoded["size"] <= _LARGEST_IN_BRIEF
+        if not can_mask or not (is_small or packer == NESTED):
             return {}
         try:
             text = brief(value, masker())

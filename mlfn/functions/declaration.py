@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import logging
 import os
 import sys
 import threading
@@ -76,14 +77,14 @@ class Function(Generic[P, C, R]):
         self._signature: Signature | None = None
         functools.update_wrapper(self, function, updated=())
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> C:
         """Call the plain function: no store, no packing."""
         if self._context is None or self._context in kwargs or any(isinstance(arg, Context) for arg in args):
             return self._function(*args, **kwargs)  # type: ignore[no-any-return]
         positional, named = self.__mlfn_signature__.arguments(args, kwargs, user_context.context())
         return self._function(*positional, **named)  # type: ignore[no-any-return]
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Run[R]:
         """Submit a run with the function's own parameters; returns at once (inline: when it is over).
 
         A wrong, missing or misfitting parameter raises ParameterError before anything starts; a text for a DataFrame
@@ -107,7 +108,7 @@ class Function(Generic[P, C, R]):
         refuse_unmet(prepared.plan)
         return Run(*submit(session, prepared, self._function, params), session=session)
 
-    def with_options(self, **options: Any) -> Function[P, C, R]:
+    def with_options(self, /, **options: Any) -> Function[P, C, R]:
         """Return another Function with `options` changed: mappings merge, `UNSET` removes."""
         refuse_unknown(options, _OPTIONS, where=f"{self.__mlfn_name__}.with_options()")
         merged = merge_options(self._options, options)
@@ -198,7 +199,7 @@ class Function(Generic[P, C, R]):
 
         return description.given(self, points)
 
-    def map(self, *lists: Any, **values: Any) -> Sweep[R]:
+    def map(self, /, *lists: Any, **values: Any) -> Sweep[R]:
         """Describe one child run for each item of the lists; the submitted sweep yields what they return, in order."""
         from mlfn.sweep import description
 
@@ -215,7 +216,7 @@ class Function(Generic[P, C, R]):
         captured.payload(b"never leaves this process")  # a check needs no signing key
         return captured
 
-    def plan(self, *args: P.args, **kwargs: P.kwargs) -> str:
+    def plan(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
         """Return as YAML what `submit` with these parameters would create; creates nothing."""
         from mlfn.spec.yaml_text import to_yaml
 
@@ -282,7 +283,7 @@ class Function(Generic[P, C, R]):
         from mlfn.settings import current as settings
 
         current, folder = settings.current_here()
-        where = (current, folder, tuple(sys.path))
+        where = (current, folder, tuple(sys.path), _logging_mark())
         described = self._described
         if described is not None and described.where == where and described.capture.is_current():
             return described
@@ -314,6 +315,11 @@ class Function(Generic[P, C, R]):
             place=Selected(place, place_options),
         )
         return self._prepared
+
+    def __mlfn_differences__(self, function: str) -> Sequence[str]:
+        from mlfn.functions.library.diff import diff
+
+        return diff(function, self)
 
     @overload
     def __get__(self, instance: None, owner: type | None = None) -> Function[P, C, R]: ...
@@ -531,6 +537,18 @@ def _output_names(outputs: Any) -> tuple[str, ...]:
     if twice:
         raise OptionError(f"outputs={list(names)!r} has {min(twice)!r} twice: each name once.")
     return names
+
+
+def _logging_mark() -> tuple[Any, ...]:
+    """Return what changes with the set-up of the loggers; looked at in each submit."""
+    root = logging.root
+    found: list[Any] = [root.manager.disable, root.level, *root.handlers]
+    for handler in root.handlers:
+        found += (handler.level, handler.formatter)
+    for name, logger in list(root.manager.loggerDict.items()):
+        if isinstance(logger, logging.Logger) and (logger.level or logger.handlers):
+            found += (name, logger.level, logger.propagate, logger.disabled, *logger.handlers)
+    return tuple(found)
 
 
 def _empty_function() -> Function[..., Any, Any]:

@@ -13,7 +13,7 @@ from mlfn.dispatch import hooks
 from mlfn.dispatch.session import Session, current_session
 from mlfn.errors import ParameterError, ResultTimeoutError, nearest
 from mlfn.handles.run import Run, known_record
-from mlfn.handles.run_query import find_runs, make_query
+from mlfn.handles.run_query import find_run, find_runs, make_query
 from mlfn.handles.version import Version, tagged
 from mlfn.spec.record import RunRecord
 
@@ -58,7 +58,7 @@ class Runs(Sequence[Run[Any]]):
     def __repr__(self) -> str:
         lines = [f"{_count(len(self))}{f': {self.note}' if self.note else ''}"]
         for record in map(known_record, self):
-            score = f"  {self.metric}={self.scores[record.id]:.6g}" if record.id in self.scores else ""
+            score = f"  {self.metric}={self.scores[record.id]:.4g}" if record.id in self.scores else ""
             created = datetime.fromtimestamp(record.created, tz=timezone.utc).astimezone()
             when = f"{created:%Y-%m-%d %H:%M:%S}"
             lines.append(f"{record.id[:8]}  {record.state.value:<10} {record.name:<24} {when}{score}")
@@ -66,14 +66,17 @@ class Runs(Sequence[Run[Any]]):
 
 
 def run(id: str) -> Run[Any]:  # noqa: A002 - the word that users know
-    """Return the run whose id begins with `id`, from any process that sees the store."""
+    """Return the run whose id begins with `id`, from any process that sees the store.
+
+    ``"last"`` is the newest run, and the name of a function or a sweep the newest run of it.
+    """
     if not isinstance(id, str):
         raise ParameterError(
             f"run({id!r}): a text is allowed, the id of a run or its first digits; mlfn.runs() lists them."
         )
     session = current_session()
     session.reconcile()
-    return handle_of(session.store.resolve_run(id), session)
+    return handle_of(find_run(session.store, id), session)
 
 
 def get_function(reference: str) -> Version[Run[Any]]:

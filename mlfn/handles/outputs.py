@@ -47,6 +47,9 @@ class OutputReference:
         self.run = run
         self.key = key
 
+    def __mlfn_encoded__(self) -> dict[str, Any]:
+        return {"output": {"run": self.run.id, "key": self.key}}
+
     @property
     def value(self) -> Any:
         """The value; waits for the run."""
@@ -102,7 +105,7 @@ class OutputReference:
         else:
             plan = self.run.__mlfn_session__.store.get_plan(record.plan)
             known = list(plan.outputs) or ["return"]
-            is_wrong = self._find() is None and _is_misspelt(self.key, known, logs=plan.shape.context is not None)
+            is_wrong = self._find() is None and is_misspelt(self.key, known, logs=plan.shape.context is not None)
         if is_wrong:
             raise NotFoundError(
                 f"{where} got output {self.key!r} of {self.run.name} ({self.run.id[:8]}), which has none of that name: "
@@ -114,14 +117,15 @@ class OutputReference:
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(
-            "an output of a run travels only as a parameter of its own; inside another value pass its .value"
+            "an output of a run travels as a parameter, or in lists, tuples, dicts and dataclasses; inside another value pass its "
+            ".value"
         )
 
     def __repr__(self) -> str:
         return f"<output {self.key!r} of run {self.run.id[:8]}>"
 
 
-def _is_misspelt(key: str, declared: Iterable[str], *, logs: bool) -> bool:
+def is_misspelt(key: str, declared: Iterable[str], *, logs: bool) -> bool:
     """Say whether `key` is meant to be one of the declared names; strict where the handler logs what it likes.
 
     A name that has another in it, as "test_accuracy" has "accuracy", is a name of its own.
@@ -161,6 +165,9 @@ class Outputs(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(list(iter(self)))
+
+    def __mlfn_refused__(self) -> str:
+        return f"all outputs of a run: pass one of them, as in run.outputs.{next(iter(self), 'NAME')}"
 
     def __repr__(self) -> str:
         return f"<outputs of run {self._run.id[:8]}: {', '.join(output.key for output in stored_outputs(self._run)) or 'none yet'}>"

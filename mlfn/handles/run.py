@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 
 from mlfn import errors
+from mlfn.artifacts import nested
 from mlfn.artifacts.store import run_of
 from mlfn.backends.logs import AttemptLog
 from mlfn.dispatch import hooks
@@ -172,6 +173,12 @@ class Run(Generic[R]):
         Waiting for a run whose owner is dead resumes it in this process.
         """
         timeout = hooks.seconds("wait", timeout)
+        try:
+            return self._wait_shown(timeout)
+        except KeyboardInterrupt as error:
+            raise error.with_traceback(None)  # noqa: B904 - where in threading it waited says nothing
+
+    def _wait_shown(self, timeout: float | None) -> bool:
         progress_display = hooks.progress_display
         if progress_display is None or (timeout is not None and timeout <= hooks.PATIENCE):
             return self._wait(timeout)
@@ -259,7 +266,7 @@ class Run(Generic[R]):
             self.wait()
         return self.state is RunState.CANCELLED
 
-    def rerun(self, **params: Any) -> Run[R]:
+    def rerun(self, /, **params: Any) -> Run[R]:
         """Submit the same function version again, with `params` in place of some of the old ones."""
         return Run(*resubmit(self._session, self.record, params), session=self._session)
 
@@ -306,14 +313,13 @@ class Run(Generic[R]):
         found = [item for item in self.attempts if attempt in (None, item.attempt)]
         return AttemptLog(self._session.store, self._session.folder, found[-1]) if found else None
 
-    def __mlfn_shown_outputs__(self) -> str:
-        """Return how its outputs are written as parameters of another run."""
+    def __mlfn_refused__(self) -> str:
+        """Return why it is no parameter of another run, and what is."""
         names = self._session.store.get_plan(self._record.plan).outputs
-        if not names:
-            return (
-                'getattr(run.outputs, "return"), which is its only one; @mlfn.handler(outputs=["model"]) would name it'
-            )
-        return " or ".join(f"run.outputs.{name}" for name in names)
+        shown = " or ".join(f"run.outputs.{name}" for name in names) or (
+            'getattr(run.outputs, "return"), which is its only one; @mlfn.handler(outputs=["model"]) would name it'
+        )
+        return f"a whole run: pass an output of it, {shown}"
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError(f"a run does not travel: pass its id ({self.id!r}) for mlfn.run(), or the value of an output")
@@ -357,12 +363,17 @@ class Run(Generic[R]):
         return [self._other(record) for record in self._session.store.readable_runs(runs).values()]
 
     def _param(self, value: Mapping[str, Any]) -> Any:
-        if "output" in value:
-            return OutputReference(self._child(value["output"]["run"]), value["output"]["key"])
-        if "input" in value:
-            return value["input"]
         # The handler that opened it packed its parameters, else a client did.
-        return self._session.codec(None if self._record.part_of is None else self.id).decode(value)
+        codec = self._session.codec(None if self._record.part_of is None else self.id)
+
+        def leaf(stored: Mapping[str, Any]) -> Any:
+            if "output" in stored:
+                return OutputReference(self._child(stored["output"]["run"]), stored["output"]["key"])
+            if "input" in stored:
+                return stored["input"]
+            return nested.StoredReference(stored) if nested.is_late(stored) else codec.decode(stored)
+
+        return nested.decode(value, leaf)
 
     def _unpacked(self, returns: Mapping[str, Any] | None, outputs: Iterable[Output]) -> Any:
         if returns is None:  # a child that a handler opened returns nothing
@@ -376,9 +387,12 @@ class Run(Generic[R]):
     def _exception(self) -> BaseException | None:
         record = self.record
         if record.state is RunState.PRUNED:
-            return errors.RunPrunedError(
-                f"{self.name} ({self.id[:8]}) was stopped early by its sweep; metrics has what it logged."
+            why = (
+                "was stopped early by its sweep"
+                if record.parent
+                else "raised mlfn.Pruned itself, and belongs to no sweep"
             )
+            return errors.RunPrunedError(f"{self.name} ({self.id[:8]}) {why}; metrics has what it logged.")
         if record.state is RunState.CANCELLED:
             return errors.RunCancelledError(f"{self.name} ({self.id[:8]}) was cancelled.")
         if record.state is not RunState.FAILED or record.failure is None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import field
 from datetime import datetime
 from typing import Any
 
-from mlfn.errors import ParameterError, meant, nearest
+from mlfn.errors import NotFoundError, ParameterError, meant, nearest, readable
 from mlfn.host.frozen import frozen
 from mlfn.host.identity import now
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.store.queries import Queries, RunFilter
+from mlfn.store.sweeps import Reader
 
 _MOST_PROJECTS = 20  # that are named
+_MOST_NAMES = 500  # runs whose names are looked at for one that was meant
+_SHOWN_DIGITS = 8
+_DIGITS = re.compile("[0-9a-fA-F]+")
 
 
 @frozen
@@ -53,8 +58,6 @@ def make_query(
     for option, text in (("project", project), ("name", name), ("order", order)):
         if text is not None and not isinstance(text, str):
             raise ParameterError(f"runs({option}={text!r}): a text is allowed.")
-    if label is not None and not (isinstance(label, Mapping) and all(isinstance(key, str) for key in label)):
-        raise ParameterError(f"runs(label={label!r}): a mapping is allowed, as in label={{'team': 'risk'}}.")
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise ParameterError(f"runs(limit={limit!r}): a whole number, 1 or more, is allowed.")
     way, _, metric = order.partition(".")
@@ -64,7 +67,7 @@ def make_query(
         project=project,
         name=name,
         states=_states(state),
-        labels=label or {},
+        labels=_labels(label),
         since=_since(since),
         before=before,
         parent=parent,
@@ -84,6 +87,38 @@ def find_runs(store: Queries, query: RunQuery) -> FoundRuns:
         scores = {run: own[query.metric] for run, own in known.items() if query.metric in own}
     note = "" if records else _why_none(store, query.wanted.project)
     return FoundRuns(tuple(records), query.metric, scores, note)
+
+
+def find_run(store: Reader, named: str) -> RunRecord:
+    """Return the run that a text names: by its id or the first digits of it, as the ``last`` one, or by its function or sweep.
+
+    Of several runs of a function or name, the newest one. A name goes before fewer digits of an id than a listing shows.
+    """
+    is_id = bool(_DIGITS.fullmatch(named))
+    if is_id and len(named) >= _SHOWN_DIGITS:
+        with contextlib.suppress(NotFoundError):
+            return store.resolve_run(named)
+    wanted = RunFilter(name=None if named == "last" else named, top_level=True)
+    found = store.list_runs(wanted, limit=1) if named else []
+    sweeps = (store.find_sweep(project, named) for project in store.projects()) if named != "last" else ()
+    found += [store.get_run(sweep) for sweep in sweeps if sweep is not None]
+    if found:
+        return max(found, key=lambda record: record.seq)
+    if is_id:
+        return store.resolve_run(named)
+    known = {record.name for record in store.list_runs(RunFilter(top_level=True), limit=_MOST_NAMES)}
+    raise NotFoundError(
+        f"There is no run {named!r}: {meant(named, [*known, 'last'])}Allowed: a run's id or its first digits, the name of a function or "
+        "a sweep for the newest run of it, or 'last'. `mlfn runs` lists the runs."
+    )
+
+
+def _labels(given: Any) -> dict[str, str]:
+    if given is None:
+        return {}
+    if isinstance(given, Mapping) and all(isinstance(text, str) for pair in given.items() for text in pair):
+        return {readable(key): readable(value) for key, value in given.items()}
+    raise ParameterError(f"runs(label={given!r}): a mapping of texts is allowed, as in label={{'team': 'risk'}}.")
 
 
 def _states(state: Any) -> tuple[str, ...]:

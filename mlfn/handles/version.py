@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from mlfn.artifacts.codec import PinnedCodec
+from mlfn.artifacts.inputs import read_input
+from mlfn.artifacts.nested import is_late
+from mlfn.dispatch.dependencies import resolve
 from mlfn.dispatch.session import Session
-from mlfn.dispatch.submit import refuse_part
+from mlfn.dispatch.signature import Signature
+from mlfn.dispatch.submit import refuse_part, stored_function
 from mlfn.errors import NotFoundError, ParameterError, nearest
 from mlfn.handles.outputs import AnyRun, Outputs
 from mlfn.host.identity import now
 from mlfn.spec.canonical import canonical, spec_hash
+from mlfn.spec.data_item import DataItem
 from mlfn.spec.options import check_name
 from mlfn.spec.record import RunState
 from mlfn.store.queries import TagRow
+from mlfn.worker import context as user_context
 
 H = TypeVar("H", bound=AnyRun)  # the handle of the promoted run
 
@@ -53,6 +61,21 @@ class Version(Generic[H]):
         """Its canonical spec."""
         return self._session.store.get_function(self.hash)
 
+    def __call__(self, /, **params: Any) -> Any:
+        """Call its function in this process, with its run's parameters, some of them changed: no run, no worker."""
+        session, record = self._session, self.run.record
+        plan = session.store.get_plan(record.plan)
+        function = stored_function(session, plan)
+        signature = Signature(function, plan.name)
+        changed = signature.check(signature.bind_partly((), params))
+        kept = {name: stored for name, stored in record.params.items() if name not in changed}
+        resolved, _ = resolve(session.store, plan.name, kept, session.codec)
+        codec = PinnedCodec(session.key, session.artifacts)
+        values = {name: codec.decode(stored) for name, stored in resolved.items()}
+        values |= {name: _read(value) for name, value in changed.items()}
+        args, kwargs = plan.shape.arguments(values, user_context.context())
+        return function(*args, **kwargs)
+
     def submit(self, /, **params: Any) -> H:
         """Submit it with its parameters, some of them changed."""
         submitted: H = self.run.rerun(**params)
@@ -60,6 +83,10 @@ class Version(Generic[H]):
 
     def __repr__(self) -> str:
         return f"<mlfn.Version {self.project}/{self.name}:{self.tag} {self.hash[:8]} of run {self.run.id[:8]}>"
+
+
+def _read(value: Any) -> Any:
+    return read_input(Path(value.url), value.type) if isinstance(value, DataItem) else value
 
 
 def promote(run: H, tag: str, *, session: Session) -> Version[H]:
@@ -74,7 +101,11 @@ def promote(run: H, tag: str, *, session: Session) -> Version[H]:
         )
     spec = dict(session.store.get_function(record.function))
     chosen = {key.partition(".")[0] for key in record.point} if record.point else record.params.keys()
-    spec["defaults"] = {name: value for name, value in record.params.items() if name in chosen and "packer" in value}
+    spec["defaults"] = {
+        name: value
+        for name, value in record.params.items()
+        if name in chosen and "packer" in value and not is_late(value)
+    }
     spec["promoted"] = {"run": record.id, "sweep": record.parent, "iteration": record.iteration}
     digest = spec_hash(spec)
     moment = now()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import resource
 from contextlib import suppress
@@ -14,6 +15,15 @@ def available_memory() -> int:
     found = [1024 * _number("/proc/meminfo", "MemAvailable:")]
     with suppress(OSError, ValueError), open(f"{_GROUP}max") as most, open(f"{_GROUP}current") as now:
         found.append(max(0, int(most.read()) - int(now.read())))  # "max" where there is no limit
+    return min(found)
+
+
+@functools.cache
+def total_memory() -> int:
+    """Return how many bytes the machine, or this container, has."""
+    found = [1024 * _number("/proc/meminfo", "MemTotal:")]
+    with suppress(OSError, ValueError), open(f"{_GROUP}max") as most:
+        found.append(int(most.read()))  # "max" where there is no limit
     return min(found)
 
 

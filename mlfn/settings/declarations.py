@@ -105,7 +105,7 @@ class Settings:
     project: str = declare(
         "default",
         "Project that functions and runs belong to.",
-        allowed="1 to 63 letters, digits, '.', '_' or '-', with a letter or digit at both ends",
+        allowed="1 to 63 ASCII letters, digits, '.', '_' or '-', with a letter or digit at both ends",
         check=lambda value: NAME.fullmatch(value) is not None,
     )
     on: str = declare(

@@ -54,7 +54,7 @@ def _fits(grammar: re.Pattern[str], text: object) -> bool:
 def _check_name(name: object, key: object = None) -> None:
     if not _fits(NAME, name):
         raise OptionError(
-            f"{cut(name)} is no name of a secret: 1 to 253 letters, digits, '.', '_' or '-', a letter or "
+            f"{cut(name)} is no name of a secret: 1 to 253 ASCII letters, digits, '.', '_' or '-', a letter or "
             "digit at both ends, and no '..'."
         )
     if key is not None and not _fits(KEY, key):

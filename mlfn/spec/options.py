@@ -8,22 +8,22 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field, fields
 from typing import Any
 
-from mlfn.errors import OptionError, nearest
+from mlfn.errors import OptionError, nearest, readable
 from mlfn.host.frozen import frozen
 from mlfn.settings.secrets import Secret, cut
-from mlfn.spec.values import UNSET, Node, Retry, parse_bytes, parse_cpu, parse_seconds
+from mlfn.spec.values import ANY_SCRIPT, UNSET, Node, Retry, is_name, parse_bytes, parse_cpu, parse_seconds
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def check_name(value: Any, *, what: str = "name") -> str:
     """Return `value` if it is a legal name of a function, project, run or output."""
-    if isinstance(value, str) and _NAME.fullmatch(value):
+    if isinstance(value, str) and (_PLAIN_NAME.fullmatch(value) or is_name(value, signs="_-.", first="_")):
         return value
     raise OptionError(
-        f"{what}={value!r} is no legal name: letters, digits, '_', '-' and '.' are allowed, "
-        f"the first a letter, digit or '_', 128 at most{_OTHER_NAME if what == 'name' else ''}."
+        f"{what}={value!r} is no legal name: {ANY_SCRIPT}, '_', '-' and '.' are allowed, the first a letter, digit or '_', "
+        f"128 at most (240 bytes of UTF-8){_OTHER_NAME if what == 'name' else ''}."
     )
 
 
@@ -107,6 +107,24 @@ def _text(option: str) -> Callable[[Any], str]:
     return check
 
 
+# As the registries' own grammar of references has it. Compiled when it is first asked for.
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|__?|-+)[a-z0-9]+)*"
+_HOST = r"(?:[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?(?:\.[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?)*|\[[0-9A-Fa-f:]+\])(?::[0-9]+)?"
+_DIGEST = r"[A-Za-z][A-Za-z0-9]*(?:[-_+.][A-Za-z][A-Za-z0-9]*)*:[0-9A-Fa-f]{32,}"
+_IMAGE = rf"(?:{_HOST}/)?{_COMPONENT}(?:/{_COMPONENT})*(?::[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(?:@{_DIGEST})?"
+
+
+def _image(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(_IMAGE, value):
+        return value
+    lower = value.lower() if isinstance(value, str) else ""
+    near = f"did you mean {lower!r}? " if lower != value and re.fullmatch(_IMAGE, lower) else ""
+    raise OptionError(
+        f"image={value!r}: {near}a reference to an image is allowed, its path in lower-case ASCII letters and digits, as in "
+        "'python:3.11-slim', 'registry.example.com:5000/team/train:1.2' or 'team/train@sha256:...'."
+    )
+
+
 def _requirements(value: Any) -> tuple[str, ...]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise OptionError(
@@ -159,10 +177,12 @@ def _strings(option: str) -> Callable[[Any], dict[str, str]]:
             if not isinstance(key, str) or not isinstance(text, str):
                 raise OptionError(f"{option}[{key!r}]={text!r}: both key and value must be texts.")
             if option == "env" and not _ENV_NAME.fullmatch(key):
-                raise OptionError(f"env has {key!r}: a name of letters, digits and '_' is allowed, no digit first.")
+                raise OptionError(
+                    f"env has {key!r}: a name of ASCII letters, digits and '_' is allowed, no digit first."
+                )
             if option == "env" and not _fits_environment(text):
                 raise OptionError(f"env[{key!r}]={text!r}: it must contain neither NUL nor unpaired surrogates.")
-        return dict(value)
+        return dict(value) if option == "env" else {readable(key): readable(text) for key, text in value.items()}
 
     return check
 
@@ -205,7 +225,7 @@ class Options:
     project: str | None = field(default=None, metadata=_by(lambda value: check_name(value, what="project")))
     # A name, or an instance of a kind's options; the registry knows both.
     kind: Any = field(default=None, metadata=_by(lambda value: value))
-    image: str | None = field(default=None, metadata=_by(_text("image")))
+    image: str | None = field(default=None, metadata=_by(_image))
     requirements: tuple[str, ...] = field(default=(), metadata=_by(_requirements))
     cpu: float | None = field(default=None, metadata=_by(parse_cpu))
     mem: int | None = field(default=None, metadata=_by(parse_bytes))

@@ -25,18 +25,21 @@ class Selected:
 class Workspace:
     """What the caller had around the function, for a place that shares its files: folders, own modules, unsaved text.
 
-    `by_reference` names the caller's own modules, `sources` holds the text of notebook cells by file name.
+    `by_reference` names the caller's own modules, `sources` holds the text of notebook cells by file name, `logging` how the
+    loggers were set up, as `mlfn.worker.logging_setup` describes it.
     """
 
     cwd: str = ""
     sys_path: tuple[str, ...] = ()
     by_reference: tuple[str, ...] = ()
     sources: Mapping[str, str] = field(default_factory=dict)
+    logging: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of_body(cls, body: Mapping[str, Any]) -> Workspace:
         """Return the workspace in the JSON body of a plan."""
-        return cls(body["cwd"], tuple(body["sys_path"]), tuple(body["by_reference"]), body["sources"])
+        modules, logging = tuple(body["by_reference"]), body.get("logging", {})
+        return cls(body["cwd"], tuple(body["sys_path"]), modules, body["sources"], logging)
 
 
 @frozen

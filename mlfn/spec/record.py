@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from mlfn.errors import readable
 from mlfn.host.frozen import frozen
 
 
@@ -41,6 +42,7 @@ class Reason(str, Enum):
     NEVER_STARTED = "never_started"
     SKEW = "skew"
     STORAGE = "storage"
+    CODE = "code"
 
     def __str__(self) -> str:
         return self.value
@@ -83,13 +85,13 @@ class RemoteFailure:
     ) -> RemoteFailure:
         """Return an error of mlfn's own; readers rebuild it by the name of its type."""
         name, *bases = (f"{base.__module__}.{base.__qualname__}" for base in type(error).__mro__[:-1])
-        return cls(name, str(error), "", (name, *bases), None, exit_code, signal)
+        return cls(name, readable(str(error)), "", (name, *bases), None, exit_code, signal)
 
     @property
     def first_line(self) -> str:
         """Type and first line of the message, cut."""
         message = self.message.strip().partition("\n")[0]
-        text = f"{self.type.removeprefix('builtins.')}: {message}".removesuffix(": ")
+        text = readable(f"{self.type.removeprefix('builtins.')}: {message}".removesuffix(": ")).replace("\0", "\\x00")
         return text if len(text) <= _LONGEST_LINE else f"{text[: _LONGEST_LINE - 1]}…"
 
     def to_json(self) -> dict[str, Any]:
@@ -220,10 +222,12 @@ def log_file(data: Path | str, run: str, attempt: int) -> str:
 
 
 def number_of(inline: Any) -> float | None:
-    """Return the number that an inline value is, as JSON or as a tagged NumPy scalar; False is 0 and True 1."""
+    """Return the number that an inline value is, as JSON or tagged; False is 0 and True 1."""
     value = inline
     if isinstance(value, dict) and value.get("!") == "numpy":
         value = value["v"][1]
     if isinstance(value, dict) and value.get("!") == "float":
         value = float(value["v"])
+    if isinstance(value, dict) and value.get("!") == "int":
+        value = int(value["v"], 16)
     return value if isinstance(value, (int, float)) else None

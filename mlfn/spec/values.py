@@ -8,13 +8,28 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
-from mlfn.errors import OptionError, meant, nearest
+from mlfn.errors import OptionError, meant, nearest, readable
 
 T = TypeVar("T")
-REASONS = ("error", "oom", "timeout", "lost", "preempted", "never_started", "skew", "storage")
+REASONS = ("error", "oom", "timeout", "lost", "preempted", "never_started", "skew", "storage", "code")
 """Why a run can fail, as `mlfn.spec.record.Reason` has it: that a declaration need not load."""
 _SIZES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
 _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def is_name(text: object, *, signs: str, first: str) -> bool:
+    """Return whether a text is a name: letters and digits of any script and `signs`; it begins with none but `first`.
+
+    It may become the name of a folder: 128 characters, and 240 bytes as UTF-8, are the most.
+    """
+    if not isinstance(text, str) or not 0 < len(text) <= 128:
+        return False
+    if not all(letter in signs or f"a{letter}".isidentifier() for letter in text):
+        return False
+    return (text[0] in first or text[0] not in signs) and len(readable(text).encode()) <= 240
+
+
+ANY_SCRIPT = "letters and digits of any script"
 
 
 def shown_bytes(size: int) -> str:

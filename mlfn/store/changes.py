@@ -34,11 +34,15 @@ class Submitted(NamedTuple):
 
 
 class SweepSubmitted(NamedTuple):
-    """A new run with children; refused while another sweep of its name and project is not over."""
+    """A new run with children; refused while another sweep of its name and project is not over.
+
+    But for the one that it `replaces`, which goes on without the name.
+    """
 
     submitted: Submitted
     name: str | None
     body: Mapping[str, Any]
+    replaces: str | None = None
 
     @property
     def run(self) -> str:

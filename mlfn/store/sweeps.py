@@ -95,6 +95,10 @@ class SweepQueries(Protocol):
         """Return the points of a metric as (step, value), by run."""
         ...
 
+    def whole_numbers_among(self, runs: Sequence[str], name: str) -> dict[str, int]:
+        """Return an output by run, where that is a whole number: a score is a float, and rounds a large one."""
+        ...
+
     def constraints_among(self, runs: Sequence[str]) -> dict[str, dict[str, float]]:
         """Return the constraints that runs logged, by run; infinity for one that is no number."""
         ...

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from mlfn.artifacts.inputs import names_files
 from mlfn.errors import OptionError, ParameterError, nearest
 from mlfn.spec.options import refuse_unknown
 from mlfn.sweep.choosers import Chooser, FromCells, FromRows, FromSearch, FromUser
 from mlfn.sweep.options import SweepOptions
-from mlfn.sweep.params.files import grid_from_file, zip_from_file
+from mlfn.sweep.params.files import grid_from_file, matching_files, zip_from_file
 from mlfn.sweep.params.listed import short
 from mlfn.sweep.params.shared import refuse_collecting
 from mlfn.sweep.spaces.distributions import as_spaces
@@ -51,6 +52,9 @@ class Sweep(Generic[R]):
         self._options = options or SweepOptions()
         self._mapped = mapped
 
+    def __mlfn_refused__(self) -> str:
+        return "a sweep that is only described: pass what its submit() returns"
+
     @property
     def function(self) -> Sweepable[R]:
         """The function that runs."""
@@ -71,7 +75,7 @@ class Sweep(Generic[R]):
         """How many children it describes; None where that is unknown."""
         return self._chooser.size
 
-    def with_options(self, **options: Any) -> Sweep[R]:
+    def with_options(self, /, **options: Any) -> Sweep[R]:
         """Return another description with `options` changed; None takes one away.
 
         Parameters
@@ -87,7 +91,9 @@ class Sweep(Generic[R]):
         retry: how often a failed child is tried again: a number or `mlfn.Retry`.
         seed: of `random` and `search`.
         memo: whether a child reuses the results of a run with the same function and parameters.
-        name: by which the same script, run again, resumes the sweep instead of beginning another.
+        strict: whether a first child that succeeds without the metric of `select` ends the sweep as failed, which is the default.
+        name: by which the same script, run again, goes on with the sweep instead of beginning another.
+        again: ``"new"`` begins it anew under its name, whatever is there.
         """
         refuse_unknown(options, _OPTIONS, where="with_options() of a sweep", elsewhere={})
         function, chooser = self._function, self._chooser
@@ -97,7 +103,7 @@ class Sweep(Generic[R]):
             chooser = chooser.seeded(options.pop("seed"))
         return Sweep(function, chooser, self._options.changed(options), mapped=self._mapped)
 
-    def submit(self, *args: Any, **kwargs: Any) -> SweepRun[R]:
+    def submit(self, /, *args: Any, **kwargs: Any) -> SweepRun[R]:
         """Submit the sweep with the parameters that all children share; returns at once (inline: when it is over).
 
         Raises ParameterError, before anything starts, for a parameter that is swept as well or does not fit.
@@ -224,14 +230,18 @@ def mapped(function: Sweepable[R], lists: Sequence[Any], values: Mapping[str, An
         by_name = dict(zip(names, lists, strict=False))
         for name in by_name.keys() & values.keys():
             raise ParameterError(f"{name!r} is given twice: by position and by name.")
-        every = {name: _items(items) for name, items in {**by_name, **values}.items()}
+        every = {
+            name: _items(items, name, signature.annotations.get(name)) for name, items in {**by_name, **values}.items()
+        }
         if not every:
             raise ParameterError("there is nothing to map: give a list, as in map(batches).")
         return _sweep(function, FromCells(Zip(every)), mapped=True)
 
 
-def _items(items: Any) -> Any:
-    """List an iterator or set; leave the rest to the checks of `listed`."""
+def _items(items: Any, name: str, annotation: Any) -> Any:
+    """List an iterator or set, and the files of a pattern where files are read; leave the rest to the checks of `listed`."""
+    if names_files(annotation) and isinstance(items, (str, os.PathLike)):
+        return matching_files(os.fspath(items), f"{name}={os.fspath(items)!r}")
     return list(items) if hasattr(items, "__iter__") and not hasattr(items, "__getitem__") else items
 
 

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
+from mlfn.artifacts.nested import result_of
+from mlfn.backends.logs import numbered
 from mlfn.dispatch.inflight import InflightRun
 from mlfn.errors import ParameterError, SweepError, SweepHeldError
+from mlfn.handles.outputs import Outputs
 from mlfn.handles.run import Run
 from mlfn.spec.record import RunState
 from mlfn.sweep.controller.ownership import find_driver, repeat_sweep, resume_sweep
+from mlfn.sweep.options import SweepOptions
 from mlfn.sweep.results.selection import pareto
 from mlfn.sweep.results.sweep_results import SweepResults
 from mlfn.sweep.spec import SweepBody
@@ -30,6 +35,19 @@ class SweepRun(Run[R]):
 
     It is over when all its children are, or one of its limits was reached; it then carries the best child's outputs.
     """
+
+    __mlfn_reference__ = True
+
+    _is_selected_anew = False
+
+    def __mlfn_encoded__(self) -> dict[str, Any]:
+        if self._is_selected_anew:
+            self.wait()
+            return result_of(self.best.id, children=False)
+        return result_of(self.id, children=not self._body.select)
+
+    def refuse_unknown(self, where: str) -> None:
+        """Accept it as a parameter of another run, which waits for it."""
 
     @property
     def best(self) -> Run[R]:
@@ -58,6 +76,22 @@ class SweepRun(Run[R]):
         results.need_selectors("pareto")
         return self._children([child.run for child in pareto(results.children(), results.selectors)])
 
+    def select(self, *selectors: str) -> SweepRun[R]:
+        """Return the same sweep with its best child, front and result by other selectors, as ``select("max.f1")``.
+
+        Nothing is stored, and nothing runs: `best`, `pareto`, `table`, `plot` and `result` look at what the children reported.
+        """
+        chosen: SweepRun[R] = SweepRun(self._record, self._inflight, session=self._session)
+        select = SweepOptions().changed({"select": selectors}).select
+        chosen._body = replace(self._body, select=select, mapped=False)
+        chosen._is_selected_anew = True
+        return chosen
+
+    @property
+    def outputs(self) -> Outputs:
+        """Those of its best child, and its own artifacts; only the best child's where `select` has chosen that."""
+        return self.best.outputs if self._is_selected_anew else super().outputs
+
     @property
     def stop_reason(self) -> str | None:
         """Why it ended before all its children had; None where it did not."""
@@ -65,9 +99,11 @@ class SweepRun(Run[R]):
         return None if found is None else str(found)
 
     def table(self) -> pd.DataFrame:
-        """Return a DataFrame with one row a child: iteration, state, parameters, numbers it reported, seconds, run."""
-        return self._results.table().to_pandas(
-            otherwise="The same rows are in the artifact 'iteration_results' as CSV."
+        """Return a DataFrame with one row a child: iteration, parameters, numbers it reported, state, seconds, first digits of its id."""
+        return (
+            self._results.table()
+            .with_short_ids()
+            .to_pandas(otherwise="The same rows are in the artifact 'iteration_results' as CSV.")
         )
 
     def plot(
@@ -122,6 +158,8 @@ class SweepRun(Run[R]):
         Raises what the sweep failed with; without a selector, the exception of the first child that failed.
         """
         body = self._body
+        if self._is_selected_anew and self.wait(timeout):
+            return self.best.result()
         if body.select:
             return super().result(timeout)
         if not self.wait(timeout):
@@ -170,7 +208,7 @@ class SweepRun(Run[R]):
                 )
         return self
 
-    def rerun(self, **params: Any) -> Run[R]:
+    def rerun(self, /, **params: Any) -> Run[R]:
         """Refuse: a sweep is resumed, or described and submitted again; a child can be rerun."""
         raise ParameterError(
             f"{self.name} ({self.id[:8]}) is a sweep, and rerun() repeats single runs: resume() continues it (`mlfn "
@@ -183,6 +221,28 @@ class SweepRun(Run[R]):
             f"{self.name} ({self.id[:8]}) is a sweep: promote one of its children, as in "
             f"sweep.best.promote(tag={tag!r}), or sweep.children[1].promote(tag={tag!r})."
         )
+
+    @overload
+    def logs(self, *, follow: Literal[False] = ..., attempt: int | None = ...) -> str: ...
+    @overload
+    def logs(self, *, follow: Literal[True], attempt: int | None = ...) -> Iterator[str]: ...
+    def logs(self, *, follow: bool = False, attempt: int | None = None) -> Iterator[str] | str:
+        """Return what its children wrote, in the order of their numbers, each line after its child's: ``[3] epoch 1``.
+
+        With `follow`, an iterator that yields each child's log as that ends. A sweep itself writes nothing.
+        """
+        if attempt is not None:
+            raise ParameterError(
+                f"{self.name} ({self.id[:8]}) is a sweep: logs(attempt={attempt!r}) is of one child, as in "
+                f"sweep.children[1].logs(attempt={attempt!r})."
+            )
+        if follow:
+            return self._logs_of(self._as_they_end())
+        return "".join(self._logs_of(self._children([row.run for row in self._session.store.children(self.id)])))
+
+    def _logs_of(self, children: Iterable[Run[R]]) -> Iterator[str]:
+        for child in children:
+            yield from numbered([child.logs()], child.iteration)
 
     def __iter__(self) -> Iterator[Any]:
         """Yield its children as they end; of a map, what they returned, in order."""
@@ -200,6 +260,13 @@ class SweepRun(Run[R]):
         counts = self._session.store.child_counts(self.id)
         counted = ", ".join(f"{count} {state}" for state, count in counts.items())
         return f"<mlfn.SweepRun {self.id[:8]} {self.name} {self.state}: {counted or 'no children yet'}>"
+
+    def _exception(self) -> BaseException | None:
+        error = super()._exception()
+        if type(error) is SweepError and error.__cause__ is None:
+            first = next(iter(self._session.store.children(self.id, states=[RunState.FAILED])), None)
+            error.__cause__ = self._child(first.run).exception() if first is not None else None
+        return error
 
     @cached_property
     def _body(self) -> SweepBody:

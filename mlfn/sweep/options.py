@@ -15,13 +15,14 @@ from mlfn.sweep.spec import Rules
 
 @frozen
 class SweepOptions(Rules):
-    """Options of a sweep: its rules, and its name."""
+    """Options of a sweep: its rules, its name, and whether it begins anew under that."""
 
     name: str | None = None
+    again: str | None = None
 
     def to_body(self) -> dict[str, Any]:
-        """Return what is stored in the sweep's body; the name has a column of its own."""
-        return {name: value for name, value in vars(self).items() if name != "name"}
+        """Return what is stored in the sweep's body; the name has a column of its own, and `again` is about this submit alone."""
+        return {name: value for name, value in vars(self).items() if name not in ("name", "again")}
 
     def changed(self, options: Mapping[str, Any]) -> SweepOptions:
         """Return a copy with some options changed and checked; None restores a default."""
@@ -60,6 +61,14 @@ def _share(name: str, value: Any) -> float:
     return float(value)
 
 
+def _new(name: str, value: Any) -> str:
+    if value != "new":
+        raise OptionError(
+            f"{name}={value!r}: 'new' is allowed, which begins a sweep of this name= anew; leave it out to go on."
+        )
+    return "new"
+
+
 def _flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool):
         raise OptionError(f"{name}={value!r}: True or False is allowed.")
@@ -76,5 +85,7 @@ _CHECKS: Mapping[str, Callable[[str, Any], Any]] = {
     "timeout": lambda name, value: check_options({name: value}).timeout,
     "deterministic": _flag,
     "memo": _flag,
+    "strict": _flag,
     "name": lambda _, value: check_name(value),
+    "again": _new,
 }

@@ -9,7 +9,7 @@ from typing import Any
 from mlfn.host.frozen import frozen
 
 # Options that affect neither parameters nor winner; a resume may change them.
-DRIVING = ("parallel", "stop_when", "max_failures", "max_failure_rate", "timeout", "memo")
+DRIVING = ("parallel", "stop_when", "max_failures", "max_failure_rate", "timeout", "memo", "strict")
 # Options that affect parameters or winner; a resume must have the same.
 DECIDING = ("select", "subject_to", "deterministic")
 
@@ -27,6 +27,7 @@ class Rules:
     timeout: float | None = None
     deterministic: bool = False
     memo: bool = False
+    strict: bool = True
 
 
 @frozen
@@ -66,7 +67,8 @@ class SweepBody(Rules):
     def from_json(cls, data: Mapping[str, Any]) -> SweepBody:
         """Rebuild from `to_json`."""
         lists = {name: tuple(data[name]) for name in ("keys", "select", "subject_to")}
-        return cls(**{**data, **lists})
+        # A body without `strict` is of a sweep that was submitted when none was.
+        return cls(**{"strict": False, **data, **lists})
 
 
 def _as_given(value: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Sweepable(Protocol[R]):
         """The plain function."""
         ...
 
-    def with_options(self, **options: Any) -> Sweepable[R]:
+    def with_options(self, /, **options: Any) -> Sweepable[R]:
         """Return another one with options changed."""
         ...
 
@@ -43,6 +43,10 @@ class Sweepable(Protocol[R]):
         """Return plan, payload and capture."""
         ...
 
-    def submit(self, *args: Any, **kwargs: Any) -> Run[R]:
+    def __mlfn_differences__(self, function: str) -> Sequence[str]:
+        """Return what differs from a stored version of this hash, a line each."""
+        ...
+
+    def submit(self, /, *args: Any, **kwargs: Any) -> Run[R]:
         """Submit one run."""
         ...

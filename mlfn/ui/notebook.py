@@ -14,11 +14,12 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from mlfn.host.identity import new_id
+from mlfn.ui import short_tracebacks
 from mlfn.ui.html import cards
-from mlfn.ui.views.handles import view_of
+from mlfn.ui.views.handles import view_of, view_run
 from mlfn.ui.views.run import RunView
 from mlfn.ui.views.sweep import SweepView
 from mlfn.ui.wording import clean
@@ -26,7 +27,9 @@ from mlfn.ui.wording import clean
 if TYPE_CHECKING:
     from mlfn.functions.declaration import Function
     from mlfn.handles.finders import Runs
+    from mlfn.handles.outputs import Metrics, Outputs
     from mlfn.handles.run import Run
+    from mlfn.handles.version import Version
     from mlfn.sweep.description import Sweep
 
 logger = logging.getLogger(__name__)
@@ -48,6 +51,10 @@ def register() -> bool:
     html.for_type_by_name("mlfn.handles.finders", "Runs", runs_html)
     html.for_type_by_name("mlfn.functions.declaration", "Function", function_html)
     html.for_type_by_name("mlfn.sweep.description", "Sweep", description_html)
+    html.for_type_by_name("mlfn.handles.version", "Version", version_html)
+    html.for_type_by_name("mlfn.handles.outputs", "Outputs", outputs_html)
+    html.for_type_by_name("mlfn.handles.outputs", "Metrics", metrics_html)
+    short_tracebacks.install(shell)
     if getattr(shell, "kernel", None) is not None:
         live = LiveCards(shell)
         shell.display_formatter.ipython_display_formatter.for_type_by_name("mlfn.handles.run", "Run", live.show)
@@ -83,6 +90,31 @@ def description_html(sweep: Sweep[Any]) -> str:
     from mlfn.ui.views.description import view_description
 
     return _safely(lambda: cards.description_card(view_description(sweep)), sweep)
+
+
+def outputs_html(outputs: Outputs) -> str:
+    """Return the outputs of a run as they are now."""
+    return _safely(lambda: cards.outputs_card(view_run(cast("Run[Any]", outputs._run))), outputs)
+
+
+def metrics_html(metrics: Metrics) -> str:
+    """Return the metrics of a run as they are now."""
+    return _safely(lambda: cards.metrics_card(view_run(cast("Run[Any]", metrics._run))), metrics)
+
+
+def version_html(version: Version[Any]) -> str:
+    """Return a promoted version."""
+    from mlfn.ui.views.values import parameter
+
+    def card() -> str:
+        return cards.version_card(
+            view_run(version.run),
+            title=f"{version.name}:{version.tag}",
+            subtitle=f"version {version.hash[:12]} of project {version.project}, promoted from run {version.run.id[:8]}",
+            defaults=[parameter(*item) for item in version.spec["defaults"].items()],
+        )
+
+    return _safely(card, version)
 
 
 @dataclass

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import enum
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,8 @@ import click
 
 from mlfn.host.frozen import frozen
 from mlfn.spec.record import RunRecord, RunState
-from mlfn.ui.views.values import described, in_a_line, plain
-from mlfn.ui.wording import amount, duration, harmless, moment, type_shown
+from mlfn.ui.views.values import described, in_a_line, packed_shown
+from mlfn.ui.wording import ago, amount, duration, from_home, harmless, moment, number, type_shown
 
 if TYPE_CHECKING:
     from mlfn.ui.views.listing import ListingView
@@ -30,32 +32,50 @@ STATE_COLORS = {
 }
 _LONGEST_VALUE = 100
 _LONGEST_CELL = 40
+_LEAST_VALUE = 20  # columns that a value has in the narrowest terminal
+_ID = re.compile("[0-9a-f]{32}")
+
+
+class Way(enum.Enum):
+    """What a column does in a terminal that is too narrow."""
+
+    STAYS = "stays"
+    GOES = "goes"
+    CUT = "is cut"
 
 
 @frozen
-class TextTable:
-    """Cells by row; `state` is the column to colour."""
+class Column:
+    """A column of a table: the texts of its rows, and shorter ones for a terminal where there are some."""
 
-    columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    state: int | None = None
+    name: str
+    cells: Sequence[str]
+    way: Way = Way.STAYS
+    brief: Sequence[str] = ()
+    colored: bool = False
 
     @classmethod
-    def of(cls, columns: Sequence[tuple[str, Sequence[str]]]) -> TextTable:
-        """Make a table of names and their cells; that of STATE is the column to colour."""
-        names = [name for name, _ in columns]
-        return cls(names, list(zip(*(cells for _, cells in columns), strict=True)), names.index("STATE"))
+    def of_states(cls, states: Sequence[str]) -> Column:
+        """Make the column of states, each in its colour."""
+        return cls("STATE", states, colored=True)
 
-    def lines(self) -> Iterator[str]:
-        """Return aligned lines, of which nothing is cut."""
-        rows = [self.columns, *([harmless(cell) for cell in row] for row in self.rows)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
-            if self.state is not None and row is not self.columns:
-                name = row[self.state]
-                cells[self.state] = cells[self.state].replace(name, state_text(name), 1)
-            yield "  ".join(cells).rstrip()
+
+def table_lines(columns: Sequence[Column]) -> Iterator[str]:
+    """Return a table as aligned lines, of which nothing is cut."""
+    rows = [[column.name for column in columns]]
+    rows += [[harmless(cell) for cell in row] for row in zip(*(column.cells for column in columns), strict=True)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        if row is not rows[0]:
+            for at, column in enumerate(columns):
+                cells[at] = cells[at].replace(row[at], state_text(row[at]), 1) if column.colored else cells[at]
+        yield "  ".join(cells).rstrip()
+
+
+def heading(text: str) -> str:
+    """Return a title in bold."""
+    return click.style(text, bold=True)
 
 
 def state_text(state: str) -> str:
@@ -63,46 +83,67 @@ def state_text(state: str) -> str:
     return click.style(state, fg=STATE_COLORS.get(state))
 
 
-def facts(pairs: Iterable[tuple[str, str]], *, indent: str = "") -> Iterator[str]:
-    """Return names and their texts, one a line."""
+def facts(
+    pairs: Iterable[tuple[str, str]], *, indent: str = "", width: int | None = None, whole: Container[str] = ()
+) -> Iterator[str]:
+    """Return names and their texts, one a line; with a `width`, of at most so many columns but for those that stay `whole`."""
     pairs = list(pairs)
-    width = max((len(name) for name, _ in pairs), default=0)
+    wide = max((len(name) for name, _ in pairs), default=0)
+    if width is not None:
+        from mlfn.ui.terminal.cells import shortened  # of a terminal alone
+
+        most = max(_LEAST_VALUE, width - len(indent) - wide - 2)
+        pairs = [(name, text if name in whole else shortened(text, most)) for name, text in pairs]
     for name, text in pairs:
-        yield f"{indent}{click.style(name.ljust(width), bold=True)}  {text}"
+        yield f"{indent}{heading(name.ljust(wide))}  {text}"
 
 
-def ending(run: RunView) -> Iterator[str]:
+def ending(run: RunView, *, width: int | None = None) -> Iterator[str]:
     """Return how a run ended, its results and where they lie."""
-    yield from facts([("run", run.id), ("state", _state(run)), *_safe([*_values(run, run.outputs), *_places(run)])])
+    whole = [("run", run.id), ("state", _state(run)), *_places(run, width)]
+    yield from facts(
+        [*whole[:2], *_values(run, run.outputs), *whole[2:]], whole={name for name, _ in whole}, width=width
+    )
 
 
-def report(run: RunView, params: Sequence[Value] | None = None) -> Iterator[str]:
-    """Return all that is known of a run; `params` in place of its own."""
+def report(run: RunView, params: Sequence[Value] | None = None, *, width: int | None = None) -> Iterator[str]:
+    """Return all that is known of a run, its results first; `params` in place of its own."""
     record = run.record
-    version = f"project {record.project}, version {record.function[:12]}, on {record.place}"
-    times = (("created", record.created), ("started", record.started), ("ended", record.ended))
-    known = [(name, moment(time)) for name, time in times if time]
-    if record.parent:
-        number = f", of which it is child {record.iteration}" if record.iteration else ""
-        known.append(("parent", f"{record.parent}{number}"))
-    if record.reused:
-        known.append(("reused", f"{record.reused}, whose results it took over"))
-    known += _places(run)
-    if record.labels:
-        known.append(("labels", ", ".join(f"{key}={value}" for key, value in record.labels.items())))
-    if run.is_abandoned:
-        known.append(("note", f"its client is gone; `mlfn wait {run.id[:8]}` resumes it"))
-    if record.progress:
-        known.append(("progress", _progress(record.progress)))
-    first = [("run", record.id), ("function", harmless(f"{record.name}  ({version})")), ("state", _state(run))]
-    yield from facts([*first, *_safe(known)])
-    yield from _section("parameters", _values(run, run.params if params is None else params))
-    yield from _section("outputs", _values(run, run.outputs))
-    yield from _section("metrics", [(series.name, str(plain(series.last))) for series in run.series])
-    yield from _section("attempts", [(str(item.attempt), _attempt(item)) for item in run.attempts])
+    yield from facts([("run", record.id), ("name", harmless(record.name)), ("state", _state(run)), *_safe(_news(run))])
+    yield from _section("outputs", _values(run, run.outputs), width)
+    yield from _section("metrics", [(series.name, _number(series.last)) for series in run.series], width)
+    yield from _section("parameters", _values(run, run.params if params is None else params, exactly=True), width)
+    yield from _section("about", [*_circumstances(run), *_places(run, width)])
+    if len(run.attempts) > 1:
+        yield from _section("attempts", [(str(item.attempt), _attempt(item)) for item in run.attempts], width)
     yield from _section("events", [(moment(e.time), " ".join(filter(None, (e.what, e.detail)))) for e in run.events])
     if text := failure_text(run.record):
-        yield from ("", click.style("error", bold=True), text)
+        yield from ("", heading("error"), text)
+
+
+def _news(run: RunView) -> Iterator[tuple[str, str]]:
+    """Return what is to be known of a run that has not ended."""
+    if run.is_abandoned:
+        yield "note", f"the process that submitted it is gone; `mlfn wait {run.id[:8]}` resumes it"
+    if run.record.progress and not run.record.sweep:  # that has a line with its children's states
+        yield "progress", _progress(run.record.progress)
+
+
+def _circumstances(run: RunView) -> Iterator[tuple[str, str]]:
+    """Return where a run belongs, and when it was what."""
+    record = run.record
+    yield "project", record.project
+    yield "version", record.function[:12]
+    yield "place", record.place
+    times = (("created", record.created), ("started", record.started), ("ended", record.ended))
+    yield from ((name, moment(time)) for name, time in times if time)
+    if record.parent:
+        place = f", of which it is child {record.iteration}" if record.iteration else ""
+        yield "parent", f"{record.parent}{place}"
+    if record.reused:
+        yield "reused", f"{record.reused}, whose results it took over"
+    if record.labels:
+        yield "labels", ", ".join(f"{key}={value}" for key, value in record.labels.items())
 
 
 def failure_text(record: RunRecord) -> str:
@@ -128,22 +169,30 @@ def sweep_facts(sweep: SweepView) -> Iterator[str]:
     return facts(known)
 
 
-def sweep_table(sweep: SweepView, most: int) -> TextTable:
+def sweep_table(sweep: SweepView, most: int) -> list[Column]:
     """Return a table of a sweep's children: the first ones, or the best where there are more."""
     children, leading = sweep.page(most), {*sweep.front, sweep.best}
     metrics = dict.fromkeys(name for child in children for name in sorted(child.metrics))
     params = [{value.name: _cell(value, sweep.run.folder) for value in child.params} for child in children]
     columns = [
-        ("", ["*" if child.iteration in leading else "" for child in children]),
-        ("CHILD", [str(child.iteration) for child in children]),
-        ("STATE", [child.state.value for child in children]),
-        *((key, [cells.get(key, "-") for cells in params]) for key in sweep.keys),
-        *((name, [_number(child.metrics.get(name)) for child in children]) for name in metrics),
-        ("TOOK", [_span(child.seconds) for child in children]),
-        ("ID", [child.run[:8] for child in children]),
-        ("ERROR", [child.error for child in children]),
+        Column("", ["*" if child.iteration in leading else "" for child in children], Way.GOES),
+        Column("CHILD", [str(child.iteration) for child in children]),
+        Column.of_states([child.state.value for child in children]),
+        *(Column(key, [cells.get(key, "-") for cells in params], Way.CUT) for key in sweep.keys),
+        *(
+            Column(name, [_number(child.metrics.get(name)) for child in children], _way(sweep, name))
+            for name in metrics
+        ),
+        Column("TOOK", [_span(child.seconds) for child in children], Way.GOES),
+        Column("ID", [child.run[:8] for child in children]),
+        Column("ERROR", [child.error for child in children], Way.CUT),
     ]
-    return TextTable.of(columns if any(child.error for child in children) else columns[:-1])
+    return columns if any(child.error for child in children) else columns[:-1]
+
+
+def _way(sweep: SweepView, metric: str) -> Way:
+    """Return what the column of a metric does: where some are selected, the others may go."""
+    return Way.STAYS if metric in {selector.name for selector in sweep.select} or not sweep.select else Way.GOES
 
 
 def tree(run: RunView) -> Iterator[str]:
@@ -153,47 +202,65 @@ def tree(run: RunView) -> Iterator[str]:
         yield from _branches(run.branches, run.more_branches, "")
 
 
-def listing_table(listing: ListingView, *, numbered: bool) -> TextTable:
+def listing_table(listing: ListingView, *, numbered: bool) -> list[Column]:
     """Return a listing as a table; `numbered` where they are the children of one run."""
     runs, records = listing.runs, [run.record for run in listing.runs]
-    columns = [("ID", [run.id[:8] for run in runs])]
+    columns = [Column("ID", [run.id[:8] for run in runs])]
     if numbered:
-        columns.append(("CHILD", [str(record.iteration or "") for record in records]))
-    columns.append(("STATE", [run.state.value for run in runs]))
+        columns.append(Column("CHILD", [str(record.iteration or "") for record in records]))
+    columns.append(Column.of_states([run.state.value for run in runs]))
     if any(record.sweep for record in records):
-        columns.append(("SWEEP", [_ended_children(record) for record in records]))
+        columns.append(Column("SWEEP", [_ended_children(record) for record in records], Way.GOES))
     columns += [
-        ("NAME", [record.name for record in records]),
-        ("PROJECT", [record.project for record in records]),
-        ("CREATED", [moment(record.created) for record in records]),
-        ("TOOK", [_span(record.duration) for record in records]),
+        Column("NAME", [record.name for record in records], Way.CUT),
+        Column("PROJECT", [record.project for record in records], Way.GOES),
+        Column(
+            "CREATED",
+            [moment(record.created) for record in records],
+            Way.GOES,
+            brief=[ago(run.record.created, taken=run.taken) for run in runs],
+        ),
+        Column("TOOK", [_span(record.duration) for record in records], Way.GOES),
     ]
     if listing.metric:
-        columns.append((listing.metric, [_number(listing.scores.get(run.id)) for run in runs]))
-    return TextTable.of([*columns, ("PARAMETERS", [in_a_line(run.params) for run in runs])])
+        columns.append(Column(listing.metric, [_number(listing.scores.get(run.id)) for run in runs]))
+    return [*columns, Column("PARAMETERS", [in_a_line(run.params) for run in runs], Way.CUT)]
 
 
-def shown_value(facts: Mapping[str, Any]) -> str:
-    """Return one described parameter or output in a line."""
+def shown_value(facts: Mapping[str, Any], *, own: str | None = None, exactly: bool = False) -> str:
+    """Return one described parameter or output in a line; `own` is the folder that need not be named."""
     if "output" in facts:
         return f"output {facts['output']['key']!r} of run {facts['output']['run'][:8]}"
     if "input" in facts:
         return f"input {facts['input']}"
     if facts.get("shown"):
         return str(facts["shown"])
-    kind = type_shown(str(facts.get("type") or facts.get("packer")))
     if "path" in facts:
-        return f"{kind}, {'size unknown' if facts['size'] is None else amount(facts['size'])}  {facts['path']}"
+        size = "size unknown" if facts["size"] is None else amount(facts["size"])
+        return f"{packed_shown(facts)}, {size}{_elsewhere(facts['path'], own)}"
     if "shown" in facts:
-        return kind
-    return _dotted(json.dumps(facts["value"], ensure_ascii=False), _LONGEST_VALUE)
+        return type_shown(str(facts.get("type") or facts.get("packer")))
+    value = facts["value"]
+    if isinstance(value, float) and not exactly:
+        return number(value)
+    return _dotted(json.dumps(value, ensure_ascii=False), _LONGEST_VALUE)
+
+
+def _elsewhere(path: str, own: str | None) -> str:
+    """Return where a file lies, unless that is the run's own folder: of another run's, which."""
+    if own is not None and path.startswith(f"{own}/"):
+        return ""
+    parts = path.split("/")
+    return (
+        f"  of run {parts[-3][:8]}" if own is not None and len(parts) > 3 and _ID.fullmatch(parts[-3]) else f"  {path}"
+    )
 
 
 def _cell(value: Value, folder: Path | None) -> str:
     known = described(value, folder)
     plainly = known.get("value")
     if isinstance(plainly, float):
-        return f"{plainly:.6g}"
+        return number(plainly)
     return _dotted(plainly if isinstance(plainly, str) else shown_value(known), _LONGEST_CELL)
 
 
@@ -202,8 +269,8 @@ def _dotted(text: str, most: int) -> str:
 
 
 def _branches(branches: Sequence[Branch], more: int, indent: str) -> Iterator[str]:
-    for number, branch in enumerate(branches, start=1):
-        last = number == len(branches) and not more
+    for place, branch in enumerate(branches, start=1):
+        last = place == len(branches) and not more
         yield f"{indent}{'└─' if last else '├─'} {_in_a_line(branch.run)}"
         yield from _branches(branch.branches, branch.more, indent + ("   " if last else "│  "))
     if more:
@@ -211,9 +278,9 @@ def _branches(branches: Sequence[Branch], more: int, indent: str) -> Iterator[st
 
 
 def _in_a_line(run: RunView) -> str:
-    number = f"{run.record.iteration}  " if run.record.iteration else ""
+    place = f"{run.record.iteration}  " if run.record.iteration else ""
     called = harmless(f"{run.record.name}  {_params(run.params, run.folder)}").rstrip()
-    return f"{number}{run.id[:8]}  {state_text(run.state.value)}  {called}"
+    return f"{place}{run.id[:8]}  {state_text(run.state.value)}  {called}"
 
 
 def _params(values: Iterable[Value], folder: Path | None) -> str:
@@ -229,15 +296,17 @@ def _ended_children(record: RunRecord) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.6g}"
+    return "-" if value is None else number(value)
 
 
 def _span(seconds: float | None) -> str:
     return "-" if seconds is None else duration(seconds, exact=True)
 
 
-def _places(run: RunView) -> list[tuple[str, str]]:
-    return [(name, path) for name, path in (("artifacts", run.artifacts), ("log", run.log_at)) if path]
+def _places(run: RunView, width: int | None) -> list[tuple[str, str]]:
+    """Return where its files lie; in a terminal as short as a shell takes it."""
+    found = (("artifacts", run.artifacts), ("log", run.log_at))
+    return [(name, harmless(path if width is None else from_home(path))) for name, path in found if path]
 
 
 def _state(run: RunView) -> str:
@@ -248,11 +317,12 @@ def _state(run: RunView) -> str:
     return f"{state_text(record.state.value)}{reason}{span}{waits}"
 
 
-def _values(run: RunView, values: Iterable[Value]) -> list[tuple[str, str]]:
-    return [
-        (value.name, shown_value(described(value, run.folder)) + ("  (default)" if value.is_default else ""))
-        for value in values
-    ]
+def _values(run: RunView, values: Iterable[Value], *, exactly: bool = False) -> list[tuple[str, str]]:
+    found = []
+    for value in values:
+        text = shown_value(described(value, run.folder), own=run.artifacts, exactly=exactly)
+        found.append((harmless(value.name), harmless(text) + ("  (default)" if value.is_default else "")))
+    return found
 
 
 def _progress(progress: Mapping[str, Any]) -> str:
@@ -271,6 +341,6 @@ def _safe(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
     return [(harmless(name), harmless(text)) for name, text in pairs]
 
 
-def _section(title: str, pairs: Sequence[tuple[str, str]]) -> Iterator[str]:
-    if pairs:
-        yield from ("", click.style(title, bold=True), *facts(_safe(pairs), indent="  "))
+def _section(title: str, pairs: Iterable[tuple[str, str]], width: int | None = None) -> Iterator[str]:
+    if pairs := list(pairs):
+        yield from ("", heading(title), *facts(_safe(pairs), indent="  ", width=width))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from datetime import datetime, timezone
@@ -10,6 +11,7 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)
 # Control characters, and changes of direction, which can make a text look like another.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_LONGEST_WHOLE = 1e12  # a greater number shows an exponent
 LONGEST_LINE = 300
 LONGEST_VALUE = 80
 
@@ -48,6 +50,25 @@ def type_shown(name: str) -> str:
     return last if first in ("builtins", "__main__") else f"{first}.{last}"
 
 
+def from_home(path: str) -> str:
+    """Return a path with ``~`` in place of the home folder, as a shell takes it."""
+    home = os.path.expanduser("~").rstrip("/")
+    return f"~{path[len(home) :]}" if home and path.startswith(f"{home}/") and " " not in path else path
+
+
+def wrapped(text: str, width: int | None, *, indent: int, first: int = 0) -> list[str]:
+    """Return text in lines of at most so many columns, broken between words alone; all lines but the `first` begin indented."""
+    if width is None:
+        return [text]
+    lines, line, left = [], " " * first, width - indent + first
+    for word in text.split():
+        if line.strip() and len(line) + 1 + len(word) > left:
+            lines.append(line)
+            line, left = " " * indent, width
+        line += f" {word}" if line.strip() else word
+    return [*lines, line]
+
+
 def duration(seconds: float, *, exact: bool) -> str:
     """Return a time span; `exact` shows parts of a second, which a running clock should not."""
     if seconds < 60:
@@ -70,6 +91,15 @@ def amount(size: int) -> str:
     return f"{number:.3g} TB"
 
 
+def ago(seconds: float, *, taken: float) -> str:
+    """Return how long before `taken` a time was, in few columns; of an older one the date."""
+    span = max(0.0, taken - seconds)
+    for most, unit, word in ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (7 * 86400, 86400, "d")):
+        if span < most:
+            return f"{span // unit:.0f} {word} ago"
+    return local_time(seconds).strftime("%Y-%m-%d")
+
+
 def moment(seconds: float) -> str:
     """Return a date and time of day, in this machine's zone."""
     return local_time(seconds).strftime("%Y-%m-%d %H:%M:%S")
@@ -81,8 +111,10 @@ def local_time(seconds: float) -> datetime:
 
 
 def number(value: float | None) -> str:
-    """Return a metric's value, or a dash."""
-    return "–" if value is None else f"{value:.6g}"
+    """Return a number in four significant digits, whole ones where there are more before the point; None as a dash."""
+    if value is None:
+        return "–"
+    return f"{value:.0f}" if 1000 <= abs(value) < _LONGEST_WHOLE else f"{value:.4g}"
 
 
 def pace_text(pace: float) -> str:

@@ -15,6 +15,7 @@ from mlfn.code import payload
 from mlfn.errors import EnvironmentBuildError, StorageError
 from mlfn.host.memory import counted_memory, lift_memory_limit, limit_memory
 from mlfn.worker.execution import reserve_memory, resolve_secrets
+from mlfn.worker.logging_setup import set_up_logging
 from mlfn.worker.task import Calling
 
 # Numeric libraries read these when they are imported, to choose their number of threads.
@@ -65,6 +66,7 @@ class Binding:
             data = _read_payload(Path(self.plan["payload"]), self.calling.name)
             function: Callable[..., Any] = payload.unpack_pinned(data, pin=self.plan["pin"], role="function")
             self._function = function
+            set_up_logging(self.plan["logging"])  # not before: what the code imports has its loggers by now
         return self._function
 
     def codec(self) -> PinnedCodec:

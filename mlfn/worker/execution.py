@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mlfn.artifacts.codec import Codec
+from mlfn.artifacts.nested import is_late
 from mlfn.errors import OutputError
 from mlfn.settings.secrets import Secret, read_secret
 from mlfn.spec.record import Outcome, Output, RunState
@@ -43,15 +44,16 @@ def execute(
     *,
     judge: Judge | None = None,
     rank: int = 0,
+    loaded: Callable[[Callable[..., Any]], None] | None = None,
 ) -> Outcome:
     """Run one attempt and report it: started, what the handler logs, finished. Never raises for what user code does.
 
-    `judge` answers each point of the task's judged metric.
+    `judge` answers each point of the task's judged metric; `loaded` gets the handler before it is called.
     """
     reporter = RunReporter(task, codec, channel, secrets, judge)
     reporter.send("started")
     try:
-        outcome = _call(task, calling, load, codec, reporter, rank)
+        outcome = _call(task, calling, load, codec, reporter, rank, loaded)
     except Cancelled:
         outcome = Outcome(RunState.CANCELLED)
     except Pruned:
@@ -77,9 +79,14 @@ def _call(
     codec: Codec,
     reporter: RunReporter,
     rank: int,
+    loaded: Callable[[Callable[..., Any]], None] | None,
 ) -> Outcome:
     function = load()
     params = {name: codec.decode(encoded) for name, encoded in task.params.items()}
+    if late := {name: stored for name, stored in task.params.items() if "from" in stored or is_late(stored)}:
+        from mlfn.worker.late_params import checked
+
+        params |= checked(function, calling, params, late)
     ctx = Context(
         reporter=reporter,
         run_id=task.run,
@@ -92,6 +99,8 @@ def _call(
         labels=task.labels,
     )
     args, kwargs = calling.shape.arguments(params, ctx)
+    if loaded is not None:
+        loaded(function)
     value = call_within(ctx, lambda: _completed(function(*args, **kwargs)))
     returns, outputs = _pack_returned(task, calling, codec, value)
     return Outcome(RunState.SUCCEEDED, returns=returns, outputs=outputs)

@@ -6,12 +6,13 @@ import base64
 import inspect
 import traceback
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlfn.artifacts.codec import Codec
-from mlfn.errors import MlfnError, OutOfMemoryError, PayloadError, SkewError, StorageError
+from mlfn.artifacts.codec import Codec, rebuilt_error
+from mlfn.errors import MlfnError, OutOfMemoryError, PayloadError, RebuildError, SkewError, StorageError, readable
 from mlfn.settings.masking import Masker
 from mlfn.spec.record import Outcome, Reason, RemoteFailure, RunState
 from mlfn.spec.values import shown_bytes
@@ -25,6 +26,7 @@ _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (MemoryError, Reason.OOM),
     (SkewError, Reason.SKEW),
     (StorageError, Reason.STORAGE),
+    (RebuildError, Reason.CODE),
     (PayloadError, Reason.STORAGE),
 )
 
@@ -47,8 +49,8 @@ def describe_failure(error: BaseException, codec: Codec, *, secrets: Collection[
         exit_code = error.code if isinstance(error.code, int) else int(error.code is not None)
     return RemoteFailure(
         type=_full_name(type(error)),
-        message=masker.text(_safe_text(error)),
-        traceback=_shortened(masker.text(user_traceback(error))),
+        message=readable(masker.text(_safe_text(error))),
+        traceback=readable(_shortened(masker.text(user_traceback(error)))),
         bases=_base_names(type(error)),
         pickle=_pickled(error, codec, masker),
         exit_code=exit_code,
@@ -122,13 +124,15 @@ def _safe_text(error: BaseException) -> str:
 
 
 def _pickled(error: BaseException, codec: Codec, masker: Masker) -> str | None:
-    try:
-        data = codec.pickle_failure(error)
-        if masker.bytes(data) is not data:
-            data = codec.pickle_failure(_masked_copy(error, masker))
-    except Exception:  # noqa: BLE001 - any object can refuse in any way; the text remains
-        return None
-    return None if masker.bytes(data) is not data else base64.b64encode(data).decode()
+    # Any object can refuse in any way; the text remains. A cause that refuses stays behind.
+    for linked in (True, False) if error.__cause__ is not None else (False,):
+        with suppress(Exception):
+            data = codec.pickle_failure(error, linked=linked)
+            if masker.bytes(data) is not data:
+                data = codec.pickle_failure(_masked_copy(error, masker), linked=linked)
+            if masker.bytes(data) is data:
+                return base64.b64encode(data).decode()
+    return None
 
 
 def _masked_copy(error: BaseException, masker: Masker) -> BaseException:
@@ -137,10 +141,7 @@ def _masked_copy(error: BaseException, masker: Masker) -> BaseException:
     if not isinstance(reduced, tuple) or reduced[0] is not kind or len(reduced) not in (2, 3):
         raise TypeError("it has a reduce of its own")
     args, state = _masked(reduced[1], masker), _masked(dict(reduced[2] or {}) if len(reduced) == 3 else {}, masker)
-    copy: BaseException = kind.__new__(kind, *args)  # without its __init__, which is the user's and has run
-    copy.args = args
-    copy.__dict__.update(state)
-    return copy
+    return rebuilt_error(kind, args, state)
 
 
 def _masked(value: Any, masker: Masker) -> Any:
@@ -149,6 +150,8 @@ def _masked(value: Any, masker: Masker) -> Any:
         return masker.text(value)
     if kind is bytes:
         return masker.bytes(value)
+    if isinstance(value, BaseException):
+        return _masked_copy(value, masker)
     if kind in (tuple, list, set, frozenset):
         return kind(_masked(item, masker) for item in value)
     if kind is dict:

@@ -105,9 +105,10 @@ def prepare_logging() -> None:
 
 
 def _flush() -> None:
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(OSError, ValueError):  # the disk is full, or the handler closed it
-            stream.flush()
+    for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__):
+        # The disk is full, or the handler closed it, or put anything in its place.
+        with suppress(Exception):
+            stream.flush()  # type: ignore[union-attr]
 
 
 @functools.cache

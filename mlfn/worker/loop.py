@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from mlfn.artifacts.codec import Codec
 from mlfn.code import payload
@@ -22,6 +24,7 @@ from mlfn.worker.journal import MEMORY_EXIT, Journal
 from mlfn.worker.log_capture import CapturedOutput, WholeLogChannel, prepare_streams, silence
 from mlfn.worker.mailbox import TaskReceiver, unpack_message
 from mlfn.worker.supervisor import supervise
+from mlfn.worker.surroundings import Surroundings
 from mlfn.worker.task import Task
 
 
@@ -36,6 +39,7 @@ class Worker:
         self._is_terminated = False
         self._binding: Binding | None = None
         self._codec: Codec | None = None
+        self._surroundings: Surroundings | None = None
 
     def serve(self) -> None:
         """Run tasks until the place closes the control socket."""
@@ -86,13 +90,21 @@ class Worker:
                 secrets: dict[str, str] = {}
                 load = partial(binding.load, secrets)
                 self._codec = self._codec or binding.codec()
-                execute(task, binding.calling, load, self._codec, channel, secrets, judge=self._judge)
+                run = partial(execute, judge=self._judge, loaded=self._note_surroundings)
+                # In a context of its own: what a run sets in context variables ends with it.
+                contextvars.copy_context().run(run, task, binding.calling, load, self._codec, channel, secrets)
         finally:
             self._in_handler = False
             if output is not None:
                 output.close()
         if self._is_terminated:
             os._exit(0)
+        if self._surroundings is not None:
+            self._surroundings.restore()
+
+    def _note_surroundings(self, function: Callable[..., Any]) -> None:
+        """Note what the first run finds, once its code and parameters are there: every other one finds the same."""
+        self._surroundings = self._surroundings or Surroundings(function)
 
     def _judge(self, run: str, step: int | None, value: float) -> str | None:
         return self._control.answer(run)

@@ -7,32 +7,34 @@ import re
 from typing import Any
 
 from mlfn.errors import OutputError, ParameterError, meant
+from mlfn.spec.values import ANY_SCRIPT, is_name
 
-_KEY = "[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}"  # it becomes a file's name
+_KEY = "_-."  # it becomes a folder's name
 MAX_STEP = 1 << 63
-_SERIES = "[A-Za-z0-9_-][A-Za-z0-9_.@/:+-]{0,127}"
+_SERIES = "_-./@:+"
 
 
 def output_key(name: str) -> str:
     """Return a legal name of an output."""
     if name == "return":
         raise ParameterError("'return' is the function's own return value: give an output that it logs another name.")
-    return _legal(name, _KEY, "an output", "'_', '-' and '.'")
+    return _legal(name, _KEY, "an output")
 
 
 def series_name(name: str) -> str:
     """Return a legal name of a metric or constraint."""
-    return _legal(name, _SERIES, "a metric or constraint", "'_', '-', '.', '/', '@', ':' and '+'")
+    return _legal(name, _SERIES, "a metric or constraint")
 
 
-def _legal(name: str, grammar: str, what: str, signs: str) -> str:
-    if isinstance(name, str) and re.fullmatch(grammar, name):
+def _legal(name: str, signs: str, what: str) -> str:
+    if is_name(name, signs=signs, first="_-"):
         return name
-    near = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:128] if isinstance(name, str) else ""
-    hint = f", as in {near!r}" if re.fullmatch(grammar, near) and near.strip("_") else ""
+    near = re.sub(r"[^\w.-]+", "_", name)[:128] if isinstance(name, str) else ""
+    hint = f", as in {near!r}" if is_name(near, signs=signs, first="_-") and near.strip("_") else ""
+    shown = f"{', '.join(map(repr, signs[:-1]))} and {signs[-1]!r}"
     raise ParameterError(
-        f"{name!r} is no name for {what}: letters, digits, {signs} are allowed, 1 to 128 of them, the first a letter, digit, "
-        f"'_' or '-'{hint}."
+        f"{name!r} is no name for {what}: {ANY_SCRIPT}, {shown} are allowed, 1 to 128 of them (240 bytes of UTF-8), the first a "
+        f"letter, digit, '_' or '-'{hint}."
     )
 
 

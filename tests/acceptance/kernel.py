@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -39,6 +40,10 @@ class Notebook:
         """Return what the kernel published next, while no cell runs."""
         message: dict[str, Any] = self.client.kc.iopub_channel.get_msg(timeout=30)
         return message
+
+
+def ansi_free(line: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", line)
 
 
 def text(cell: Any) -> str:

@@ -171,7 +171,12 @@ CASES = [
         errors.OptionError,
         ("kind=mlfn.Job", "add ()", "mlfn.Job()"),
     ),
-    Case("output", lambda: mlfn.handler(outputs=["a b"]), errors.OptionError, ("outputs='a b'", "letters, digits")),
+    Case(
+        "output",
+        lambda: mlfn.handler(outputs=["a b"]),
+        errors.OptionError,
+        ("outputs='a b'", "letters and digits of any script"),
+    ),
     Case(
         "option of a kind",
         lambda: mlfn.Job(fresch=True),  # type: ignore[call-arg]
@@ -201,7 +206,12 @@ CASES = [
         errors.SettingsError,
         ("on = 'locall'", "init()", "did you mean 'local'", "the name of a place: inline, local"),
     ),
-    Case("project", lambda: mlfn.function(project="a/b"), errors.OptionError, ("project='a/b'", "letters, digits")),
+    Case(
+        "project",
+        lambda: mlfn.function(project="a/b"),
+        errors.OptionError,
+        ("project='a/b'", "letters and digits of any script"),
+    ),
     Case("setting", lambda: mlfn.init(projct="fraud"), errors.SettingsError, ("projct", "project")),
     Case("closure", unpicklable, errors.UnpicklableError, ("train -> config.logger", "lock", "inside the function")),
     Case(
@@ -241,7 +251,7 @@ CASES = [
         "name of a result",
         lambda: mlfn.context().log_result("a b/../c", 1),
         errors.ParameterError,
-        ("'a b/../c'", "no name for an output", "letters, digits", "as in 'a_b_.._c'"),
+        ("'a b/../c'", "no name for an output", "letters and digits of any script", "as in 'a_b_.._c'"),
     ),
     Case(
         "path of an artifact",

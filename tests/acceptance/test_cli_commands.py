@@ -17,8 +17,7 @@ from mlfn.dispatch import session as client
 from mlfn.dispatch.session import current_session
 from mlfn.settings import current as settings
 from mlfn.ui.cli.app import run_command_line
-from mlfn.ui.terminal.tables import draw_table
-from mlfn.ui.text import TextTable, shown_value
+from mlfn.ui.text import shown_value
 from mlfn.ui.views.values import plain, readable
 from mlfn.ui.wording import harmless
 
@@ -41,6 +40,12 @@ def fit(depth: int = 8, name: str = "x", context=None):
 @mlfn.function
 def fail(text: str):
     raise ValueError(text)
+
+
+@mlfn.function
+def chatter(lines: int):
+    for line in range(lines):
+        print("line", line)
 
 
 @mlfn.function
@@ -93,12 +98,12 @@ def test_run_and_show_say_what_there_is(mlfn):
     assert "loading jobs" in ran.err
     assert "score      0.4" in ran.out
     for words in (
-        "fit  (project default",
+        "name   fit",
         "team=risk",
         "depth  4",
         'name   "x"  (default)',
         "loss  0.125",
-        "1  succeeded",
+        "project    default",
         "submitted",
         "list, ",
     ):
@@ -304,6 +309,17 @@ def test_logs_of_the_local_place(mlfn):
     assert mlfn("logs", "--attempt", "2", run).code == 3
 
 
+def test_logs_of_a_sweep_are_those_of_its_children(mlfn):
+    Path("loud.py").write_text("import mlfn\n\n@mlfn.function\ndef f(x: int):\n    print('x is', x)\n")
+    mlfn("sweep", "loud.py::f", "--grid", "x=5,6", "--on", "local")
+    sweep = ids(mlfn)[0]
+
+    assert mlfn("logs", sweep).out == "[1] x is 5\n[2] x is 6\n"
+    assert mlfn("logs", "-f", sweep).out == "[1] x is 5\n[2] x is 6\n"
+    assert mlfn("logs", "--json", sweep).document["log"] == "[1] x is 5\n[2] x is 6\n"
+    assert "--attempt is of a child" in mlfn("logs", "--attempt", "2", sweep).err
+
+
 def test_a_log_elsewhere_is_not_read(mlfn, tmp_path):
     Path("loud.py").write_text("import mlfn\n\n@mlfn.function\ndef f():\n    print('one')\n")
     mlfn("run", "loud.py::f", "--on", "local")
@@ -482,11 +498,30 @@ def test_words_for_people():
     assert plain("\ud800") == "\\ud800"
 
 
-def test_in_a_terminal_the_last_column_gives_way(capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "40")
+def test_a_run_is_named_by_its_function_or_as_the_last(mlfn):
+    mlfn("run", "jobs.py::fit", "4")
+    first = ids(mlfn)[0]
 
-    draw_table(TextTable(["ID", "PARAMETERS"], [["0123456789abcdef", "x=1, " * 20], ["0", "y"]]), color=False)
+    for named in ("fit", "last", first[:8]):
+        assert mlfn("show", named, "--json").document["id"] == first
+    assert mlfn("wait", "last").code == 0
+    assert mlfn("show", "fitt").code == 3
 
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["ID", "0123456789abcdef", "0"]
-    assert all(len(line) <= 40 for line in lines) and lines[1].rstrip().endswith("…")
+
+def test_the_last_lines_of_a_log(mlfn):
+    mlfn("run", "--on", "local", "jobs.py::chatter", "300")
+
+    whole = mlfn("logs", "last").out
+    assert len(whole.splitlines()) == 300
+    for args in (("--tail", "2"), ("-n", "2"), ("-f", "-n", "2")):
+        assert mlfn("logs", "last", *args).out == "line 298\nline 299\n"
+    assert mlfn("logs", "last", "-n", "1000").out == whole
+    assert mlfn("logs", "last", "-n", "0").out == ""
+    assert mlfn("logs", "last", "-n", "1", "--json").document["log"] == "line 299\n"
+
+
+def test_a_listing_takes_its_limit_as_n(mlfn):
+    for depth in ("2", "3"):
+        mlfn("run", "jobs.py::fit", depth)
+
+    assert len(mlfn("runs", "-n", "1", "--json").document) == 1

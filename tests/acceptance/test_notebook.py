@@ -11,7 +11,7 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
-from tests.acceptance.kernel import html, notebook, printed, text
+from tests.acceptance.kernel import ansi_free, html, notebook, printed, text
 from tests.architecture.source import ROOT
 
 FIRST = """
@@ -99,6 +99,18 @@ def test_an_exception_of_a_type_from_a_cell_comes_back_with_the_cells_line(book)
 
     assert "3 is odd | RemoteTracebackError" in printed(cell)
     assert 'raise Odd(f"{x} is odd")  # the line of the cell' in printed(cell)
+
+
+def test_a_wrong_argument_shows_its_sentence_and_the_users_lines_alone(book):
+    with pytest.raises(CellExecutionError):
+        book.run("def go():\n    return with_helper.submit(x='deep')\ngo()")
+
+    lines = [ansi_free(line) for line in book.document.cells[-1].outputs[-1].traceback]
+    shown = "\n".join(lines)
+    assert "return with_helper.submit(x='deep')" in shown and shown.rstrip().endswith(
+        "ParameterError: with_helper(x='deep') does not fit int: Input should be a valid integer."
+    )
+    assert "mlfn/" not in shown and len(shown.splitlines()) < 15
 
 
 def test_a_card_follows_its_run_in_its_own_cell_while_another_cell_runs(book):
@@ -296,7 +308,7 @@ def test_what_a_kernel_leaves_at_its_shutdown_goes_on_or_waits_for_somebody(tmp_
     with notebook(tmp_path) as second:
         second.run(f"import mlfn, pathlib; a, b = map(mlfn.run, {ids})")
         assert second.value("[str(a.state), str(b.state)]") == "['running', 'pending']"
-        assert "Its client is gone" in html(second.run("b"))
+        assert "The process that submitted it is gone" in html(second.run("b"))
         second.run("pathlib.Path('five').touch()")
         assert second.value("b.result(), a.result()") == "('done', 'done')"
         assert second.value("len(b.attempts), len(a.attempts)") == "(1, 1)"

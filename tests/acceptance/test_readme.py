@@ -19,6 +19,13 @@ def readme_commands() -> list[str]:
     return re.findall(r"^\$ (.*)$", (ROOT / "README.md").read_text(), flags=re.MULTILINE)
 
 
+def test_the_first_block_can_be_pasted_into_a_terminal():
+    block = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+
+    # An empty line within a function ends it there.
+    assert block is not None and re.search(r"\n\n[ \t]", block[1]) is None
+
+
 def test_the_readme_names_the_one_line_that_runs_all_tests():
     # `.ci/run` takes the line that ends in nox.
     assert [command for command in readme_commands() if command.endswith("/nox")] == [TESTS]

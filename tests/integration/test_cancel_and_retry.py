@@ -152,6 +152,7 @@ def test_another_process_cancels(local, tmp_path):
 
 ORPHAN = """
 import os, sys, time, mlfn
+from mlfn.host.cores import usable_cores
 
 @mlfn.function(name="endless")
 def endless(ledger: str, ctx: mlfn.Context):
@@ -163,7 +164,7 @@ def endless(ledger: str, ctx: mlfn.Context):
         note(ledger, "finally", ctx)
 
 if sys.argv[2] == "submit":
-    endless.submit(sys.argv[1]), endless.with_options(cpu=1000).submit(sys.argv[1])
+    endless.submit(sys.argv[1]), endless.with_options(cpu=usable_cores()).submit(sys.argv[1])
     while not os.path.exists(sys.argv[1]):
         time.sleep(0.005)
     os.kill(os.getpid(), 9)

@@ -90,7 +90,7 @@ elif how in ("fork", "fork and die"):
             time.sleep(0.005)
 elif how == "ctrl-c":
     run = endless.submit(ledger)
-    pending = endless.with_options(cpu=1000).submit(ledger)
+    pending = endless.with_options(cpu=2).submit(ledger)
     print("submitted", flush=True)
     run.result()
 else:
@@ -142,6 +142,68 @@ def test_ctrl_c_cancels_and_waits_until_that_is_confirmed(stage):
     assert [what for what, *_ in stage.entries()] == ["start", "finally"]
     assert stage.workers() == []
     audit(stage, runs=2)
+
+
+TEMPORARY = """
+import sys, tempfile, time
+from pathlib import Path
+import mlfn
+
+@mlfn.function(name="late")
+def late(path: Path) -> str:
+    time.sleep(0.5)
+    return path.read_text()
+
+if __name__ == "__main__":
+    from mlfn.dispatch import session  # before the script makes its folder
+    folder = tempfile.TemporaryDirectory()
+    Path(folder.name, "in.txt").write_text("there")
+    sweep = late.grid(path=[Path(folder.name, "in.txt")]).submit()
+    raise RuntimeError("in the loop over the sweep")
+"""
+
+
+def test_temporary_folders_are_there_until_the_last_run_has_ended(tmp_path):
+    stage = Stage(tmp_path, TEMPORARY, heartbeat=0.2)
+
+    _, err = stage.start().communicate(timeout=60)
+
+    assert "ends without" not in err and "failed" not in err
+    assert stage.query("SELECT state FROM runs ORDER BY seq") == [("succeeded",), ("succeeded",)]
+    keys = {key for (key,) in stage.query("SELECT key FROM outputs JOIN runs ON runs.seq = run WHERE sweep = 1")}
+    assert keys >= {"iteration_results", "iteration_results_parquet"}
+
+
+SWEEP = """
+import time, mlfn
+
+@mlfn.function(name="slow")
+def slow(x: int) -> int:
+    time.sleep(x)
+    return x
+
+if __name__ == "__main__":
+    sweep = slow.grid(x=[0, 60]).with_options(parallel=1).submit()
+    next(iter(sweep))
+    print(sweep.id, flush=True)
+    sweep.result()
+"""
+
+
+def test_ctrl_c_says_how_far_a_sweep_was_and_how_to_go_on(tmp_path):
+    stage = Stage(tmp_path, SWEEP, heartbeat=0.2)
+    process = stage.start()
+    short = process.stdout.readline()[:8]
+    wait_until(lambda: stage.query("SELECT 1 FROM runs WHERE iteration = 2 AND state = 'running'"))
+
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=30)
+
+    assert err.endswith(
+        "KeyboardInterrupt\n"
+        f"mlfn: cancelled the sweep slow ({short}) after 1 of 2 children; `mlfn sweep resume {short}` goes on with the others\n"
+    )
+    assert "threading.py" not in err
 
 
 def interrupted(stage, *args, times=1):

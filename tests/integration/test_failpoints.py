@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import mlfn
+from mlfn.host.cores import usable_cores
 
 def wait_for(path):
     while not path.exists():
@@ -80,7 +81,7 @@ def submit(ledger):
 
 def cancel(ledger):
     run = endless.submit(ledger)
-    pending = endless.with_options(cpu=10_000).submit(ledger)
+    pending = endless.with_options(cpu=usable_cores()).submit(ledger)
     while not run.record.started:
         time.sleep(0.005)
     pending.cancel()

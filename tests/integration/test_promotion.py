@@ -15,6 +15,11 @@ def train(depth: int, rows: int = 10, *, lr: float = 0.1) -> tuple[dict[str, int
     return {"depth": depth, "rows": rows}, depth * lr
 
 
+@mlfn.function
+def measure(scores: list[float]) -> float:
+    return sum(scores)
+
+
 @pytest.fixture
 def sweep(local):
     sweep = train.grid(depth=[4, 16, 8]).with_options(select="max.score").submit(lr=0.5)
@@ -39,6 +44,24 @@ def test_it_is_found_by_its_tag_and_runs_with_its_parameters(sweep):
     assert version.run.id == sweep.best.id
     assert version.submit().result(30) == ({"depth": 16, "rows": 10}, 8.0)
     assert version.submit(rows=20).result(30)[0] == {"depth": 16, "rows": 20}
+
+
+def test_it_is_called_with_its_runs_parameters(sweep):
+    sweep.best.promote(tag="prod")
+
+    version = mlfn.get_function("fraud/train:prod")
+
+    assert version() == ({"depth": 16, "rows": 10}, 8.0)
+    assert version(rows=20)[0] == {"depth": 16, "rows": 20}
+    with pytest.raises(ParameterError, match=r"train\(depth='x'\) does not fit int"):
+        version(depth="x")
+
+
+def test_one_that_took_an_output_is_called_with_its_value(sweep):
+    run = measure.submit(scores=[sweep.best.outputs.score, 1.0])
+    run.wait(30)
+
+    assert run.promote(tag="prod")() == 9.0
 
 
 def test_a_tag_moves(sweep):

@@ -198,11 +198,14 @@ def test_readers_learn_that_the_client_is_gone(stage):
     listed, shown = stage.mlfn("runs"), stage.mlfn("show", pending).stdout
     document = json.loads(stage.mlfn("runs", "--json").stdout)
 
-    assert listed.stderr == f"mlfn: the clients of 2 runs are gone; `mlfn wait {pending} {running}` resumes them.\n"
-    assert f"note      its client is gone; `mlfn wait {pending}` resumes it" in shown
+    assert (
+        listed.stderr
+        == f"mlfn: the processes that submitted 2 of them are gone; `mlfn wait {pending} {running}` resumes them.\n"
+    )
+    assert f"note   the process that submitted it is gone; `mlfn wait {pending}` resumes it" in shown
     assert [run["abandoned"] for run in document] == [True, True]
     assert stage.run("card", pending).strip() == (
-        f"Its client is gone: run.wait() here, or `mlfn wait {pending}`, resumes it."
+        f"The process that submitted it is gone: run.wait() here, or `mlfn wait {pending}`, resumes it."
     )
     go(stage)
     assert f"`mlfn wait {pending}` resumes it" in stage.mlfn("runs").stderr

@@ -9,6 +9,7 @@ import pytest
 
 import mlfn
 from mlfn.errors import OptionError
+from mlfn.host.cores import usable_cores
 from mlfn.host.gpus import visible_gpus
 
 
@@ -70,6 +71,28 @@ def test_more_gpus_than_there_are_fail_at_once(monkeypatch):
 
     with pytest.raises(OptionError, match=r"gpus=2: on='local' shows 1"):
         devices.with_options(gpus=2).on("local", max_workers=1).submit("").result(timeout=30)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "says"),
+    [
+        ({"cpu": 20_000}, r"cpu=20000: on='local' has \d+, of this machine"),
+        ({"mem": "900Ti"}, r"mem=900Ti: on='local' has \d+\.\dGi"),
+    ],
+)
+def test_more_than_the_machine_has_is_refused_before_anything_starts(wanted, says):
+    with pytest.raises(OptionError, match=says):
+        environment.with_options(**wanted).on("local").submit("HOME")
+    with pytest.raises(OptionError, match=says):
+        environment.with_options(**wanted).on("local").grid(name=["HOME"]).submit()
+
+    assert list(mlfn.runs()) == []
+
+
+def test_cores_may_be_given_out_twice_where_max_workers_says_so():
+    run = environment.with_options(cpu=usable_cores() + 1).on("local", max_workers=usable_cores() + 1).submit("NOTHING")
+
+    assert run.result(timeout=30) is None
 
 
 def test_a_function_without_gpus_sees_none(monkeypatch):

@@ -1,4 +1,4 @@
-"""The same script run again with other options: what says how to drive is taken over, what decides is refused by name."""
+"""The same script run again with other options: what says how to drive is taken over, what decides begins another sweep."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 import mlfn
-from mlfn.errors import SweepError
 from tests.ledger import Stage, audit, wait_until
 
 SCRIPT = """
@@ -60,6 +59,7 @@ def test_more_at_a_time_are_taken_over_from_a_driver_that_was_killed(tmp_path):
     out, _ = process.communicate(timeout=60)
 
     assert out.splitlines() == [
+        f"goes on with it ({sweep_id(stage)}): 1 of 8 done",
         f"sweep child ({sweep_id(stage)}) goes on with other options: parallel 1 -> 4",
         "begun",
         "succeeded None",
@@ -75,6 +75,7 @@ def test_a_condition_that_is_given_later_ends_it_by_what_is_there_already(tmp_pa
     said = stage.run("grid", json.dumps({"parallel": 1, "stop_when": "finished >= 1"}))
 
     assert said.splitlines() == [
+        f"goes on with it ({sweep_id(stage)}): 1 of 8 done",
         (
             f"sweep child ({sweep_id(stage)}) goes on with other options: "
             "stop_when None -> 'finished >= 1', timeout 3600.0 -> None, memo True -> False"
@@ -97,16 +98,16 @@ def test_a_condition_that_is_given_later_ends_it_by_what_is_there_already(tmp_pa
         ({"deterministic": True}, {"deterministic": True, "parallel": 2}, "parallel=1 (now 2)"),
     ],
 )
-def test_what_decides_is_refused_by_name_and_changes_nothing(tmp_path, before, now, said):
+def test_what_decides_begins_another_that_takes_over_what_succeeded(tmp_path, before, now, said):
     stage = killed(tmp_path, parallel=1, **before)
-    body = stored(stage)
+    short = sweep_id(stage)
+    (tmp_path / "ledger.go").touch()
 
     out = stage.run("grid", json.dumps({"parallel": 1, "max_failures": 3, **now}))
 
-    assert out.strip() == (
-        f"SweepError The sweep 'it' ({sweep_id(stage)}) was submitted with {said}: choose another name=, or describe it as it was."
-    )
-    assert stored(stage) == body
+    assert out.splitlines()[0] == f"begins it anew: {said}; `mlfn sweep resume {short}` goes on with the earlier one"
+    assert stage.query("SELECT state FROM runs WHERE sweep = 1 ORDER BY seq")[0] == ("pending",)
+    assert stage.query("SELECT 1 FROM runs WHERE reused IS NOT NULL AND iteration = 1")
 
 
 def test_a_search_goes_on_with_more_at_a_time_as_the_search_that_it_was(tmp_path):
@@ -124,7 +125,6 @@ def test_a_search_goes_on_with_more_at_a_time_as_the_search_that_it_was(tmp_path
 
 def test_rows_are_carried_on_without_their_script(tmp_path, monkeypatch):
     stage = killed(tmp_path, "rows", parallel=1)
-    other = stage.run("rows of another end", json.dumps({"parallel": 1}))
     stage.script.unlink()
     (tmp_path / "ledger.go").touch()
     monkeypatch.setenv("MLFN_DATA", str(stage.data))
@@ -132,7 +132,6 @@ def test_rows_are_carried_on_without_their_script(tmp_path, monkeypatch):
 
     sweep = mlfn.run(sweep_id(stage)).resume()
 
-    assert "was submitted with other children: choose" in other
     assert sweep.result(30) == 4
     assert [child.params.get("more") for child in sweep.children] == [None, Path("a"), None, Path("rows")]
     assert [what for what, *_ in stage.entries()].count("end") == 4
@@ -177,6 +176,7 @@ class TestInOneProcess:
         assert (again.result(30), again.best_iteration) == (4, 2)
         assert [child.reused for child in again.children] == [child.id for child in failed.children]
         assert messages(caplog) == []
+        assert f"begins squares anew: it was failed; `mlfn show {failed.id[:8]}` shows the earlier one" in caplog.text
 
     def test_one_that_runs_here_says_that_it_keeps_its_options(self, local, caplog, tmp_path):
         gate = tmp_path / "gate"
@@ -184,8 +184,6 @@ class TestInOneProcess:
         run = sweep.submit(until=str(gate))
 
         assert sweep.with_options(parallel=2, timeout="1h").submit(until=str(gate)) == run
-        with pytest.raises(SweepError, match=r"subject_to=None \(now 'return < 5'\)"):
-            sweep.with_options(subject_to="return < 5").submit(until=str(gate))
         gate.touch()
 
         assert run.result(30) == [1, 2]

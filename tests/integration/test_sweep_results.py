@@ -4,12 +4,30 @@ from __future__ import annotations
 
 import importlib.util
 import re
+from typing import Any
 
+import pandas as pd
 import pytest
 
 import mlfn
 from mlfn.errors import MissingExtraError, NotFoundError, OptionError, ParameterError, SweepError
 from mlfn.sweep.results.plots import KINDS
+
+
+class Model:
+    """Knows only itself by ==."""
+
+
+@mlfn.function
+def measured(by: int, frame: Any, model: Any) -> float:
+    return float(by * len(frame))
+
+
+@mlfn.function
+def speaks(x: int) -> int:
+    print(f"x is {x}")
+    print("done", end="")
+    return x
 
 
 @mlfn.function
@@ -246,3 +264,30 @@ def test_the_picture_is_an_artifact_of_the_sweep(grid):
     assert "Best: child 3, depth = 8, opt = a, score = 24" in page
     assert "cost" in page
     assert page.count("<path") == 9
+
+
+class TestCompareOfAnything:
+    def test_what_children_share_is_left_out_whatever_it_is(self):
+        sweep = measured.on("inline").grid(by=[1, 2]).submit(frame=pd.DataFrame({"x": [1.0, None]}), model=Model())
+
+        frame = sweep.compare(1, 2)
+
+        assert [name for part, name in frame.index if part == "param"] == ["by"]
+        assert ("param", "model") in sweep.compare(1, 2, everything=True).index
+
+
+class TestLogs:
+    def test_the_lines_of_children_have_their_numbers(self, local):
+        sweep = speaks.grid(x=[5, 6]).submit()
+        sweep.wait(30)
+
+        assert sweep.logs() == "[1] x is 5\n[1] done\n[2] x is 6\n[2] done\n"
+        assert sorted("".join(sweep.logs(follow=True)).splitlines()) == sorted(sweep.logs().splitlines())
+
+    def test_an_attempt_is_one_childs(self, local):
+        sweep = speaks.grid(x=[5]).submit()
+
+        with pytest.raises(
+            ParameterError, match=r"is a sweep: logs\(attempt=1\) is of one child, as in sweep.children\[1\]"
+        ):
+            sweep.logs(attempt=1)

@@ -50,6 +50,20 @@ def waits(x: int, until: str, ctx: mlfn.Context) -> int:
 
 
 @mlfn.function
+def mixed(x: int) -> int:
+    if x < 0:
+        raise ValueError("negative")
+    if x == 0:
+        raise ZeroDivisionError("zero")
+    return x
+
+
+@mlfn.function
+def double(x: int) -> int:
+    return 2 * x
+
+
+@mlfn.function
 def several(**more: int) -> int:
     return sum(more.values())
 
@@ -107,12 +121,12 @@ class TestWhatChildrenGet:
 
         table = sweep.table()
 
-        assert list(table.columns) == ["iteration", "state", "depth", "lr", "score", "seconds", "run"]
+        assert list(table.columns) == ["iteration", "depth", "lr", "score", "state", "seconds", "run"]
         assert table["iteration"].tolist() == [1, 2, 3, 4]
         assert table["depth"].tolist() == [1, 2, 1, 2]
         assert table["depth"].dtype == "int64"
         assert table["score"].tolist() == [child.outputs["score"] for child in sweep.children]
-        assert table["run"].tolist() == [child.id for child in sweep.children]
+        assert table["run"].tolist() == [child.id[:8] for child in sweep.children]
         text = sweep.outputs["iteration_results"].read_text()
         assert text.splitlines()[0] == ",".join(table.columns)
         assert len(text.splitlines()) == 5
@@ -264,11 +278,33 @@ class TestWhatWins:
         assert self.sweep([-3, -1, -2], select="max.score").best_iteration == 2
 
     def test_a_metric_that_no_child_reports_is_an_error_that_lists_those_reported(self, local):
-        sweep = self.sweep([1, 2], select="max.scoer")
+        sweep = self.sweep([1, 2], select="max.scoer", strict=False)
 
         with pytest.raises(SweepError, match=r"no child reports 'scoer'.*'score'"):
             sweep.result()
         assert states(sweep) == ["succeeded", "succeeded"]
+
+    def test_a_first_child_without_the_metric_ends_the_sweep(self, local):
+        sweep = self.sweep([1, 2, 3], select="max.scoer", parallel=1)
+
+        with pytest.raises(SweepError, match=r"child 1 of told has not reported. Did you mean 'score'\?.*strict=False"):
+            sweep.result()
+        assert len(sweep.children) == 1
+
+    def test_a_misspelt_output_that_is_declared_is_refused_at_once(self, local):
+        with pytest.raises(OptionError, match=r"select='max.scoer': train has no output 'scoer': did you mean 'score'"):
+            train.grid(depth=[1]).with_options(select="max.scoer").submit()
+
+    def test_another_best_is_selected_afterwards(self, local):
+        sweep = self.sweep([1, 5, 3], select="max.score")
+
+        chosen = sweep.select("min.score")
+
+        assert (chosen.best_iteration, chosen.result(30), chosen.outputs["return"]) == (1, 1, 1)
+        assert (sweep.best_iteration, sweep.result(30)) == (2, 5)
+        assert double.submit(chosen).result(30) == 2
+        with pytest.raises(OptionError, match="no child reports 'scoer'"):
+            _ = sweep.select("max.scoer").best
 
     def test_so_is_one_that_decides_what_counts_or_when_to_stop(self, local):
         barred = self.sweep([1, 2], select="max.score", subject_to="scoer < 3")
@@ -400,8 +436,21 @@ class TestWhatEndsIt:
     def test_all_children_failed(self, local):
         sweep = told.grid(x=["fail", "fail"]).with_options(select="max.score").submit()
 
-        with pytest.raises(SweepError, match=r"all 2 children failed.*child 1, ended with ValueError: as it was told"):
+        with pytest.raises(
+            SweepError, match=r"all 2 children failed.*child 1, ended with ValueError: as it was told; `mlfn show"
+        ) as seen:
             sweep.result(30)
+        assert isinstance(seen.value.__cause__, ValueError) and "in told" in str(seen.value.__cause__.__cause__)
+
+    def test_each_distinct_error_is_logged_once_with_its_count(self, local, caplog):
+        sweep = mixed.grid(x=[1, -1, -2, 0]).submit()
+        sweep.wait(30)
+
+        runs, begins = [child.id[:8] for child in sweep.children], f"sweep mixed ({sweep.id[:8]}):"
+        assert caplog.messages == [
+            f"{begins} 2 of 4 children failed with ValueError: negative; `mlfn show {runs[1]}` shows the first, child 2",
+            f"{begins} 1 of 4 children failed with ZeroDivisionError: zero; `mlfn show {runs[3]}` shows child 4",
+        ]
 
     @pytest.mark.parametrize(("most", "failures"), [(0, 1), (1, 1), (2, 2)])
     @pytest.mark.parametrize("parallel", [1, 2])
@@ -808,7 +857,7 @@ class TestWhatBreaks:
         assert states(sweep) == ["succeeded", "succeeded"]
 
     def test_a_metric_that_the_first_child_lacks_is_told_at_once(self, local, caplog):
-        options = {"select": "max.scoer", "stop_when": "socre > 1", "subject_to": "mem < 3"}
+        options = {"select": "max.scoer", "stop_when": "socre > 1", "subject_to": "mem < 3", "strict": False}
         told.grid(x=[1, 2]).with_options(parallel=1, **options).submit().wait(30)
 
         said = [record.message for record in caplog.records if "speaks of" in record.message]
@@ -817,7 +866,7 @@ class TestWhatBreaks:
             "subject_to='mem < 3' speaks of 'mem', which child 1",
             "stop_when='socre > 1' speaks of 'socre', which child 1",
         ]
-        assert "did you mean 'score'?" in said[0]
+        assert "Did you mean 'score'?" in said[0]
 
     def test_a_script_that_ends_at_once_ends_its_sweep_in_order(self, tmp_path):
         script = """
@@ -843,7 +892,7 @@ f.grid(x=[1, 2]).with_options(select="max.y").submit(ledger=sys.argv[1])
 
 
 class TestNamed:
-    """Under a name, `submit` goes on with a sweep that was described alike, and no other."""
+    """Under a name, `submit` goes on with a sweep that was described alike, and begins another in place of one that was not."""
 
     @pytest.mark.parametrize(
         ("describe", "one", "other"),
@@ -853,11 +902,12 @@ class TestNamed:
             (lambda value: reader.grid(path=[value]).with_options(name="it").submit(), "a", "b"),
         ],
     )
-    def test_a_path_that_is_swept_tells_children_apart(self, local, describe, one, other):
-        assert describe(one) == describe(one)
+    def test_a_path_that_is_swept_tells_children_apart(self, local, describe, one, other, caplog):
+        first = describe(one)
+        assert describe(one) == first
 
-        with pytest.raises(SweepError, match="submitted with other children"):
-            describe(other)
+        assert describe(other) != first
+        assert "begins it anew: other children: " in caplog.text
 
     @pytest.mark.parametrize(
         "describe",
@@ -867,7 +917,7 @@ class TestNamed:
         ],
         ids=["random", "search"],
     )
-    def test_what_was_drawn_without_a_seed_is_drawn_by_the_same_again(self, local, describe):
+    def test_what_was_drawn_without_a_seed_is_drawn_by_the_same_again(self, local, describe, caplog):
         def named(**more: int) -> Any:
             return describe(**more).with_options(name="it", select="max.score", parallel=1).submit()
 
@@ -876,8 +926,8 @@ class TestNamed:
         first.wait(30)
         assert named() == first
 
-        with pytest.raises(SweepError, match="submitted with other children"):
-            named(seed=5)
+        assert named(seed=5) != first
+        assert " (now 5); `mlfn show" in caplog.text
 
     def test_one_that_failed_is_begun_again_with_what_it_had_drawn(self, local, tmp_path):
         def named() -> Any:
@@ -893,10 +943,74 @@ class TestNamed:
         assert again.wait(30)
         assert again.children[1].params["x"] == failed.children[1].params["x"]
 
-    def test_so_does_one_that_they_share(self, local):
+    def test_so_does_one_that_they_share(self, local, caplog):
         named = reader.grid(conf=[1]).with_options(name="it")
+        first = named.submit(path="a")
+        first.wait(30)
 
-        named.submit(path="a").wait(30)
+        assert named.submit(path="b") != first
+        assert "begins it anew: other parameters for all children: path='a' (now 'b'); `mlfn show" in caplog.text
 
-        with pytest.raises(SweepError, match="submitted with other parameters for all children"):
-            named.submit(path="b")
+    def test_it_says_which_sweep_it_returns(self, local, caplog):
+        named = train.grid(depth=[1, 2]).with_options(name="it")
+        first = named.submit()
+        first.wait(30)
+
+        assert named.submit() == first
+        assert caplog.messages == [f"returns it ({first.id[:8]}): 2 of 2 done; again='new' begins it anew"]
+
+    def test_a_changed_grid_begins_another_and_says_what_differs(self, local, caplog):
+        first = train.grid(depth=[1, 2]).with_options(name="it").submit()
+        first.wait(30)
+
+        second = train.grid(depth=[1, 3]).with_options(name="it").submit()
+
+        assert second != first and second.result(30) == pytest.approx([0.1, 0.3])
+        assert caplog.messages == [
+            f"begins it anew: other children: depth=[1, 2] (now [1, 3]); `mlfn show {first.id[:8]}` shows the earlier one"
+        ]
+        assert train.grid(depth=[1, 3]).with_options(name="it").submit() == second
+
+    def test_a_changed_function_begins_another_and_says_what_differs(self, local, caplog):
+        def named(factor: int) -> Any:
+            @mlfn.function(name="f")
+            def f(x: int) -> int:
+                return x * factor
+
+            return f.grid(x=[1, 2]).with_options(name="it").submit()
+
+        named(2).wait(30)
+
+        assert named(3).result(30) == [3, 6]
+        assert "begins it anew: another version of f: code: " in caplog.text
+
+    def test_the_order_of_the_keys_makes_other_children(self, local, caplog):
+        train.grid(depth=[1, 2], lr=[0.1]).with_options(name="it").submit().wait(30)
+
+        train.grid(lr=[0.1], depth=[1, 2]).with_options(name="it").submit()
+
+        assert "other children: in another order" in caplog.text
+
+    def test_one_that_still_runs_can_be_begun_anew(self, local, caplog, tmp_path):
+        named = waits.grid(x=[1]).with_options(name="it")
+        first = named.submit(until=str(tmp_path / "gate"))
+
+        second = named.with_options(again="new").submit(until=str(tmp_path / "gate"))
+        Path(tmp_path, "gate").touch()
+
+        assert second != first and first.result(30) == second.result(30) == [1]
+        assert caplog.messages == [
+            f"begins it anew: again='new'; the earlier one still runs, and `mlfn cancel {first.id[:8]}` ends it"
+        ]
+        with pytest.raises(OptionError, match="again='old': 'new' is allowed"):
+            named.with_options(again="old")
+
+    def test_another_select_begins_another_that_takes_over_what_succeeded(self, local):
+        named = train.grid(depth=[1, 2]).with_options(name="it", select="max.score")
+        first = named.submit()
+        first.wait(30)
+
+        second = named.with_options(select="min.score").submit()
+
+        assert second.wait(30) and second.best_iteration == 1
+        assert [child.reused for child in second.children] == [child.id for child in first.children]

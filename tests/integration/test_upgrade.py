@@ -417,7 +417,7 @@ def test_a_finished_sweep_has_best_and_result(kept):
 def test_a_finished_sweep_has_its_table(kept):
     table = finished_sweep().table()
 
-    assert list(table) == ["iteration", "state", "x", "y", "loss", "score", "seconds", "run"]
+    assert list(table) == ["iteration", "x", "y", "loss", "score", "state", "seconds", "run"]
     assert table["score"].tolist() == [10.0, 20.0, 30.0, 20.0, 40.0, 60.0]
     assert table["state"].tolist() == ["succeeded"] * 6
     assert len(mlfn.runs(parent=finished_sweep())) == 6

@@ -59,8 +59,24 @@ def test_a_killed_worker_names_the_signal(local, tmp_path, processes):
     assert well.submit().result(timeout=30) == "well"
 
 
-def test_a_foreign_sigterm_preempts_and_retries(local, tmp_path, processes):
+def test_a_sigterm_that_mlfn_did_not_send_is_a_failure_by_that_signal(local, tmp_path):
     @mlfn.function
+    def stop(tries: str) -> None:
+        with open(tries, "a") as file:
+            file.write("x")
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(600)
+
+    run = stop.submit(str(tmp_path / "tries"))
+
+    error = run.exception(timeout=30)
+    assert isinstance(error, errors.WorkerDiedError) and "signal 15, SIGTERM" in str(error)
+    assert (run.state, run.record.reason, run.record.failure.signal) == ("failed", "error", 15)
+    assert (tmp_path / "tries").read_text() == "x"
+
+
+def test_a_sigterm_that_mlfn_did_not_send_is_tried_again_where_retry_says_so(local, tmp_path, processes):
+    @mlfn.function(retry=mlfn.Retry(1, delay=0))
     def once(pid: str, ctx: mlfn.Context) -> int:
         if ctx.attempt == 1:
             write_pid(Path(pid))
@@ -71,7 +87,7 @@ def test_a_foreign_sigterm_preempts_and_retries(local, tmp_path, processes):
     os.kill(processes("pid"), signal.SIGTERM)
 
     assert run.result(timeout=30) == 2
-    assert [(a.state, a.reason) for a in run.attempts] == [("failed", "preempted"), ("succeeded", None)]
+    assert [(a.state, a.reason) for a in run.attempts] == [("failed", "error"), ("succeeded", None)]
 
 
 def test_a_stopped_worker_is_lost_after_its_heartbeat(local, tmp_path, processes):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -87,8 +86,10 @@ def type_name(value: Any) -> str:
 
 def load(module: str) -> Any:
     """Import a module of the `data` extra, or raise MissingExtraError with what to type."""
+    from mlfn.host.imports import import_whole  # readers of a store load no such module
+
     try:
-        return importlib.import_module(module)
+        return import_whole(module)
     except ImportError as error:
         raise MissingExtraError(
             f"{module} is not installed here, and a value needs it. Install it with: pip install 'mlfn[data]'"

@@ -38,6 +38,7 @@ def binding_of(plan: Plan, config: PlaceConfig, execution: str) -> dict[str, Any
         "secrets": values_for(plan.secrets, os.environ),
         "by_reference": plan.workspace.by_reference,
         "sources": plan.workspace.sources,
+        "logging": plan.workspace.logging,
         "heartbeat": config.heartbeat,
         "kind": {"name": plan.kind.name, "options": plan.kind.options},
         "command": vars(launch) if isinstance(launch, Command) else None,

@@ -119,6 +119,25 @@ def value_digest(value: object) -> bytes:
     return _Walker(root=None).value(value)
 
 
+def definition_digest(cls: type) -> bytes:
+    """Return the digest of what the author of a class wrote, without the code and values that this uses."""
+    walker = _Walker(root=None)
+
+    def form(value: Any) -> bytes:
+        value = function_of(value)
+        if isinstance(value, types.FunctionType):
+            return walker.form(value.__code__).text
+        if type(value) in (list, tuple):
+            return combine("items", *map(form, value))
+        if type(value) is dict:
+            return combine("pairs", *(combine(str(key), form(item)) for key, item in value.items()))
+        name = getattr(value, "__qualname__", type(value).__qualname__)
+        return atom_digest(value) or combine("name", text(str(name)))
+
+    facts = class_facts(cls, walker.has_source)
+    return combine("definition", form(cls.__bases__), form(facts.members), form(facts.annotations))
+
+
 def raw_function(fn: Any) -> Any:
     """Return the function within a declared Function, and any other object as it is."""
     declared = not isinstance(fn, type) and (
@@ -158,7 +177,7 @@ class _Walker:
 
     def _own_digest(self, part: object) -> bytes:
         if isinstance(part, types.FunctionType):
-            return combine("own", self._form(part.__code__).text)
+            return combine("own", self.form(part.__code__).text)
         return self.value(part)
 
     def value(self, value: object) -> bytes:
@@ -211,7 +230,7 @@ class _Walker:
         self._note_part(fn.__module__, fn.__qualname__)
         self.seen.functions.append((fn, fn.__code__, fn.__defaults__, fn.__kwdefaults__))
         self._note_values(fn.__qualname__, default_values(fn))
-        form = self._form(fn.__code__)
+        form = self.form(fn.__code__)
         if form.origin == "bytecode":
             self.bytecode = True
         return combine(
@@ -239,7 +258,8 @@ class _Walker:
         """Return whether `fn` is the root, defined in an installed module and no wrapper."""
         return fn is self.root and not fn.__closure__ and fn.__module__ == fn.__globals__.get("__name__")
 
-    def _form(self, code: types.CodeType) -> Form:
+    def form(self, code: types.CodeType) -> Form:
+        """Return a code object's own form, from its source or its bytecode."""
         form = source_form(code, code.co_filename)
         if form is not None:
             return form
@@ -346,7 +366,7 @@ class _Walker:
         self._note_own(cls.__module__)
         self._note_part(cls.__module__, cls.__qualname__)
         self.seen.classes[cls] = None
-        facts = class_facts(cls, self._has_source)
+        facts = class_facts(cls, self.has_source)
         members = {name: vars(cls)[name] for name in facts.watched}
         self.seen.names.extend((vars(cls), name, value) for name, value in members.items())
         self._note_values(cls.__qualname__, members)
@@ -361,7 +381,8 @@ class _Walker:
             *self._annotations(facts.annotations, namespace),
         )
 
-    def _has_source(self, fn: types.FunctionType) -> bool:
+    def has_source(self, fn: types.FunctionType) -> bool:
+        """Return whether a function's source is at hand."""
         return source_form(fn.__code__, fn.__code__.co_filename) is not None
 
     # -- everything else that is code ------------------------------------------------------------------------

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mlfn.errors import ParameterError
-from mlfn.functions.declaration import Function
 
 
 class Differences(tuple[str, ...]):
@@ -28,13 +27,18 @@ def diff(a: Any, b: Any) -> Differences:
     return Differences([*_compare("", *declared), *_code_lines(a, b, before, after)])
 
 
+def _is_declared(item: Any) -> bool:
+    return hasattr(type(item), "__mlfn_declared__")
+
+
 def _version(item: Any) -> Any:
     return item.record.function if getattr(type(item), "__mlfn_run__", False) else item
 
 
 def _spec(item: Any) -> Mapping[str, Any]:
-    if isinstance(item, Function):
-        return item.spec
+    if _is_declared(item):
+        spec: Mapping[str, Any] = item.spec
+        return spec
     if isinstance(item, Mapping):
         return item
     if isinstance(item, str):
@@ -74,7 +78,7 @@ _Parts = Mapping[str, Sequence[str]]  # name -> digest and, of a small plain val
 
 def _parts(item: Any, spec: Mapping[str, Any]) -> _Parts:
     """Return what the code of a version is made of; nothing where that is not known."""
-    if isinstance(item, Function):
+    if _is_declared(item):
         from mlfn.code.capture import capture
         from mlfn.dispatch.planner import code_parts
 

@@ -16,7 +16,7 @@ from mlfn.dispatch.session import Session
 from mlfn.errors import OptionError, StorageError, StoreCorruptError, SweepError
 from mlfn.host.frozen import frozen
 from mlfn.host.identity import now
-from mlfn.spec.record import BEST, Outcome, Output, Reason, RemoteFailure, RunRecord, RunState
+from mlfn.spec.record import BEST, Outcome, Output, Reason, RemoteFailure, RunRecord, RunState, number_of
 from mlfn.store.changes import Finished, Progressed, SweepClosed
 from mlfn.store.rows import warn_skipped
 from mlfn.store.sweeps import ChildRow
@@ -32,6 +32,7 @@ from mlfn.sweep.spec import SweepBody
 logger = logging.getLogger(__name__)
 TABLE = "iteration_results"
 PICTURE = "parallel_coordinates"
+_MOST_ERRORS = 5  # distinct ones that are named at a sweep's end
 
 
 def preload() -> None:
@@ -85,6 +86,7 @@ class Completion:
                 SweepClosed(record.id),
             ]
         )
+        _say_failures(record, rows)
 
     def _outcome(
         self, record: RunRecord, rows: Sequence[ChildRow], problem: str | None, returns: Mapping[str, Any] | None
@@ -105,7 +107,8 @@ class Completion:
         first = next((row for row in rows if row.state is RunState.FAILED), None)
         example = ""
         if first is not None:
-            example = f" The first, child {first.iteration}, ended with {error_text(first.failure or {})}"
+            shown = f"`mlfn show {first.run[:8]}` shows it"
+            example = f" The first, child {first.iteration}, ended with {error_text(first.failure or {})}; {shown}."
         if self.state is RunState.FAILED and self.stop is not None:
             return f"{self.stop.text}; what the others came to is kept.{example}"
         if self.stop is not None and not any(row.state is RunState.SUCCEEDED for row in rows):
@@ -113,6 +116,31 @@ class Completion:
         if rows and all(row.state is RunState.FAILED for row in rows):
             return f"{'its one child' if len(rows) == 1 else f'all {len(rows)} children'} failed.{example}"
         return None
+
+
+def _say_failures(record: RunRecord, rows: Sequence[ChildRow]) -> None:
+    """Log one line for each distinct error of the children, the most frequent first."""
+    by_error: dict[str, list[ChildRow]] = {}
+    for row in rows:
+        if row.state is RunState.FAILED:
+            by_error.setdefault(error_text(row.failure or {}), []).append(row)
+    frequent = sorted(by_error.items(), key=lambda item: -len(item[1]))
+    for error, failed_rows in frequent[:_MOST_ERRORS]:
+        logger.warning(
+            "sweep %s (%s): %d of %d children failed with %s; `mlfn show %s` shows %s",
+            record.name,
+            record.id[:8],
+            len(failed_rows),
+            len(rows),
+            error,
+            failed_rows[0].run[:8],
+            f"child {failed_rows[0].iteration}"
+            if len(failed_rows) == 1
+            else f"the first, child {failed_rows[0].iteration}",
+        )
+    if len(frequent) > _MOST_ERRORS:
+        left = len(frequent) - _MOST_ERRORS
+        logger.warning("sweep %s (%s): %d other errors; table() lists them", record.name, record.id[:8], left)
 
 
 def _readable_best(
@@ -124,7 +152,7 @@ def _readable_best(
     """
     left = list(children)
     while True:
-        leader, problem = _best(left, standing)
+        leader, problem = _best(session, left, standing)
         if leader is None:
             return None, problem, None, []
         try:
@@ -142,7 +170,7 @@ def _readable_best(
         )
 
 
-def _best(children: Sequence[Child], standing: Standing) -> tuple[Child | None, str | None]:
+def _best(session: Session, children: Sequence[Child], standing: Standing) -> tuple[Child | None, str | None]:
     """Return the best child, and the problem where there can be none."""
     if not standing.selectors:
         return None, None
@@ -150,19 +178,36 @@ def _best(children: Sequence[Child], standing: Standing) -> tuple[Child | None, 
         leader = best(children, standing.selectors)
     except OptionError as error:
         return None, str(error)
-    return leader, None if leader is not None or not children else _no_best(children, standing)
+    return leader, None if leader is not None or not children else _no_best(session, children, standing)
 
 
-def _no_best(children: Sequence[Child], standing: Standing) -> str:
+def _no_best(session: Session, children: Sequence[Child], standing: Standing) -> str:
     """Return why no child can be the best."""
     infeasible = [child for child in children if child.numbers is not None]
     if not infeasible:
-        return f"no child succeeded with a finite {standing.selectors[0].name}; table() shows them."
+        name = standing.selectors[0].name
+        succeeded = next((child for child in children if child.state is RunState.SUCCEEDED), None)
+        example = f": that of child {succeeded.iteration} is {_said(session, succeeded, name)}" if succeeded else ""
+        return f"no child succeeded with a finite {name}{example}; table() shows them."
     closest = min(infeasible, key=lambda child: sum(max(0.0, value) for value in child.constraints.values()))
     missed = ", ".join(_missed(name, value) for name, value in closest.constraints.items() if value > 0)
     return (
         f"no child meets its constraints: the closest, child {closest.iteration}, misses {missed}; table() shows them."
     )
+
+
+def _said(session: Session, child: Child, name: str) -> str:
+    """Return in words what a child has under a name that is no number to select by."""
+    record = session.store.get_run(child.run)
+    found = next((item for item in session.store.outputs(record.id, record.attempt) if item.key == name), None)
+    if found is None:
+        return f"{child.metrics[name]:g}" if name in child.metrics else "missing"
+    number, kind = number_of(found.inline), found.type.removeprefix("builtins.")
+    if kind == "int":
+        return "a whole number that no float holds"
+    if number is not None:
+        return f"{number:g}"
+    return f"{'None' if kind == 'NoneType' else f'a {kind}'}, where a number is wanted, as float() makes it"
 
 
 def _missed(name: str, value: float) -> str:

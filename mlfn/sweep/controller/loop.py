@@ -300,23 +300,35 @@ class SweepLoop:
             self._ended.sort(key=lambda item: item[0].iteration)
         ended, self._ended = self._ended, []
         for (_, point), child in zip(ended, self._read(ended), strict=True):
-            self._warn_of_missing_metrics(child)
+            self._check_metrics(child)
             self._scoreboard.add(child, elapsed=self._elapsed())
             self._strategy.tell(report_of(child, point))
 
     def _read(self, ended: Sequence[tuple[Child, Mapping[str, Any]]]) -> list[Child]:
         return _until_stored(lambda: self._standing.children([child for child, _ in ended]))
 
-    def _warn_of_missing_metrics(self, child: Child) -> None:
-        """Warn once, of the metrics in options that the first child that succeeded has not reported."""
+    def _check_metrics(self, child: Child) -> None:
+        """Look once at what the first child that succeeded has not reported: stop for a selected metric, warn of others."""
         if self._has_warned or child.state is not RunState.SUCCEEDED:
             return
         self._has_warned = True
         for option, name in deciding(self._body):
-            if name not in child.metrics:
-                where = f"child {child.iteration} of {self._record.name}"
-                near = nearest(name, child.metrics)
-                logger.warning("%s speaks of %r, which %s has not reported. %s", option, name, where, near)
+            if name in child.metrics:
+                continue
+            near = nearest(name, child.metrics) if child.metrics else "it has reported nothing."
+            near = near[0].upper() + near[1:]
+            is_misspelt = option.startswith("select=") and bool(
+                child.metrics
+            )  # one that reports nothing is no evidence
+            text = f"{option} speaks of {name!r}, which child {child.iteration} of {self._record.name} has not reported. {near}"
+            if is_misspelt and self._body.strict and not self._is_last():
+                self._scoreboard.fail(f"{text} with_options(strict=False) waits for the others all the same")
+            else:
+                logger.warning("%s", text)
+
+    def _is_last(self) -> bool:
+        """Return whether no other child is left that a stop would spare."""
+        return not self._active and self._body.size is not None and self._scoreboard.started >= self._body.size
 
     def _stop_children(self) -> None:
         """Cancel the active children, and count how they end."""

@@ -28,12 +28,12 @@ logger = logging.getLogger(__name__)
 
 
 def start_sweep(
-    session: Session, submitted: Submitted, name: str | None, setup: SweepSetup
+    session: Session, submitted: Submitted, name: str | None, setup: SweepSetup, *, replaces: str | None = None
 ) -> tuple[RunRecord, InflightRun | None] | None:
-    """Store a new sweep and drive it; None where another unfinished sweep has its name."""
+    """Store a new sweep and drive it; None where another unfinished sweep than the one it `replaces` has its name."""
     session.register()
     claim = Claimed(submitted.run, session.id, None, now())
-    added, attempt = session.store.apply([SweepSubmitted(submitted, name, setup.body.to_json()), claim])
+    added, attempt = session.store.apply([SweepSubmitted(submitted, name, setup.body.to_json(), replaces), claim])
     if not added:
         return None
     record = session.store.get_run(submitted.run)

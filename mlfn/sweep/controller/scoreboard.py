@@ -62,11 +62,15 @@ class Scoreboard:
         if self.stop is None:
             self.stop = self._too_many_failures() or self._reached(child, elapsed)
 
+    def fail(self, text: str) -> None:
+        """Stop the sweep as failed; the first reason stays."""
+        self.stop = self.stop or Stop(text, failed=True)
+
     def text(self) -> str:
         """Return how far the sweep is, in words."""
         parts = [f"{count} {state}" for state, count in self.counts.items() if count and state in _SHOWN]
         if self.best is not None:
-            parts.append(f"best {self.selectors[0].name} {self.best:.6g} (child {self.leader})")
+            parts.append(f"best {self.selectors[0].name} {self.best:.4g} (child {self.leader})")
         return ", ".join(parts)
 
     def progress(self, total: int | None) -> dict[str, Any]:

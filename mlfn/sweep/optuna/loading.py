@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 import logging
 import sys
@@ -13,6 +12,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mlfn.errors import MissingExtraError, OptionError, nearest
+from mlfn.host.imports import import_whole
 
 MAJOR = 5
 
@@ -54,7 +54,8 @@ def _load() -> None:
         with warnings.catch_warnings():
             # In a notebook, its progress bars, which are not used here, would ask for widgets.
             warnings.filterwarnings("ignore", message="IProgress not found")
-            importlib.import_module("optuna")
+            import_whole("optuna")
+    import_whole("optuna")  # another thread may have begun
 
 
 class _Inside(threading.local):

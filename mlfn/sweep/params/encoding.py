@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from mlfn.artifacts import nested
 from mlfn.artifacts.codec import Codec
 from mlfn.errors import OutputError, ParameterError, UnpicklableError
 from mlfn.spec.canonical import canonical
@@ -43,8 +44,13 @@ class PointCodec:
         return found[1]
 
     def decode(self, encoded: Mapping[str, Any]) -> Any:
-        """Return the value that `keep` encoded."""
-        return DataItem(encoded["input"], encoded.get("as")) if "input" in encoded else self.codec.decode(encoded)
+        """Return the value that `keep` encoded; what stands for another value is not read."""
+        return nested.decode(encoded, self._decoded)
+
+    def _decoded(self, leaf: Mapping[str, Any]) -> Any:
+        if nested.is_late(leaf):
+            return nested.StoredReference(leaf)
+        return DataItem(leaf["input"], leaf.get("as")) if "input" in leaf else self.codec.decode(leaf)
 
     def encode(self, run: str, point: Mapping[str, Any]) -> dict[str, Any]:
         """Return a point as it is stored with the child `run`."""
@@ -78,22 +84,18 @@ class PointCodec:
         return hashlib.sha256(canonical(self._known(params)).encode()).hexdigest()
 
     def _known(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        known: dict[str, Any] = {}
-        for name, value in params.items():
-            if "input" in value:
-                path = value["input"]
-                if path not in self._contents:
-                    self._contents[path] = _digest(Path(path))
-                known[name] = {"sha256": self._contents[path], "as": value.get("as")}
-            else:
-                known[name] = {key: part for key, part in value.items() if key not in ("path", "size", "shown")}
-        return known
+        return {name: nested.mapped(_unshown(value), self._content) for name, value in params.items()}
+
+    def _content(self, leaf: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what tells the value of a leaf from others."""
+        if "input" not in leaf:
+            return {key: part for key, part in leaf.items() if key not in ("path", "size", "shown")}
+        path = leaf["input"]
+        if path not in self._contents:
+            self._contents[path] = _digest(Path(path))
+        return {"sha256": self._contents[path], "as": leaf.get("as")}
 
     def _encode(self, run: str, key: str, value: Any) -> dict[str, Any]:
-        if getattr(value, "__mlfn_reference__", False):
-            return {"output": {"run": value.run.id, "key": value.key}}
-        if isinstance(value, DataItem):
-            return {"input": value.url, "as": value.type}
         try:
             encoded = self.codec.encode(run, key.replace(".", "-"), value)
         except OutputError as error:
@@ -102,6 +104,10 @@ class PointCodec:
                 "it is made from."
             ) from error
         return {**encoded, **self.words(value, encoded)}
+
+
+def _unshown(stored: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {key: part for key, part in stored.items() if key != "shown"}
 
 
 def _digest(path: Path) -> str:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
+from glob import glob, has_magic
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,19 @@ def zip_from_file(path: str | os.PathLike[str]) -> Lists:
         return {name: [None if cell is _EMPTY else cell for cell in cells] for name, cells in columns.items()}
     data = _PARSERS[file.suffix.lower()](file, text)
     return _lists(file, text, _from_rows(file, data) if isinstance(data, list) else data)
+
+
+def matching_files(pattern: str, shown: str) -> list[Path]:
+    """Return the files that a pattern such as ``"data/*.csv"`` matches, by name; raise ParameterError where there is none."""
+    files = sorted(
+        path for found in glob(os.path.expanduser(pattern), recursive=True) if (path := Path(found)).is_file()
+    )
+    if files:
+        return files
+    what = "names no pattern and no file" if not has_magic(pattern) else "matches no file"
+    raise ParameterError(
+        f"{shown} {what}: a list is allowed, or a pattern such as 'data/*.csv'; a relative one starts at {os.getcwd()}."
+    )
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[Path, str]:

@@ -12,9 +12,9 @@ import typing
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any
 
-from mlfn.dispatch.validation import checker
 from mlfn.errors import ParameterError, nearest
 from mlfn.sweep.params.listed import short
+from mlfn.worker.fitting import checker
 
 
 def place(base: Any, dotted_key: str, value: Any) -> Any:

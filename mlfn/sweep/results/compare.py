@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mlfn.errors import ParameterError
 from mlfn.handles.run import Run
+from mlfn.sweep.differences import without_paths
 from mlfn.sweep.results.sweep_results import SweepResults
 from mlfn.sweep.results.table import are_different, error_text, require_pandas, seconds_of
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Cells = dict[tuple[str, str], Any]
+Kept = Mapping[tuple[str, str], Any]
 _PARTS = ("sweep", "run", "param", "result")
 
 
@@ -26,23 +28,36 @@ def compare_children(results: SweepResults, runs: Sequence[Any], *, everything: 
             raise ParameterError(f"compare({run!r}): numbers of children, runs or other sweeps are allowed.")
     columns = {_column_of(results, run): _of_run(results, run) for run in runs}
     heading = "child" if all(isinstance(name, int) for name in columns) else None
-    return _frame(columns, heading, everything=everything)
+    return _frame(columns, heading, everything=everything, kept=[_contents(run) for run in runs])
 
 
 def compare_sweeps(sweeps: Sequence[tuple[SweepResults, Run[Any] | None]], *, everything: bool) -> pd.DataFrame:
     """Return a DataFrame with a column a sweep: its facts, and the values of its best child."""
     columns = {f"{one.record.name} {one.record.id[:8]}": _of_sweep(one, leader) for one, leader in sweeps}
-    return _frame(columns, None, everything=everything)
+    kept = [_contents(leader) if leader is not None else {} for _, leader in sweeps]
+    return _frame(columns, None, everything=everything, kept=kept)
 
 
-def _frame(columns: dict[Any, Cells], heading: str | None, *, everything: bool) -> pd.DataFrame:
+def _contents(run: Run[Any]) -> Kept:
+    """Return for each given parameter what tells its content: of a model, say, whose == knows only itself."""
+    params = run.record.params.items()
+    return {("param", name): without_paths(stored) for name, stored in params}
+
+
+def _frame(columns: dict[Any, Cells], heading: str | None, *, everything: bool, kept: Sequence[Kept]) -> pd.DataFrame:
+    def is_same(row: tuple[str, str]) -> bool:
+        stored = [contents.get(row) for contents in kept]
+        if stored[0] is not None and all(item == stored[0] for item in stored):
+            return True
+        return not are_different([cells.get(row) for cells in columns.values()])
+
     rows = dict.fromkeys(row for cells in columns.values() for row in cells)
     ordered = sorted(rows, key=lambda row: _PARTS.index(row[0]))  # sorted() keeps the order within a part
-    kept = [row for row in ordered if everything or are_different([cells.get(row) for cells in columns.values()])]
+    shown = [row for row in ordered if everything or not is_same(row)]
     pd = require_pandas("compare() returns")
     names = ["part", "name"]
-    index = pd.MultiIndex.from_tuples(kept, names=names) if kept else pd.MultiIndex.from_arrays([[], []], names=names)
-    values = {name: pd.Series([cells.get(row) for row in kept], dtype=object) for name, cells in columns.items()}
+    index = pd.MultiIndex.from_tuples(shown, names=names) if shown else pd.MultiIndex.from_arrays([[], []], names=names)
+    values = {name: pd.Series([cells.get(row) for row in shown], dtype=object) for name, cells in columns.items()}
     frame = pd.DataFrame(values)
     frame.index = index
     frame.columns.name = heading

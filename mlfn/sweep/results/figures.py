@@ -11,6 +11,7 @@ from typing import Any
 from mlfn.errors import SweepError
 from mlfn.host.frozen import frozen
 from mlfn.host.identity import now
+from mlfn.host.imports import import_whole
 from mlfn.spec.record import RunState
 from mlfn.sweep.results.parallel_coordinates import Lines
 from mlfn.sweep.results.scales import Axis, cut_start
@@ -29,6 +30,7 @@ _COLOURS = {
 
 def parallel_coordinates(lines: Lines) -> Any:
     """Return one line a child across its axes."""
+    import_whole("plotly")
     import plotly.graph_objects as go
 
     axes = [
@@ -63,6 +65,7 @@ def parallel_coordinates(lines: Lines) -> Any:
 
 def static_parallel_coordinates(lines: Lines) -> Any:
     """Return one line a child across its axes, the best one on top."""
+    import_whole("matplotlib")
     from matplotlib import colormaps
     from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
@@ -127,6 +130,7 @@ def timeline_of(results: SweepResults) -> Timeline:
 
 def timeline(shown: Timeline) -> Any:
     """Return one bar a child."""
+    import_whole("plotly")
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -148,6 +152,7 @@ def timeline(shown: Timeline) -> Any:
 
 def static_timeline(shown: Timeline) -> Any:
     """Return one bar a child."""
+    import_whole("matplotlib")
     from matplotlib.figure import Figure
     from matplotlib.ticker import MaxNLocator
 

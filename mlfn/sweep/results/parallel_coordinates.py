@@ -13,7 +13,9 @@ from mlfn.sweep.results.table import Table, are_different, evenly
 
 MOST_LINES = 1000
 _STEP, _HEIGHT = 132, 300  # between two axes, and the length of one, in pixels
-_LEFT, _TOP, _RIGHT, _BOTTOM = 74, 46, 84, 18
+_LEFT, _TOP, _RIGHT, _BOTTOM = 110, 46, 84, 18
+_WIDTH = 1000  # from the first axis to the last, in units that are stretched
+_CHARACTER = 7  # how wide one is, in pixels, or a little less
 _SHADES = 8
 
 # From the worst to the best: away from the paper, be it light or dark.
@@ -22,9 +24,10 @@ _DARK = ("#3b444d", "#41535f", "#436876", "#43808f", "#4a9aa9", "#5fb5c0", "#86d
 
 STYLE = (
     ".mlfn-lines{display:block;max-width:none;font:12px/1.4 system-ui,-apple-system,'Segoe UI',sans-serif}"
-    ".mlfn-lines path{fill:none;stroke-width:1.3;stroke-opacity:.75}"
+    ".mlfn-lines path{fill:none;stroke-width:1.3;stroke-opacity:.75;vector-effect:non-scaling-stroke}"
     ".mlfn-lines path:hover{stroke-width:4;stroke-opacity:1}"
     ".mlfn-lines line{stroke:light-dark(#8a939c,#79838d)}"
+    ".mlfn-lines rect{fill:light-dark(#fff,#16191d);pointer-events:none}"
     ".mlfn-lines text{fill:light-dark(#1f2328,#e4e7eb);stroke:light-dark(#fff,#16191d);stroke-width:3.5;"
     "stroke-linejoin:round;paint-order:stroke;pointer-events:none}"
     ".mlfn-lines .name{font-weight:600;pointer-events:auto}"
@@ -119,7 +122,8 @@ def arrange(
 
 
 def _svg(table: Table, lines: Lines) -> str:
-    width = _LEFT + _STEP * (len(lines.axes) - 1) + _RIGHT
+    """Return the drawing, as wide as there is room: the lines are stretched, texts and strokes are not."""
+    least = _LEFT + _STEP * (len(lines.axes) - 1) + _RIGHT
     height = _TOP + _HEIGHT + _BOTTOM
     groups: dict[str, list[str]] = {"none": [], **{f"s{shade}": [] for shade in range(_SHADES)}, "best": []}
     for at, row in enumerate(lines.shown):
@@ -129,12 +133,18 @@ def _svg(table: Table, lines: Lines) -> str:
         for name, found in groups.items()
         if found
     )
-    rules = "".join(_rule(_LEFT + _STEP * place, axis) for place, axis in enumerate(lines.axes))
+    rules = "".join(_rule(_across(lines, place) / _WIDTH, axis) for place, axis in enumerate(lines.axes))
     label = f"Parallel coordinates of {len(lines.shown)} children"
     return (
-        f'<svg class="mlfn-lines" xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
-        f'style="width:{width}px;height:{height}px" viewBox="0 0 {width} {height}" role="img" aria-label="{label}">{drawn}{rules}</svg>'
+        f'<svg class="mlfn-lines" xmlns="http://www.w3.org/2000/svg" width="100%" height="{height}" style="width:100%;'
+        f'min-width:{least}px;height:{height}px;box-sizing:border-box;padding:0 {_RIGHT}px 0 {_LEFT}px;overflow:visible" '
+        f'role="img" aria-label="{label}"><svg y="{_TOP}" width="100%" height="{_HEIGHT}" style="width:100%;height:{_HEIGHT}px;'
+        f'overflow:visible" viewBox="0 0 {_WIDTH} {_HEIGHT}" preserveAspectRatio="none">{drawn}</svg>{rules}</svg>'
     )
+
+
+def _across(lines: Lines, place: int) -> float:
+    return round(_WIDTH * place / (len(lines.axes) - 1), 1)
 
 
 def _shade(share: float | None) -> str:
@@ -143,22 +153,31 @@ def _shade(share: float | None) -> str:
 
 def _line(table: Table, lines: Lines, at: int) -> str:
     row = lines.shown[at]
-    points = "L".join(f"{_LEFT + _STEP * place} {_y(axis.places[at])}" for place, axis in enumerate(lines.axes))
+    points = "L".join(
+        f"{_across(lines, place):g} {_HEIGHT * (1 - axis.places[at]):.4g}" for place, axis in enumerate(lines.axes)
+    )
     hint = [f"child {table.columns['iteration'][row]}, {table.columns['state'][row]}"]
     hint += [f"{axis.name} = {axis.texts[at]}" for axis in lines.axes]
     return f'<path d="M{points}"><title>{escape(chr(10).join(hint))}</title></path>'
 
 
-def _rule(x: int, axis: Axis) -> str:
-    ticks = "".join(
-        f'<line x1="{x - 4}" x2="{x}" y1="{_y(at)}" y2="{_y(at)}"/>'
-        f'<text x="{x - 7}" y="{_y(at) + 4:g}" text-anchor="end">{escape(_cut(text, 14))}</text>'
-        for at, text in axis.ticks
-    )
+def _rule(share: float, axis: Axis) -> str:
+    """Return an axis; each of its labels has a plate behind it, so that no line goes through a text."""
+    x = f"{100 * share:.6g}%"
+    ticks = "".join(_tick(x, _y(at), _cut(text, 14)) for at, text in axis.ticks)
     return (
-        f'<line x1="{x}" x2="{x}" y1="{_TOP}" y2="{_TOP + _HEIGHT}"/>{ticks}'
+        f'{ticks}<line x1="{x}" x2="{x}" y1="{_TOP}" y2="{_TOP + _HEIGHT}"/>'
         f'<text class="name" x="{x}" y="{_TOP - 20}" text-anchor="middle">{escape(cut_start(axis.title, 19))}'
         f"<title>{escape(axis.title)}</title></text>"
+    )
+
+
+def _tick(x: str, y: float, text: str) -> str:
+    wide = _CHARACTER * len(text) + 6
+    return (
+        f'<rect x="{x}" y="{y - 8:g}" width="{wide:g}" height="16" transform="translate({-wide - 4:g} 0)"/>'
+        f'<line x1="{x}" x2="{x}" y1="{y - 0.5:g}" y2="{y + 0.5:g}" transform="translate(-2 0)" stroke-width="4"/>'
+        f'<text x="{x}" dx="-7" y="{y + 4:g}" text-anchor="end">{escape(text)}</text>'
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -15,6 +16,7 @@ from typing import Any
 
 from mlfn.errors import MissingExtraError, NotFoundError, OptionError, SweepError, nearest
 from mlfn.sweep.results import figures
+from mlfn.sweep.results.exports import seen_in_exports
 from mlfn.sweep.results.parallel_coordinates import Lines, arrange
 from mlfn.sweep.results.sweep_results import SweepResults, refuse_unknown
 
@@ -46,6 +48,8 @@ def plot(
             figure.savefig(path, dpi=150, bbox_inches="tight")
         elif path is not None:
             figure.write_html(path)
+    if not static and "IPython" in sys.modules and importlib.util.find_spec("matplotlib") is not None:
+        seen_in_exports(figure, lambda: _drawn(results, kind, params, metric, static=True))
     return figure
 
 

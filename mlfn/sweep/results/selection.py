@@ -46,7 +46,9 @@ def check_reported(named: Iterable[tuple[str, str]], children: Sequence[Child]) 
 def _eligible(children: list[Child], selectors: Sequence[Selector]) -> list[tuple[tuple[float, ...], Child]]:
     """Return the children that count, each with its numbers turned so that lower is better."""
     check_reported(((f"select={str(selector)!r}", selector.name) for selector in selectors), children)
-    signs = [-1.0 if selector.direction == "max" else 1.0 for selector in selectors]
+    signs = [
+        -1 if selector.direction == "max" else 1 for selector in selectors
+    ]  # whole, as whole numbers stay exact then
     return [
         (tuple(sign * number for sign, number in zip(signs, numbers, strict=True)), child)
         for child in children

@@ -15,6 +15,7 @@ from mlfn.sweep.results.child import Child
 from mlfn.sweep.spec import SweepBody
 from mlfn.sweep.strategy import Told
 
+_EXACT = 2.0**53  # up to here a float holds every whole number
 Scores = Mapping[str, Mapping[str, float]]
 
 
@@ -53,18 +54,28 @@ class Standing:
             if selector.reduce != "last"
         }
         logged = self._store.constraints_among(runs)
+        whole = self._beyond_floats(scores)
         nan = self._reported_as_nan(rows, scores)
         series = self._store.series_among(runs, self._series) if self._series is not None else {}
         children: list[Child] = []
         for row in rows:
             run = row.run
-            own = {**nan.get(run, {}), **scores.get(run, {})}
+            own = {**nan.get(run, {}), **scores.get(run, {}), **whole.get(run, {})}
             constraints = {name: _bounded(value) for name, value in logged.get(run, {}).items()}
             constraints |= {str(condition): _bounded(condition.violation(own)) for condition in self.subject_to}
             selected = tuple(_selected(one, own, reduced.get(one, {}).get(run)) for one in self.selectors)
             points = _numbered(series.get(run, ()))
             children.append(Child(row.iteration, run, row.state, own, selected, constraints, points))
         return children
+
+    def _beyond_floats(self, scores: Scores) -> Mapping[str, Mapping[str, int]]:
+        """Return the whole numbers among the outputs that scores, which are floats, have rounded."""
+        found: dict[str, dict[str, int]] = {}
+        for name in self._names:
+            rounded = [run for run, own in scores.items() if _EXACT <= abs(own.get(name, 0.0)) < math.inf]
+            for run, value in self._store.whole_numbers_among(rounded, name).items() if rounded else ():
+                found.setdefault(run, {})[name] = value
+        return found
 
     def _reported_as_nan(self, rows: Sequence[ChildRow | Child], scores: Scores) -> Scores:
         """Return as NaN the metrics that options use and a child reported, but never as a number."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlfn.errors import MissingExtraError
@@ -37,6 +39,10 @@ class Table:
         pd = require_pandas("A table is", otherwise)
         columns = {name: pd.Series(values, dtype=dtype_of(values)) for name, values in self.columns.items()}
         return pd.DataFrame(columns)  # type: ignore[no-any-return]
+
+    def with_short_ids(self) -> Table:
+        """Return the same rows, of each id the first digits, as many as tell them apart."""
+        return replace(self, columns={**self.columns, "run": _told_apart(self.columns["run"])})
 
     def to_csv(self) -> str:
         """Return the rows as CSV, a missing value as nothing."""
@@ -80,16 +86,14 @@ def make_table(
     params = list(keys) or list(dict.fromkeys(key for row in rows for key in row.point))
     names = list(dict.fromkeys(name for row in rows for name in sorted(scores.get(row.run, {}))))
     taken = {*params, *_FIRST, *_LAST}
-    columns: dict[str, list[Any]] = {
-        "iteration": [row.iteration for row in rows],
-        "state": [row.state.value for row in rows],
-    }
+    columns: dict[str, list[Any]] = {"iteration": [row.iteration for row in rows]}
     for key in params:
         columns[key] = [_decoded(decode, row.point[key]) if key in row.point else None for row in rows]
     results: list[str] = []
     for name in names:
         results.append(f"result.{name}" if name in taken else name)
         columns[results[-1]] = [scores.get(row.run, {}).get(name) for row in rows]
+    columns["state"] = [row.state.value for row in rows]
     if any(child.constraints for child in children):
         feasible = {child.run: child.is_feasible for child in children if child.state is RunState.SUCCEEDED}
         columns["feasible"] = [feasible.get(row.run) for row in rows]
@@ -98,6 +102,14 @@ def make_table(
         columns["error"] = [error_text(row.failure) if row.failure else None for row in rows]
     columns["run"] = [row.run for row in rows]
     return Table(columns, tuple(params), tuple(results))
+
+
+def _told_apart(runs: Sequence[str]) -> list[str]:
+    """Return the first digits of ids, as many as tell them apart."""
+    digits = 8
+    while digits < 32 and len({run[:digits] for run in runs}) < len(runs):
+        digits += 1
+    return [run[:digits] for run in runs]
 
 
 def _decoded(decode: Callable[[Mapping[str, Any]], Any], value: Mapping[str, Any]) -> Any:
@@ -132,9 +144,22 @@ def dtype_of(values: Sequence[Any]) -> str | None:
 def are_different(values: Sequence[Any]) -> bool:
     """Return whether one of them differs from the first, in its value or its type."""
     try:
-        return any(type(value) is not type(values[0]) or bool(value != values[0]) for value in values)
-    except Exception:  # noqa: BLE001 - values of any type, an array among them
+        return not all(_are_equal(value, values[0]) for value in values)
+    except Exception:  # noqa: BLE001 - values of any type
         return True
+
+
+def _are_equal(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if hasattr(one, "equals"):  # a DataFrame, a Series and their kin, of which == makes another one
+        return bool(one.equals(other))
+    if isinstance(one, float):
+        return bool(one == other) or (math.isnan(one) and math.isnan(other))
+    same = one == other
+    return bool(one.shape == other.shape and same.all()) if getattr(same, "shape", ()) else bool(same)
 
 
 def evenly(ranked: Sequence[T], most: int) -> list[T]:

@@ -36,6 +36,14 @@ class SweepsContract(StoreFixtures):
         assert store.find_sweep("fraud", "nightly") == "v"
         assert store.find_sweep("fraud", "weekly") is None
 
+    def test_a_sweep_takes_the_name_of_the_one_that_it_replaces(self, store: Store) -> None:
+        store.apply([new_sweep(), claimed("s")])
+
+        assert store.apply([new_sweep("t")._replace(replaces="other")]) == [0]
+        assert store.apply([new_sweep("t")._replace(replaces="s")]) == [1]
+        assert store.find_sweep("fraud", "nightly") == "t"
+        assert store.apply([new_sweep("u")._replace(replaces="s")]) == [0]
+
     def test_a_running_sweep_keeps_its_name(self, store: Store) -> None:
         store.apply([new_sweep(), claimed("s")])
 

@@ -112,7 +112,7 @@ class HandlerCommand(MlfnCommand):
             elif parameter.kind is parameter.VAR_POSITIONAL:
                 yield f"[{word}]..."
 
-    def _called(self, **values: Any) -> Any:
+    def _called(self, /, **values: Any) -> Any:
         words = list(values.pop(_VALUES))
         given = [(slot, values.pop(str(slot.name))) for slot in self._slots]
         call = self._bind(words, [(slot, value) for slot, value in given if value not in (None, ())])

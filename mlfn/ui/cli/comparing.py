@@ -10,6 +10,7 @@ import click
 from mlfn.dispatch.session import current_session
 from mlfn.errors import NotFoundError, ParameterError
 from mlfn.functions.library import diff as library
+from mlfn.handles.run_query import find_run
 from mlfn.ui.cli.commands import Chosen, command
 from mlfn.ui.cli.printing import say, write_json
 from mlfn.ui.cli.targets import find_function
@@ -22,7 +23,7 @@ _HASH = re.compile(r"[0-9a-fA-F]{4,64}")
 @click.argument("a")
 @click.argument("b")
 def diff(chosen: Chosen, a: str, b: str) -> None:
-    """Show the differences from A to B: each a run, the first digits of a version's hash, or file.py::name."""
+    """Show the differences from A to B: each a run (by id, function or sweep, or last), the first digits of a version's hash, or file.py::name."""
     before, after = _version(a), _version(b)
     lines = library.diff(before, after)
     if chosen.json:
@@ -33,12 +34,16 @@ def diff(chosen: Chosen, a: str, b: str) -> None:
 
 def _version(text: str) -> object:
     """Return a Function for a target, else the whole hash of a stored version: its own first digits, or those of a run."""
-    if not _HASH.fullmatch(text):
+    if ":" in text:
         return find_function(text)
 
     store = current_session().store
+    if not _HASH.fullmatch(text):
+        with suppress(NotFoundError):
+            return find_run(store, text).function
+        return find_function(text)
     try:
-        run = store.resolve_run(text)
+        run = find_run(store, text)
     except NotFoundError:
         return store.resolve_function(text)
     with suppress(NotFoundError):

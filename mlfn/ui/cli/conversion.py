@@ -169,7 +169,7 @@ def _one(annotation: Any, text: str, what: str, default: Any) -> Any:
 def _validated(annotation: Any, validate: Any, what: str, given: Any) -> Any:
     from pydantic import ValidationError
 
-    from mlfn.dispatch.validation import type_adapter
+    from mlfn.worker.fitting import type_adapter
 
     adapter = type_adapter(annotation)
     if adapter is None:

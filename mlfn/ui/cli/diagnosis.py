@@ -11,7 +11,7 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from datetime import datetime
 from pathlib import Path
@@ -30,11 +30,12 @@ from mlfn.store import open_queries
 from mlfn.store.queries import RunFilter
 from mlfn.store.rows import Fault
 from mlfn.store.sweeps import Reader
+from mlfn.ui import text
 from mlfn.ui.cli import exits
 from mlfn.ui.cli.commands import Chosen, command
-from mlfn.ui.cli.printing import complain, say, write_json, write_table
-from mlfn.ui.text import TextTable
-from mlfn.ui.wording import amount, harmless, plural
+from mlfn.ui.cli.printing import complain, say, terminal_width, write_json, write_lines, write_table
+from mlfn.ui.text import Column
+from mlfn.ui.wording import amount, duration, harmless, plural, wrapped
 
 _WORKER_SECONDS = 60
 _MOST_BROKEN = 5  # runs that are named
@@ -62,17 +63,40 @@ def doctor(chosen: Chosen) -> int:
         named = [{"name": name, "value": value, "source": source, "doc": doc} for name, value, source, doc in table]
         write_json({"settings": named, "checks": [vars(finding) for finding in findings]})
     else:
-        rows = [[name, value or "-", source, doc] for name, value, source, doc in table]
-        write_table(TextTable(["SETTING", "VALUE", "FROM", "WHAT IT IS"], rows))
+        _print_settings(table)
         say()
-        width = max(len(finding.name) for finding in findings)
-        for finding in findings:
-            verdict = click.style(finding.verdict.ljust(5), fg=_COLORS[finding.verdict])
-            say(f"{verdict}  {finding.name.ljust(width)}  {harmless(finding.text)}")
+        _print_findings(findings)
     failing = [finding.name for finding in findings if finding.verdict == "fails"]
     if failing:
         complain(f"not in order: {', '.join(failing)}.")
     return exits.STORAGE if failing else exits.OK
+
+
+def _print_settings(settings: Sequence[tuple[str, str, str, str]]) -> None:
+    width = terminal_width()
+    columns = [
+        Column("SETTING", [name for name, _, _, _ in settings]),
+        Column("VALUE", [value or "-" for _, value, _, _ in settings]),
+        Column("FROM", [source for _, _, source, _ in settings]),
+    ]
+    docs = [doc for _, _, _, doc in settings]
+    if width is None:
+        write_table([*columns, Column("WHAT IT IS", docs)])
+        return
+    head, *lines = text.table_lines(columns)
+    say(head)
+    for line, doc in zip(lines, docs, strict=True):
+        say(line)
+        write_lines(wrapped(doc, width, indent=4, first=4))
+
+
+def _print_findings(findings: Sequence[Finding]) -> None:
+    wide = max(len(finding.name) for finding in findings)
+    for finding in findings:
+        verdict = click.style(finding.verdict.ljust(5), fg=_COLORS[finding.verdict])
+        first, *more = wrapped(harmless(finding.text), terminal_width(), indent=wide + 9)
+        say(f"{verdict}  {finding.name.ljust(wide)}  {first}")
+        write_lines(more)
 
 
 def _findings(chosen: Chosen) -> Iterator[Finding]:
@@ -218,4 +242,6 @@ def _worker(chosen: Chosen) -> Finding:
         return Finding("worker", "fails", f"exit code {done.returncode}: {lines[-1] if lines else 'no output'}")
     run = json.loads(done.stdout)
     begun, over = (datetime.fromisoformat(run[name]) for name in ("created", "ended"))
-    return Finding("worker", "ok", f"a process answered {(over - begun).total_seconds():.2f} s after its start")
+    return Finding(
+        "worker", "ok", f"a process answered {duration((over - begun).total_seconds(), exact=True)} after its start"
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 import click
@@ -16,7 +16,7 @@ from mlfn.ui.wording import harmless
 
 if TYPE_CHECKING:
     from mlfn.spec.record import RunRecord
-    from mlfn.ui.text import TextTable
+    from mlfn.ui.text import Column
     from mlfn.ui.views import Source
     from mlfn.ui.views.run import Extent, RunView
     from mlfn.ui.views.sweep import SweepView
@@ -29,7 +29,9 @@ def complain(text: str) -> None:
 
 def write_json(data: Any) -> None:
     """Write one document."""
-    click.echo(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False))
+    from mlfn.spec.canonical import escaped  # not for a page of text
+
+    click.echo(escaped(json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)))
 
 
 def read_view(source: Source, record: RunRecord, extent: Extent) -> RunView | SweepView:
@@ -54,14 +56,25 @@ def write_lines(lines: Iterable[str]) -> None:
         say(line)
 
 
-def write_table(table: TextTable) -> None:
-    """Write a table: drawn in a terminal, else aligned text that is never cut."""
-    if is_terminal(sys.stdout):
-        from mlfn.ui.terminal.tables import draw_table
+def write_table(columns: Sequence[Column]) -> None:
+    """Write a table: fitted into a terminal, else aligned text that is never cut."""
+    if (width := terminal_width()) is not None:
+        from mlfn.ui.terminal.tables import table_lines
 
-        draw_table(table, color=colored(sys.stdout))
+        write_lines(table_lines(columns, width))
     else:
-        write_lines(table.lines())
+        from mlfn.ui import text
+
+        write_lines(text.table_lines(columns))
+
+
+def terminal_width() -> int | None:
+    """Return how many columns the terminal has that answers go to; None where they go elsewhere."""
+    if not is_terminal(sys.stdout):
+        return None
+    import shutil  # 2 ms that a pipe does without
+
+    return shutil.get_terminal_size().columns
 
 
 def colored(stream: TextIO) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,16 @@ from mlfn.spec.record import RunRecord
 from mlfn.store import open_queries
 from mlfn.ui import text
 from mlfn.ui.cli.commands import Chosen, command
-from mlfn.ui.cli.printing import complain, print_children, read_view, say, write_json, write_lines, write_table
+from mlfn.ui.cli.printing import (
+    complain,
+    print_children,
+    read_view,
+    say,
+    terminal_width,
+    write_json,
+    write_lines,
+    write_table,
+)
 from mlfn.ui.views import Source
 
 if TYPE_CHECKING:
@@ -27,6 +36,7 @@ if TYPE_CHECKING:
 
 _MOST_NAMED = 5
 _ROWS = 10  # of a sweep's table
+_LINE_BYTES = 200  # a line, as a rule
 
 
 @contextmanager
@@ -50,20 +60,20 @@ def open_source() -> Iterator[Source]:
 @click.option("--name", metavar="NAME", help="Only of this function.")
 @click.option("--state", multiple=True, metavar="STATE", help="Only in this state; may be repeated.")
 @click.option("--since", metavar="TIME", help="Only submitted since: 2h, 7d, or 2026-03-01.")
-@click.option("--parent", metavar="ID", help="The children of this sweep, or of the run that submitted them.")
+@click.option("--parent", metavar="RUN", help="The children of this sweep, or of the run that submitted them.")
 @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Only with this label; may be repeated.")
 @click.option("--order", default="newest", metavar="ORDER", help="newest, oldest, or max.NAME or min.NAME of a metric.")
-@click.option("--limit", default=20, type=click.IntRange(min=1), help="At most so many (20).")
+@click.option("--limit", "-n", default=20, type=click.IntRange(min=1), help="At most so many (20).")
 def runs(chosen: Chosen, *, label: Sequence[str], state: Sequence[str], parent: str | None, **asked: Any) -> None:
     """List runs, newest first."""
-    from mlfn.handles.run_query import make_query
+    from mlfn.handles.run_query import find_run, make_query
     from mlfn.ui.views.listing import read_listing
 
     query = {**asked, "state": state or None, "label": _labels(label)}
     make_query(**query)  # refused before anything is opened
     with open_source() as source:
         if parent:
-            query["parent"] = source.store.resolve_run(parent).id
+            query["parent"] = find_run(source.store, parent).id
         listing = read_listing(source, make_query(**query))
     if chosen.json:
         from mlfn.ui.json_documents import listing_document
@@ -82,32 +92,33 @@ def runs(chosen: Chosen, *, label: Sequence[str], state: Sequence[str], parent: 
 
 def _name_abandoned(ids: Sequence[str]) -> None:
     if len(ids) == 1:
-        complain(f"the client of {ids[0]} is gone; `mlfn wait {ids[0]}` resumes it.")
+        complain(f"the process that submitted {ids[0]} is gone; `mlfn wait {ids[0]}` resumes it.")
     elif ids:
         named = " ".join(ids[:_MOST_NAMED]) + (" ..." if len(ids) > _MOST_NAMED else "")
-        complain(f"the clients of {len(ids)} runs are gone; `mlfn wait {named}` resumes them.")
+        complain(f"the processes that submitted {len(ids)} of them are gone; `mlfn wait {named}` resumes them.")
 
 
 @command("show", no_args_is_help=True)
 @click.option("--tree", is_flag=True, help="All runs below it, as a tree; without it, the first of them.")
-@click.argument("run", metavar="ID")
+@click.argument("run", metavar="RUN")
 def show(chosen: Chosen, *, run: str, tree: bool) -> None:
-    """Show one run, by its id or the first digits of it."""
+    """Show one run: by the first digits of its id, the newest of a function or sweep by that name, or last."""
+    from mlfn.handles.run_query import find_run
     from mlfn.ui.views.run import REPORT, WHOLE, RunView
 
     with open_source() as source:
-        view = read_view(source, source.store.resolve_run(run), WHOLE if tree else REPORT)
+        view = read_view(source, find_run(source.store, run), WHOLE if tree else REPORT)
     if chosen.json:
         from mlfn.ui.json_documents import document
 
         write_json(document(view))
     elif isinstance(view, RunView):
-        write_lines(text.report(view))
+        write_lines(text.report(view, width=terminal_width()))
         _print_tree(view)
     else:
-        write_lines(text.report(view.run, view.shared))
-        say()
         print_children(view, _ROWS)
+        say()
+        write_lines(text.report(view.run, view.shared, width=terminal_width()))
         if tree or any(branch.branches for branch in view.run.branches):
             _print_tree(view.run)
 
@@ -120,24 +131,74 @@ def _print_tree(run: RunView) -> None:
 @command("logs", no_args_is_help=True)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run ends.")
 @click.option("--attempt", type=int, help="Of this attempt; of the last without it.")
-@click.argument("run", metavar="ID")
-def logs(chosen: Chosen, *, run: str, follow: bool, attempt: int | None) -> None:
-    """Print what a run wrote to stdout and stderr."""
+@click.option("--tail", "-n", type=click.IntRange(min=0), metavar="N", help="Only the last N lines of what is there.")
+@click.argument("run", metavar="RUN")
+def logs(chosen: Chosen, *, run: str, follow: bool, attempt: int | None, tail: int | None) -> None:
+    """Print what a run wrote to stdout and stderr; of a sweep what its children did, each line after its child's number.
+
+    RUN is as `mlfn show` takes it.
+    """
+    from mlfn.handles.run_query import find_run
+
     with open_source() as source:
-        record = source.store.resolve_run(run)
-        log = _log(source, record, attempt)
+        record = find_run(source.store, run)
+        if record.sweep and attempt is not None:
+            raise ParameterError(
+                f"{record.id[:8]} is a sweep: --attempt is of a child; `mlfn runs --parent {run}` lists them."
+            )
         if not follow:
-            _print_log(chosen, record, attempt, log)
+            _print_log(chosen, record, attempt, _chunks(source, record, attempt, tail))
             return
-    _follow(record, attempt, quietly=chosen.json)
+        skipped = 0
+        if tail is not None:
+            skipped = _before_last_lines("".join(_chunks(source, record, attempt, None)), tail)
+    _follow(record, attempt, skipped=skipped, quietly=chosen.json)
     if chosen.json:
         with open_source() as source:
             record = source.store.get_run(record.id)
-            _print_log(chosen, record, attempt, _log(source, record, attempt))
+            _print_log(chosen, record, attempt, _chunks(source, record, attempt, tail))
 
 
-def _print_log(chosen: Chosen, record: RunRecord, attempt: int | None, log: AttemptLog | None) -> None:
-    chunks = _texts(log) if log is not None else iter(())
+def _chunks(source: Source, record: RunRecord, attempt: int | None, tail: int | None) -> Iterable[str]:
+    if record.sweep:
+        chunks = _children_chunks(source, record)
+        if tail is None:
+            return chunks
+        text = "".join(chunks)
+        return [text[_before_last_lines(text, tail) :]]
+    log = _log(source, record, attempt)
+    if log is None:
+        return ()
+    return _texts(log) if tail is None else [_last_lines(log, tail)]
+
+
+def _children_chunks(source: Source, record: RunRecord) -> Iterator[str]:
+    from mlfn.backends.logs import numbered
+
+    for row in source.store.children(record.id):
+        if attempts := source.store.attempts(row.run):
+            yield from numbered(_texts(source.log(attempts[-1])), row.iteration)
+
+
+def _before_last_lines(text: str, lines: int) -> int:
+    """Return how many characters stand before the last lines; the end of the text ends a line."""
+    kept = text.splitlines(keepends=True)[-lines:] if lines else []
+    return len(text) - sum(map(len, kept))
+
+
+def _last_lines(log: AttemptLog, lines: int) -> str:
+    """Return the last lines of a log, of which only the end is read."""
+    most = _LINE_BYTES * (lines + 1)
+    while True:
+        data, size = log.tail(most)
+        text = data.decode("utf-8", "replace")
+        begin = _before_last_lines(text, lines)
+        if begin > 0 or size <= most or not lines:  # where the first line has lost its beginning, more is read
+            return text[begin:]
+        most *= 2
+
+
+def _print_log(chosen: Chosen, record: RunRecord, attempt: int | None, chunks: Iterable[str]) -> None:
     if chosen.json:
         write_json({"id": record.id, "attempt": attempt or record.attempt, "log": "".join(chunks)})
         return
@@ -146,7 +207,7 @@ def _print_log(chosen: Chosen, record: RunRecord, attempt: int | None, log: Atte
         sys.stdout.flush()
 
 
-def _follow(record: RunRecord, attempt: int | None, *, quietly: bool) -> None:
+def _follow(record: RunRecord, attempt: int | None, *, skipped: int, quietly: bool) -> None:
     from mlfn.handles import finders
     from mlfn.ui.cli import exits
     from mlfn.ui.cli.watching import copy_logs, leave_at_once
@@ -156,9 +217,16 @@ def _follow(record: RunRecord, attempt: int | None, *, quietly: bool) -> None:
         if quietly:
             run.wait()
         else:
-            copy_logs(run.logs(follow=True, attempt=attempt), sys.stdout)
+            copy_logs(_without_first(run.logs(follow=True, attempt=attempt), skipped), sys.stdout)
     except KeyboardInterrupt:
         leave_at_once(exits.INTERRUPTED)
+
+
+def _without_first(chunks: Iterable[str], characters: int) -> Iterator[str]:
+    for chunk in chunks:
+        if rest := chunk[characters:]:
+            yield rest
+        characters = max(0, characters - len(chunk))
 
 
 def _texts(log: AttemptLog) -> Iterator[str]:

@@ -24,7 +24,7 @@ from mlfn.ui.views.run import listed_view
 
 @command("wait", no_args_is_help=True)
 @click.option("--timeout", type=click.FloatRange(min=0), metavar="SECONDS", help="Wait at most SECONDS.")
-@click.argument("runs", nargs=-1, required=True, metavar="ID...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 def wait(chosen: Chosen, runs: Sequence[str], timeout: float | None) -> int:
     """Wait for runs to end. One whose client died is resumed here. Ctrl-C stops the waiting, not the runs."""
     items = [finders.run(run) for run in runs]
@@ -42,7 +42,7 @@ def wait(chosen: Chosen, runs: Sequence[str], timeout: float | None) -> int:
 
 
 @command("cancel", no_args_is_help=True)
-@click.argument("runs", nargs=-1, required=True, metavar="ID...")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
 def cancel(chosen: Chosen, runs: Sequence[str]) -> None:
     """End runs and wait until each is confirmed: SIGTERM, and SIGKILL after the grace time."""
     items = [finders.run(run) for run in runs]
@@ -56,7 +56,7 @@ def cancel(chosen: Chosen, runs: Sequence[str]) -> None:
 
 
 @command("rerun", no_args_is_help=True, context_settings={"allow_interspersed_args": False}, params=[follow_option()])
-@click.argument("run", metavar="ID")
+@click.argument("run", metavar="RUN")
 @click.argument("rest", nargs=-1, type=click.UNPROCESSED, metavar="[--PARAMETER VALUE]...")
 def rerun(chosen: Chosen, *, run: str, rest: Sequence[str], follow: bool) -> Any:
     """Submit the same function version again, and wait for it. What is not named stays as it was."""

@@ -131,7 +131,9 @@ _OPTIONS = [
     _option("--retry", "N", "How often a failed child is tried again.", type=_FROM_0),
     _option("--memo", None, "Take over results of runs with the same code and parameters.", is_flag=True, default=None),
     _option("--deterministic", None, "A search waits for rounds of --parallel children.", is_flag=True, default=None),
+    _option("--strict/--no-strict", None, "End it where the first child lacks a metric of --select.", default=None),
     _option("--name", "NAME", "Run again under this name, it goes on instead of beginning anew."),
+    _option("--again", None, "With --name: 'new' begins it anew, whatever is there.", type=click.Choice(["new"])),
 ]
 
 
@@ -163,7 +165,7 @@ def sweep(chosen: Chosen, function: AnyFunction, call: Call, **values: Any) -> i
 
 
 @command("resume", no_args_is_help=True)
-@click.argument("run", metavar="ID")
+@click.argument("run", metavar="SWEEP")
 def resume(chosen: Chosen, run: str) -> int:
     """Go on with a sweep: what has ended is not run again.
 

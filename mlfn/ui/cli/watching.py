@@ -15,7 +15,7 @@ from mlfn.dispatch.session import current_session
 from mlfn.handles.run import Run
 from mlfn.ui import text
 from mlfn.ui.cli import exits
-from mlfn.ui.cli.printing import complain, print_children, read_view, say, write_json, write_lines
+from mlfn.ui.cli.printing import complain, print_children, read_view, say, terminal_width, write_json, write_lines
 from mlfn.ui.json_documents import document
 from mlfn.ui.views import Source
 from mlfn.ui.views.run import ENDING, RunView
@@ -68,11 +68,11 @@ def _print_ending(run: Run[Any], *, as_json: bool) -> None:
         write_json(document(view))
         return
     if isinstance(view, RunView):
-        write_lines(text.ending(view))
+        write_lines(text.ending(view, width=terminal_width()))
     else:
         print_children(view, _ROWS)
         say()
-        write_lines(text.ending(view.run))
+        write_lines(text.ending(view.run, width=terminal_width()))
     if failure := text.failure_text(record):
         click.echo(failure, err=True)
 

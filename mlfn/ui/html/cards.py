@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +19,34 @@ if TYPE_CHECKING:
     from mlfn.ui.views.function import FunctionView
     from mlfn.ui.views.listing import ListingView
     from mlfn.ui.views.sweep import SweepView
+    from mlfn.ui.views.values import Value
+
+_LONGEST_WORD = 24
 
 
 def run_card(run: RunView) -> str:
     """Return a run's card."""
     return _rendered("run", kind=run.state, run=run, branches=flattened(run.branches))
+
+
+def outputs_card(run: RunView) -> str:
+    """Return a run's outputs."""
+    return _excerpt(run, outputs=True)
+
+
+def metrics_card(run: RunView) -> str:
+    """Return a run's metrics."""
+    return _excerpt(run, series=True)
+
+
+def version_card(run: RunView, *, title: str, subtitle: str, defaults: Sequence[Value]) -> str:
+    """Return a promoted version: what it is called, its parameters and the outputs of its run."""
+    return _excerpt(run, title=title, subtitle=subtitle, defaults=defaults, outputs=True)
+
+
+def _excerpt(run: RunView, **shown: Any) -> str:
+    known = {"title": "", "subtitle": "", "defaults": (), "outputs": False, "series": False}
+    return _rendered("excerpt", kind=run.state, run=run, **{**known, **shown})
 
 
 def sweep_card(sweep: SweepView) -> str:
@@ -75,12 +99,18 @@ def _environment() -> Environment:
         "amount": amount,
         "duration": lambda seconds: duration(seconds, exact=True),
         "in_a_line": in_a_line,
+        "long": _long,
         "moment": moment,
         "number": number,
         "plural": plural,
         "sparkline": lambda values: _markup(sparkline(values)),
     }
     return environment
+
+
+def _long(text: Any) -> str:
+    """Return the class of a text that may break anywhere: one with a word that no card has room for."""
+    return " mlfn-long" if any(len(word) > _LONGEST_WORD for word in str(text).split()) else ""
 
 
 def _finalized(value: Any) -> Any:

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from mlfn.host.frozen import frozen
 from mlfn.spec.record import RunState
+from mlfn.ui.terminal.cells import padded, shortened, taken
 from mlfn.ui.views.sweep import ChildView, SweepView
 from mlfn.ui.wording import clean, duration, joined, number
 
@@ -47,7 +48,7 @@ class Line:
 
 def head(sweep: SweepView, width: int) -> Head:
     """Return the first line for so many columns: the least important parts are left out first, the time left at last."""
-    parts = {"name": _cut(_flat(sweep.run.name), _LONGEST_NAME), "id": sweep.run.id[:8], "state": str(sweep.state)}
+    parts = {"name": shortened(_flat(sweep.run.name), _LONGEST_NAME), "id": sweep.run.id[:8], "state": str(sweep.state)}
     parts |= {"noun": "children", **sweep.counted(), "elapsed": duration(sweep.run.elapsed, exact=False)}
     if sweep.state is not RunState.RUNNING:
         parts["kept state"] = parts.pop("state")
@@ -59,7 +60,7 @@ def head(sweep: SweepView, width: int) -> Head:
         left = width - _taken(made)
         if left >= spare:
             return replace(made, bar=min(_BAR, left - 1) if spare else 0)
-    return Head("", 0, _cut(_joined(parts).counts, max(1, width)), "")
+    return Head("", 0, shortened(_joined(parts).counts, max(1, width)), "")
 
 
 def below(sweep: SweepView, width: int, height: int) -> list[Line]:
@@ -68,10 +69,10 @@ def below(sweep: SweepView, width: int, height: int) -> list[Line]:
     if rows and height > 1:
         table = _table(rows, sweep, width)
         if rows[-1] is sweep.failed and rows[-1].error:
-            table.append(Line(_cut(f"    {_flat(rows[-1].error)}", width), "red"))
+            table.append(Line(shortened(f"    {_flat(rows[-1].error)}", width), "red"))
         return table
     text = sweep.best_text
-    return [Line(_cut(f"  {_flat(text)}", width))] if text and height > 0 else []
+    return [Line(shortened(f"  {_flat(text)}", width))] if text and height > 0 else []
 
 
 def _joined(parts: dict[str, str]) -> Head:
@@ -83,9 +84,7 @@ def _joined(parts: dict[str, str]) -> Head:
 
 
 def _taken(head: Head) -> int:
-    from rich.cells import cell_len
-
-    return sum(1 + cell_len(part) for part in (head.who, head.counts, head.elapsed) if part)
+    return sum(1 + taken(part) for part in (head.who, head.counts, head.elapsed) if part)
 
 
 def _chosen(sweep: SweepView, lines: int) -> list[ChildView]:
@@ -114,7 +113,7 @@ def _table(rows: Sequence[ChildView], sweep: SweepView, width: int) -> list[Line
     for at, row in enumerate(rows):
         style = "red" if row.state is RunState.FAILED else "bold" if row.iteration == best else ""
         lines.append(Line(_GAP.join(column.cells[at] for column in columns), style))
-    return [Line(_cut(line.text.rstrip(), width), line.style) for line in lines]
+    return [Line(shortened(line.text.rstrip(), width), line.style) for line in lines]
 
 
 @frozen
@@ -127,15 +126,13 @@ class _Column:
 
     @classmethod
     def of(cls, head: str, cells: Sequence[str], *, most: int = 1000, right: bool = False) -> _Column:
-        from rich.cells import cell_len
-
         head, flat = _flat(head), [_flat(cell) for cell in cells]
-        widths = [cell_len(cell) for cell in flat]
-        wide = max(cell_len(head), *widths)
+        widths = [taken(cell) for cell in flat]
+        wide = max(taken(head), *widths)
         return cls(head, tuple(flat), wide, max(widths), right).cut(min(wide, most))
 
     def cut(self, width: int) -> _Column:
-        head, *cells = (_padded(text, width, right=self.right) for text in (self.head, *self.cells))
+        head, *cells = (padded(text, width, right=self.right) for text in (self.head, *self.cells))
         return replace(self, head=head, cells=tuple(cells), width=width)
 
 
@@ -176,17 +173,3 @@ def _cut_params(params: list[_Column], room: int) -> list[_Column]:
 def _flat(text: str) -> str:
     """Return text for one line, without control characters."""
     return " ".join(clean(text).split())
-
-
-def _cut(text: str, width: int) -> str:
-    from rich.cells import cell_len, set_cell_size
-
-    return text if cell_len(text) <= width else f"{set_cell_size(text, max(0, width - 1))}…"
-
-
-def _padded(text: str, width: int, *, right: bool) -> str:
-    from rich.cells import cell_len
-
-    text = _cut(text.strip(), width)
-    space = " " * (width - cell_len(text))
-    return space + text if right else text + space

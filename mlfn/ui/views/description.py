@@ -8,6 +8,7 @@ from typing import Any
 
 from mlfn.host.frozen import frozen
 from mlfn.sweep.description import Sweep
+from mlfn.sweep.options import SweepOptions
 from mlfn.sweep.results.scales import text_of
 
 MOST_CELLS = 10
@@ -32,7 +33,7 @@ def view_description(sweep: Sweep[Any]) -> DescriptionView:
     """Return the view of a description; no more children are worked out than are shown."""
     size, chooser = sweep.size, sweep.chooser
     count = "children from an iterable" if size is None else "1 child" if size == 1 else f"{size:,} children"
-    options = {name: value for name, value in vars(sweep.options).items() if value not in (None, (), False)}
+    options = {name: value for name, value in vars(sweep.options).items() if value != getattr(SweepOptions, name)}
     cells = [] if chooser.cells is None else list(islice(zip(chooser.cells.iterations, chooser.cells), MOST_CELLS))
     spaces = {} if cells else getattr(chooser, "spaces", {})
     return DescriptionView(

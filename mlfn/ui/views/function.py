@@ -6,10 +6,10 @@ import reprlib
 from collections.abc import Mapping
 from typing import Any
 
-from mlfn.dispatch.signature import shown_annotation
 from mlfn.functions.declaration import Declared, Function
 from mlfn.host.frozen import frozen
 from mlfn.ui.wording import cut
+from mlfn.worker.fitting import shown_annotation
 
 _LONGEST = 120
 _LONGEST_DOC = 600

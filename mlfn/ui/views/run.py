@@ -167,7 +167,11 @@ class RunView:
     def advice(self) -> str:
         """What its reader can do."""
         run = self.id[:8]
-        return f"Its client is gone: run.wait() here, or `mlfn wait {run}`, resumes it." if self.is_abandoned else ""
+        return (
+            f"The process that submitted it is gone: run.wait() here, or `mlfn wait {run}`, resumes it."
+            if self.is_abandoned
+            else ""
+        )
 
 
 @frozen
@@ -207,7 +211,19 @@ def brief_view(record: RunRecord, folder: Path | None = None) -> RunView:
 
 def listed_view(source: Source, record: RunRecord) -> RunView:
     """Return the view of a run for a listing: its row, and whether its client is dead."""
-    return replace(brief_view(record, source.folder), is_abandoned=source.is_abandoned(record))
+    is_abandoned = source.is_abandoned(record)
+    if is_abandoned and record.sweep:
+        record = _counted_anew(source, record)
+    return replace(brief_view(record, source.folder), is_abandoned=is_abandoned)
+
+
+def _counted_anew(source: Source, record: RunRecord) -> RunRecord:
+    """Return a sweep with the counts of its children: its driver died before it reported what ended after that."""
+    counts = source.store.child_counts(record.id)
+    ended = {state.value: count for state, count in counts.items() if state.is_terminal}
+    text = ", ".join(f"{count} {state}" for state, count in ended.items() if state != RunState.SUCCEEDED.value)
+    reported = record.progress or {}
+    return replace(record, progress={**reported, "done": sum(ended.values()), "ended": ended, "text": text})
 
 
 def read_run(source: Source, record: RunRecord, extent: Extent = CARD) -> RunView:

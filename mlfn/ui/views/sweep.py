@@ -146,6 +146,8 @@ class SweepView:
     @property
     def pace(self) -> float | None:
         """Children a second, of late."""
+        if self.state is RunState.CANCELLED:
+            return None  # most of its children were never to end
         if self.state.is_terminal:
             return self.done / self.run.elapsed if self.run.elapsed > 0 and self.done else None
         if len(self.marks) < 2:

@@ -13,7 +13,7 @@ from mlfn.artifacts.formats import tagged_json
 from mlfn.host.frozen import frozen
 from mlfn.settings.current import artifact_uri
 from mlfn.spec.record import Output
-from mlfn.ui.wording import LONGEST_VALUE, clean, cut, type_shown
+from mlfn.ui.wording import LONGEST_VALUE, clean, cut, number, type_shown
 
 _PARAMS = 120  # characters of all parameters in one line
 _LONGEST_WHOLE = 1000
@@ -84,6 +84,15 @@ def described(value: Value, folder: Path | None) -> dict[str, Any]:
     return {"packer": stored.get("packer"), "value": readable(stored.get("inline"))}
 
 
+def packed_shown(stored: Mapping[str, Any]) -> str:
+    """Return what lies in a file: the name of the type, of a path which file or folder that is."""
+    if stored.get("packer") != "path":
+        return type_shown(str(stored.get("type") or stored.get("packer")))
+    name = str(stored["path"]).rpartition("/")[2]
+    suffixes = name.partition(".")[2]
+    return f".{clean(suffixes)} file" if suffixes else "file or folder"
+
+
 def readable(inline: Any) -> Any:
     """Return a value that lies in a row as plain JSON: a text in place of what JSON cannot express."""
     try:
@@ -132,7 +141,7 @@ def _parameter_texts(stored: Mapping[str, Any]) -> tuple[str, str, int | None]:
         whole = clean(stored["shown"][:_LONGEST_WHOLE])
         return cut(whole, LONGEST_VALUE), whole, size
     if size is not None:
-        return type_shown(stored.get("type", stored["packer"])), "", size
+        return packed_shown(stored), "", size
     return *_inline_texts(stored["packer"], stored.get("inline"), stored.get("type", "")), None
 
 
@@ -141,5 +150,5 @@ def _inline_texts(packer: str, inline: Any, kind: str) -> tuple[str, str]:
         return type_shown(kind or packer), ""
     value = tagged_json.decode(inline)
     whole = clean(repr(value))
-    text = f"{value:.6g}" if type(value) is float and len(whole) > 8 else cut(whole, LONGEST_VALUE)
+    text = number(value) if type(value) is float and len(whole) > 6 else cut(whole, LONGEST_VALUE)
     return text, whole[:_LONGEST_WHOLE] if whole != text else ""

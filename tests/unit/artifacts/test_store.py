@@ -192,7 +192,7 @@ BAD_NAMES = [
     "a\\b",
     "a b",
     "a\n",
-    "é",
+    "é é",
     "a\0",
     "x" * 129,
     "a:b",
@@ -202,7 +202,7 @@ BAD_NAMES = [
 
 @pytest.mark.parametrize("name", BAD_NAMES, ids=repr)
 def test_a_key_or_run_id_that_is_no_name_is_refused(name: str, here: ArtifactStore, root: Path) -> None:
-    with pytest.raises(OutputError, match=r"is no artifact key. Allowed: 1 to 128 letters"):
+    with pytest.raises(OutputError, match=r"is no artifact key. Allowed: letters and digits of any script"):
         here.put("run", name, packed(b""))
     with pytest.raises(OutputError, match="is no run id"):
         here.put(name, "key", packed(b""))

@@ -261,7 +261,9 @@ CELLS = """
         names = []
         def method(self):
             return 1
-    config = Config()
+    class Narrow(Config):
+        pass
+    config, narrow = Config(), Narrow()
     def helper(x):
         return x * RATE
     def make():
@@ -281,7 +283,7 @@ CELLS = """
     def single(x):
         return 1
     def f(x=None, *, opts={"a": 1}):
-        return single(x), helper(x), TABLE, config.limit, inner(), cached(), later()
+        return single(x), helper(x), TABLE, config.limit, narrow.limit, inner(), cached(), later()
 """
 
 
@@ -299,6 +301,8 @@ CELLS = """
         "config.limit = 2",
         "Config.limit = 2",
         "Config.names.append(1)",
+        "Narrow.limit = 2",
+        "narrow.limit = 2",
         "Config.method = lambda self: 2",
         "change(2)",
         "box.append(1)",

@@ -7,11 +7,12 @@ import io
 import pickle
 import textwrap
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from mlfn.code import envelope, payload
-from mlfn.code.bundle import FunctionBundle, FunctionReference, ModuleSource
+from mlfn.code.bundle import FunctionReference, ModuleSource, open_bundle
 from mlfn.code.former_names import NOW_AT, RENAMED, FormerNamesUnpickler, former_name
 
 KEY = b"k" * 32
@@ -67,6 +68,17 @@ def formerly(body: bytes) -> bytes:
     return body.replace(b"cmlfn.code.bundle\n", b"cmlfn.payload.parcel\n")
 
 
+class Bundle:
+    """A function with the text of its modules, as earlier versions packed them."""
+
+    def __init__(self, function: object, sources: dict[str, ModuleSource]) -> None:
+        self.function, self.sources = function, sources
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        texts = {name: (s.source, s.filename, s.is_package) for name, s in self.sources.items()}
+        return open_bundle, (self.function, {}, texts)
+
+
 @pytest.fixture
 def packed_by_0_1(monkeypatch: pytest.MonkeyPatch) -> Callable[[object], bytes]:
     def pack(obj: object) -> bytes:
@@ -109,7 +121,7 @@ def test_own_modules_may_import_former_modules(run_python: Callable[..., bytes],
     own = {"own_helpers": ModuleSource(textwrap.dedent(text), "own_helpers.py", is_package=False)}
     worker = WORKER.replace("print(function", "import own_helpers; print(own_helpers.call")
 
-    answer = run_python(worker, stdin=packed_by_0_1(FunctionBundle(textwrap.dedent, {}, own)))
+    answer = run_python(worker, stdin=packed_by_0_1(Bundle(textwrap.dedent, own)))
 
     assert answer == b"('uniform', 'open_bundle')"
 

@@ -2,11 +2,15 @@ from __future__ import annotations
 
 import functools
 import pickle
+import sys
+import textwrap
 import timeit
+import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 
 from mlfn.code import payload
 from mlfn.code.capture import capture
@@ -140,3 +144,68 @@ def test_a_result_leaves_the_callers_class_and_capture_as_they_are(run_python: C
     assert type(result) is space["P"]
     assert space["P"].m is before
     assert captured.is_current()
+
+
+SCRIPT = """
+    import dataclasses, enum
+    class Bad(Exception):
+        pass
+    class Color(enum.Enum):
+        RED = 1
+    class Part:
+        kinds = {}
+        def __init_subclass__(cls):
+            Part.kinds[cls.__name__] = cls
+    @dataclasses.dataclass
+    class Config:
+        x: int
+        color: Color = Color.RED
+        class Small(Part):
+            pass
+        def grown(self):
+            return helper(self.x)
+    def make():
+        return [Config(1), Color.RED, Bad("no"), Config.Small()]
+"""
+HELPER = "\n    def helper(x):\n        return x + 1\n"
+# Yesterday's process, in which the whole script ran.
+YESTERDAY = """
+    import sys, types
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    exec(compile(SCRIPT, "<script>", "exec", dont_inherit=True), vars(sys.modules["__main__"]))
+    from mlfn.code import payload
+    from mlfn.code.own_modules import own_modules_of
+    value = sys.modules["__main__"].make()
+    own_modules_of(value)
+    sys.stdout.buffer.write(payload.pack(value, key=b"k" * 32, role="value", qualname="x"))
+"""
+
+
+@pytest.mark.parametrize("helper", ["", HELPER, HELPER.replace("1", "2")], ids=["not yet", "the same", "changed"])
+def test_a_value_of_yesterday_is_of_the_scripts_own_classes(
+    run_python: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch, helper: str
+) -> None:
+    sent = run_python(YESTERDAY.replace("SCRIPT", repr(textwrap.dedent(SCRIPT + HELPER))))
+    script = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    exec(compile(textwrap.dedent(SCRIPT + helper), "<script>", "exec", dont_inherit=True), vars(script))
+    grown = script.Config.grown
+
+    config, color, bad, small = payload.unpack(sent, key=KEY)
+
+    assert config == script.Config(1) and color is script.Color.RED and type(bad) is script.Bad
+    assert type(small) is script.Config.Small and script.Part.kinds == {"Small": script.Config.Small}
+    assert script.Config.grown is grown
+
+
+def test_a_value_of_a_class_that_was_rewritten_keeps_its_old_one(
+    run_python: Callable[..., bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent = run_python(YESTERDAY.replace("SCRIPT", repr(textwrap.dedent(SCRIPT + HELPER))))
+    script = types.ModuleType("__main__")
+    monkeypatch.setitem(sys.modules, "__main__", script)
+    exec(textwrap.dedent(SCRIPT + HELPER).replace("x: int", "y: int"), vars(script))
+
+    config = payload.unpack(sent, key=KEY)[0]
+
+    assert type(config) is not script.Config and config.x == 1

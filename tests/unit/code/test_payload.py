@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hmac
 import importlib
 import io
@@ -509,9 +510,52 @@ def slotted() -> SlotBox:
     return box
 
 
+class Settings:
+    logger = Box(lock=threading.Lock())
+
+
+class Child(Settings):
+    pass
+
+
+class Loader:
+    @property
+    def size(self) -> Any:
+        return config.logger
+
+
+settings_of_class, settings_of_base = Settings(), Child()
+
+
+def reads_class_attribute() -> Any:
+    return settings_of_class.logger
+
+
+def reads_inherited() -> Any:
+    return settings_of_base.logger
+
+
+def reads_class() -> Any:
+    return Settings.logger
+
+
+def reads_property() -> Any:
+    return Loader().size
+
+
+@functools.cache
+def cached() -> Any:
+    return config
+
+
 @pytest.mark.parametrize(
     ("value", "path"),
     [
+        (reads_class_attribute, "train -> settings_of_class -> Settings.logger -> lock"),
+        (reads_inherited, "train -> settings_of_base -> Child -> Settings.logger -> lock"),
+        (reads_class, "train -> Settings.logger -> lock"),
+        (reads_property, "train -> Loader.size -> config.logger -> lock"),
+        (cached, "train -> config.logger -> lock"),
         (reads_config, "train -> config.logger -> lock"),
         (calls_a_reader, "train -> reads_config -> config.logger -> lock"),
         (reads_rows, "train -> rows[1]['a']"),

@@ -425,11 +425,13 @@ def test_a_scheme_that_is_not_read_names_the_parameter() -> None:
         checked(taking(pd.DataFrame), "ftp://host/a.csv")
 
 
-def test_an_input_among_rest_is_refused_with_a_way_out(table: Path) -> None:
-    def f(*rest: Any) -> None: ...
-
-    with pytest.raises(ParameterError, match="a parameter of its own"):
-        checked(f, mlfn.data(table))
+def test_a_path_is_an_input_where_what_a_file_holds_is_meant(table: Path) -> None:
+    for kind in (pd.DataFrame, pd.Series, str, bytes, Optional[pd.DataFrame]):
+        assert checked(taking(kind), table)["x"].url == str(table)
+    assert checked(taking(Path), table) == {"x": table}
+    assert checked(taking(Any), table) == {"x": table}
+    with pytest.raises(InputNotFoundError, match=r"iris\.csv"):
+        checked(taking(pd.DataFrame), table.with_name("iri.csv"))
 
 
 @pytest.mark.parametrize("place", ["inline", "local"])

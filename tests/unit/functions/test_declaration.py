@@ -85,7 +85,7 @@ def test_handler_alone_leaves_the_function_as_it_is() -> None:
         ("model", "a list of names"),
         ({"a": 1}, "a list of names"),
         (["a", "a"], "'a' twice"),
-        (["no good"], "outputs='no good' is no legal name.*128 at most\\.$"),
+        (["no good"], "outputs='no good' is no legal name.*128 at most \\(240 bytes of UTF-8\\)\\.$"),
         ([3], "no legal name"),
     ],
 )
@@ -318,6 +318,10 @@ def declared(**options: Any) -> Function[..., Any, Any]:
         ({"gpus": 1.5}, "gpus=1.5.*whole number"),
         ({"timeout": "soon"}, "timeout='soon'.*'15m'"),
         ({"image": ""}, "image=''"),
+        ({"image": "bad image:///"}, "image='bad image:///': a reference to an image is allowed"),
+        ({"image": "Team/Train"}, "image='Team/Train': did you mean 'team/train'"),
+        ({"image": "https://ghcr.io/a/b"}, "image='https://ghcr.io/a/b'"),
+        ({"image": "a:tag:tag"}, "image='a:tag:tag'"),
         ({"env": {"A": 1}}, r"env\['A'\]=1"),
         ({"env": {"1A": "x"}}, "env has '1A'"),
         ({"env": ["A=1"]}, "a mapping of texts"),
@@ -396,10 +400,11 @@ def test_an_unknown_option_of_a_kind_names_the_nearest() -> None:
 
 
 def test_a_function_whose_own_name_is_no_legal_one_is_refused_at_once() -> None:
-    def prüfe() -> None: ...  # noqa: PLC2401 - as a user may
+    def long() -> None: ...
 
+    long.__name__ = "l" * 129
     with pytest.raises(OptionError, match="name= gives"):
-        mlfn.function(prüfe)
+        mlfn.function(long)
 
     def _private() -> None: ...
 

@@ -616,18 +616,20 @@ def test_a_whole_run_is_no_parameter() -> None:
         double.submit(one)  # type: ignore[arg-type]
     with pytest.raises(ParameterError, match="a whole run"):
         one.rerun(x=one)
-    with pytest.raises(UnpicklableError, match=r"a run does not travel: pass its id"):
+    with pytest.raises(ParameterError, match=r"keep\(anything\[0\]=...\) got .* a whole run"):
         keep.on("inline").submit([one])
+    with pytest.raises(UnpicklableError, match=r"a run does not travel: pass its id"):
+        keep.on("inline").submit({one})
 
 
 def test_an_output_within_another_value_is_refused_with_a_way_out() -> None:
     @mlfn.function
-    def note(model: dict[str, Any]) -> None: ...
+    def note(model: set[Any]) -> None: ...
 
     parent = train.on("inline").submit(3)
 
     with pytest.raises(UnpicklableError, match=r"note\(model=\.\.\.\).*inside another value pass its .value"):
-        note.on("inline").submit({"w": parent.outputs.model})
+        note.on("inline").submit({parent.outputs.model})
 
 
 def test_a_parameter_that_cannot_travel_is_named() -> None:

@@ -14,8 +14,10 @@ from mlfn.backends.logs import AttemptLog
 from mlfn.spec.record import Attempt, RunState, log_file
 from mlfn.store import open_queries
 from mlfn.ui.html.cards import run_card
+from mlfn.ui.text import report
+from mlfn.ui.views import Source
 from mlfn.ui.views.handles import view_run, view_run_briefly
-from mlfn.ui.views.run import MOST_BELOW, MOST_POINTS, flattened, tail
+from mlfn.ui.views.run import MOST_BELOW, MOST_POINTS, flattened, listed_view, tail
 from mlfn.ui.views.values import parameter
 from mlfn.ui.wording import clean, last_lines, type_shown
 from tests.unit.ui.make_views import run_view
@@ -72,7 +74,7 @@ def test_a_snapshot_has_what_the_run_left():
 
     assert (seen.name, seen.state, seen.record.place, seen.notice) == ("measure", RunState.SUCCEEDED, "inline", "")
     assert [(item.name, item.text) for item in seen.params] == [("x", "'a text'"), ("n", "3")]
-    assert [(item.name, item.text) for item in seen.outputs] == [("kept", "'a text'"), ("return", "0.938596")]
+    assert [(item.name, item.text) for item in seen.outputs] == [("kept", "'a text'"), ("return", "0.9386")]
     assert seen.outputs[1].whole == "0.9385964912280702"
     assert [(one.name, one.count) for one in seen.series] == [("loss", 3), ("odd", 1)]
     assert seen.series[0].values == (1.0, 0.5, 1 / 3)
@@ -84,7 +86,7 @@ def test_defaults_are_marked_as_such():
     seen = view_run(submitted(measure, 1))
 
     assert [(item.name, item.text, item.is_default) for item in seen.params] == [("x", "1", False), ("n", "1", True)]
-    assert 'n</td><td class="mlfn-value">1 <span class="mlfn-soft">default</span>' in run_card(seen)
+    assert 'n</td><td class="mlfn-value">1 <span class="mlfn-soft mlfn-size">default</span>' in run_card(seen)
 
 
 def test_a_long_series_is_thinned_and_keeps_its_last_point():
@@ -314,3 +316,30 @@ def test_of_many_runs_below_a_run_the_first_are_shown():
     assert (len(flattened(deep.branches)), deep.more_branches) == (MOST_BELOW, 4)
     assert "and 6 more" in run_card(seen)
     assert "Child runs" not in run_card(view_run(submitted(validate, depths=0, folds=0)))
+
+
+class DeadDriver:
+    """A store in which no client lives, and in which more children have ended than their sweep's driver reported."""
+
+    def clients(self):
+        return []
+
+    def child_counts(self, run):
+        return {RunState.SUCCEEDED: 7, RunState.FAILED: 1}
+
+
+def test_a_sweep_without_a_driver_is_counted_anew(tmp_path):
+    left = run_view(sweep=True, progress={"done": 6, "total": 8, "text": "", "best": {"iteration": 2}}).record
+
+    found = listed_view(Source(DeadDriver(), tmp_path), left)
+
+    assert (found.record.progress["done"], found.record.progress["total"]) == (8, 8)
+    assert found.record.progress["ended"] == {"succeeded": 7, "failed": 1}
+    assert found.progress.text == "1 failed"
+
+
+def test_the_report_of_a_sweep_leaves_progress_to_its_children():
+    run = run_view(sweep=True, progress={"done": 6, "total": 8})
+
+    assert "progress" not in "\n".join(report(run))
+    assert "progress" in "\n".join(report(run_view(progress={"done": 6, "total": 8})))

@@ -21,11 +21,14 @@ from mlfn.backends.places.local.orphans import LAPSE_BEATS, Orphan, has_ended
 from mlfn.backends.places.local.process import WorkerProcess, drain, remove_folder
 from mlfn.backends.registry import launch_of
 from mlfn.errors import OptionError, StorageError, WorkerDiedError
+from mlfn.host.cores import usable_cores
 from mlfn.host.gpus import visible_gpus
 from mlfn.host.identity import identify
-from mlfn.host.memory import available_memory, resident_memory
+from mlfn.host.memory import available_memory, resident_memory, total_memory
+from mlfn.settings import current as settings
 from mlfn.settings.secrets import environ_mark
 from mlfn.spec.plan import Plan
+from mlfn.spec.values import shown_bytes
 from mlfn.worker.task import Task
 
 PYTHON = sys.executable  # runs what has no requirements of its own
@@ -64,9 +67,13 @@ class LocalPlace:
 
     @staticmethod
     def check_plan(plan: Plan) -> None:
-        """Raise OptionError for more GPUs than this machine shows."""
+        """Raise OptionError for more GPUs, cores or memory than this machine has."""
         if plan.gpus:
             _check_gpus(plan.gpus, len(visible_gpus()))
+        if plan.cpu:
+            _check_cores(plan.cpu, plan.place.options.get("max_workers") or settings.current().max_workers or 0)
+        if plan.mem:
+            _check_memory(plan.mem, total_memory())
 
     def __init__(self, config: PlaceConfig, *, max_workers: int | None = None) -> None:
         self.check(max_workers=max_workers)
@@ -359,6 +366,19 @@ def _check_gpus(wanted: int, shown: int) -> None:
     if wanted > shown:
         raise OptionError(
             f"gpus={wanted}: on='local' shows {shown} (CUDA_VISIBLE_DEVICES or /dev/nvidia*); ask for fewer."
+        )
+
+
+def _check_cores(wanted: float, given_out: int) -> None:
+    cores = usable_cores()
+    if wanted > max(cores, given_out):
+        raise OptionError(f"cpu={wanted:g}: on='local' has {cores}, of this machine or container; ask for fewer.")
+
+
+def _check_memory(wanted: int, there_is: int) -> None:
+    if wanted > there_is > 0:
+        raise OptionError(
+            f"mem={shown_bytes(wanted)}: on='local' has {there_is / 2**30:.1f}Gi, of this machine or container; ask for less."
         )
 
 

@@ -17,6 +17,8 @@ _COPIED = {
 
 def submit_sweep(engine: Engine, change: SweepSubmitted) -> int:
     """Add a run with a sweep's description, unless another sweep holds its name."""
+    if change.replaces is not None:
+        engine.execute("UPDATE sweeps SET slot = NULL WHERE run = ? AND slot = ?", (change.replaces, change.slot))
     added = changed_rows(
         engine,
         "INSERT INTO sweeps (run, name, slot, body) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",

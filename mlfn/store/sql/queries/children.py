@@ -152,6 +152,19 @@ class SqlSweepQueries(Connected):
                 warn_skipped(Fault("metrics", run, *misfit, f"metric {name!r}"))
         return found
 
+    def whole_numbers_among(self, runs: Sequence[str], name: str) -> dict[str, int]:
+        rows = among(
+            self.connection,
+            "SELECT runs.id, outputs.inline FROM outputs JOIN runs ON runs.seq = outputs.run "
+            "AND runs.attempt = outputs.attempt WHERE outputs.key = ? AND runs.id IN ({})",
+            runs,
+            name,
+        )
+        found: dict[str, Any] = {
+            run: number_of(shapes.parse_json(inline)) for run, inline in rows if inline is not None
+        }
+        return {run: value for run, value in found.items() if isinstance(value, int) and not isinstance(value, bool)}
+
     def constraints_among(self, runs: Sequence[str]) -> dict[str, dict[str, float]]:
         rows = among(
             self.connection,

@@ -11,6 +11,9 @@ from contextlib import suppress
 from typing import Any
 
 from mlfn.errors import nearest
+from mlfn.worker.context import annotated, raw_annotations
+
+_UNKNOWN: Any = object()
 
 
 def checker(annotation: Any) -> Callable[[Any], Any]:
@@ -191,3 +194,40 @@ def _plain_number(value: Any) -> Any:
         item = value.item()
         return item if type(item) in (bool, int, float, complex) else None
     return None
+
+
+def annotations_of(function: Callable[..., Any]) -> dict[str, Any]:
+    """Return the annotations that can be resolved here; other parameters stay unchecked."""
+    target = annotated(function)
+    try:
+        return typing.get_type_hints(target, include_extras=True)
+    except Exception:  # noqa: BLE001 - a hint may name what only the worker has
+        return {
+            name: hint
+            for name, raw in raw_annotations(target).items()
+            if (hint := _resolved(target, raw)) is not _UNKNOWN
+        }
+
+
+def _resolved(target: Any, annotation: Any) -> Any:
+    if not isinstance(annotation, str):
+        return annotation
+    holder = type("Holder", (), {"__annotations__": {"it": annotation}})
+    try:
+        return typing.get_type_hints(holder, getattr(target, "__globals__", {}), include_extras=True)["it"]
+    except Exception:  # noqa: BLE001 - as above
+        return _UNKNOWN
+
+
+def short(value: Any) -> str:
+    """Return the repr of a value, cut."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def shown_annotation(annotation: Any) -> str:
+    """Return an annotation as its author would write it."""
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        module = "" if annotation.__module__ == "builtins" else f"{annotation.__module__}."
+        return module + annotation.__qualname__
+    return str(annotation).replace("typing.", "")
