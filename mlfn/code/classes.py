@@ -95,6 +95,9 @@ def _members(cls: type) -> dict[str, Any]:
     members = {
         "".join(name): value for name, value in vars(cls).items() if name not in made and not _is_slot(cls, value)
     }
+    if members.get("__pydantic_complete__"):
+        # All that was around its definition, a notebook's whole namespace with some releases: for names yet to be resolved.
+        members["__pydantic_parent_namespace__"] = None
     if not issubclass(cls, enum.Enum):
         return members
     # The metaclass writes all names with one underscore but methods.

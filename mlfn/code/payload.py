@@ -167,7 +167,7 @@ def _pickler_class() -> Any:
                 return find_global, ("mlfn.code.bundle", "get_ipython")
             if isinstance(obj, types.ModuleType) and obj.__name__ in self.attributes:
                 return _reduce_module(obj, self.attributes[obj.__name__])
-            if isinstance(obj, type) and self.is_own(obj):
+            if issubclass(type(obj), type) and self.is_own(obj):  # not `isinstance`: to Python 3.10 list[int] is a type
                 return reduce_class(obj, self.is_own)
             wrapped = reduce_wrapper(obj, _is_named_here)
             if wrapped is not None:

@@ -216,6 +216,26 @@ def test_a_parametrized_model_is_one_class(ask: Any) -> None:
     assert same and type(box) is module.IntBox and box.item == 3
 
 
+def test_what_stood_around_a_model_does_not_travel_with_it(ask: Any) -> None:
+    module = main("""
+        import pydantic, threading
+        lock = threading.Lock()
+        def define():
+            beside = lock
+            class Point(pydantic.BaseModel):
+                x: int
+            return Point
+        Point = define()
+        def f(): return Point(x=3).x
+    """)
+
+    assert ask(module) == 3
+
+
+def test_a_generic_alias_in_an_annotation_travels(ask: Any) -> None:
+    assert ask("def f(n: list[int] | None = None) -> tuple[str, float]: return 'model', 0.5") == ("model", 0.5)
+
+
 ERRORS = """
     class MyErr(Exception):
         limit = 1
