@@ -203,3 +203,10 @@ def meant(name: str, known: Iterable[str]) -> str:
 def readable(text: str) -> str:
     """Return text that a store, a file and a terminal take: lone surrogates are escaped."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
+
+
+def harmless(text: str) -> str:
+    """Return text with control characters spelt out: a terminal obeys none of it, and nothing is lost."""
+    import re
+
+    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from mlfn.errors import harmless
 from mlfn.host.frozen import frozen
 from mlfn.spec.record import RunRecord, RunState
 from mlfn.ui.views.values import described, in_a_line, packed_shown
-from mlfn.ui.wording import ago, amount, duration, from_home, harmless, moment, number, type_shown
+from mlfn.ui.wording import ago, amount, duration, from_home, moment, number, type_shown
 
 if TYPE_CHECKING:
     from mlfn.ui.views.listing import ListingView

@@ -10,7 +10,6 @@ from datetime import datetime, timezone
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)", re.DOTALL)
 # Control characters, and changes of direction, which can make a text look like another.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _LONGEST_WHOLE = 1e12  # a greater number shows an exponent
 LONGEST_LINE = 300
 LONGEST_VALUE = 80
@@ -19,11 +18,6 @@ LONGEST_VALUE = 80
 def clean(text: str) -> str:
     """Return text without escape sequences, control characters and changes of direction."""
     return _OBEYED.sub("\N{REPLACEMENT CHARACTER}", _ESCAPES.sub("", text))
-
-
-def harmless(text: str) -> str:
-    """Return text with control characters spelt out, for answers that must lose nothing."""
-    return _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 
 def cut(text: str, most: int, *, keep_end: bool = False) -> str:

@@ -208,7 +208,7 @@ def test_a_killed_worker_is_told(mlfn):
         (["run", "train.py::train", "{}", "-o", "cpus=2"], 2, "did you mean 'cpu'"),
         (["--max-workers", "many", "runs"], 2, "max_workers = 'many' (from --max-workers)"),
         (["show", "abcdef"], 3, "No run 'abcdef'"),
-        (["show", "xyz"], 3, "hexadecimal"),
+        (["show", "xyz"], 3, "its first digits"),
         (["canecl"], 2, "did you mean 'cancel'"),
         (["runs", "--state", "failing"], 2, "did you mean 'failed'"),
         (["diff", "abcd", "1234"], 3, "No function version 'abcd'"),

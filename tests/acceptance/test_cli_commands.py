@@ -15,11 +15,11 @@ import pytest
 
 from mlfn.dispatch import session as client
 from mlfn.dispatch.session import current_session
+from mlfn.errors import harmless
 from mlfn.settings import current as settings
 from mlfn.ui.cli.app import run_command_line
 from mlfn.ui.text import shown_value
 from mlfn.ui.views.values import plain, readable
-from mlfn.ui.wording import harmless
 
 JOBS = '''
 import mlfn

@@ -214,7 +214,11 @@ def test_a_sweep_shows_how_far_it_is_and_a_table(tmp_path):
         ["4", "failed", "3", "–", screen[9].split()[4]],
         ["ValueError:"],
     ]
-    assert left_on_screen(during + after) == ["result 10"]
+    failed, result = left_on_screen(during + after)
+    assert re.fullmatch(
+        r"sweep train \(\w{8}\): 1 of 10 children failed with ValueError; `mlfn show \w{8}` shows child 4", failed
+    )
+    assert result == "result 10"
     assert "\x1b[1m  * 8" in during  # in bold
 
 
@@ -259,5 +263,9 @@ def test_of_ten_thousand_children_as_many_are_shown_as_the_terminal_has_room_for
         assert [line.rpartition("  ")[0].split()[-1] for line in screen[2:6]] == ["0", "-1", "-2", "-3"]
     left = left_on_screen(during + after)
     assert left[0].startswith("Traceback")
-    assert left[-1].strip() == "mlfn: cancelled 1 run"
-    assert not any("10,000" in line or "such way" in line or line.startswith("child") for line in left)
+    assert re.fullmatch(
+        r"mlfn: cancelled the sweep train \((\w{8})\) after 59 of 10000 children; `mlfn sweep resume \1` goes on with the others",
+        left[-1].strip(),
+    )
+    assert "\x1b[2J" not in after and "\x07" not in after
+    assert not any("10,000" in line or line.startswith("child") for line in left)

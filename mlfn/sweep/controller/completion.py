@@ -13,7 +13,7 @@ from typing import Any
 
 from mlfn.dispatch.failures import failed
 from mlfn.dispatch.session import Session
-from mlfn.errors import OptionError, StorageError, StoreCorruptError, SweepError
+from mlfn.errors import OptionError, StorageError, StoreCorruptError, SweepError, harmless
 from mlfn.host.frozen import frozen
 from mlfn.host.identity import now
 from mlfn.spec.record import BEST, Outcome, Output, Reason, RemoteFailure, RunRecord, RunState, number_of
@@ -132,7 +132,7 @@ def _say_failures(record: RunRecord, rows: Sequence[ChildRow]) -> None:
             record.id[:8],
             len(failed_rows),
             len(rows),
-            error,
+            harmless(error),
             failed_rows[0].run[:8],
             f"child {failed_rows[0].iteration}"
             if len(failed_rows) == 1

@@ -129,7 +129,7 @@ def error_text(failure: Mapping[str, Any]) -> str:
     """Return a failure in one line."""
     name = str(failure.get("type", "")).rpartition(".")[2]
     first = str(failure.get("message", "")).partition("\n")[0]
-    return f"{name}: {first}"[:200]
+    return f"{name}: {first}".removesuffix(": ")[:200]
 
 
 def dtype_of(values: Sequence[Any]) -> str | None:

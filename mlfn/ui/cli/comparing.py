@@ -8,13 +8,12 @@ from contextlib import suppress
 import click
 
 from mlfn.dispatch.session import current_session
-from mlfn.errors import NotFoundError, ParameterError
+from mlfn.errors import NotFoundError, ParameterError, harmless
 from mlfn.functions.library import diff as library
 from mlfn.handles.run_query import find_run
 from mlfn.ui.cli.commands import Chosen, command
 from mlfn.ui.cli.printing import say, write_json
 from mlfn.ui.cli.targets import find_function
-from mlfn.ui.wording import harmless
 
 _HASH = re.compile(r"[0-9a-fA-F]{4,64}")
 

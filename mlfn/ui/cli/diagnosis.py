@@ -19,7 +19,7 @@ from pathlib import Path
 import click
 
 from mlfn._version import __version__
-from mlfn.errors import MlfnError
+from mlfn.errors import MlfnError, harmless
 from mlfn.host.frozen import frozen
 from mlfn.host.private_files import OTHERS, ensure_folder
 from mlfn.settings import current as settings
@@ -35,7 +35,7 @@ from mlfn.ui.cli import exits
 from mlfn.ui.cli.commands import Chosen, command
 from mlfn.ui.cli.printing import complain, say, terminal_width, write_json, write_lines, write_table
 from mlfn.ui.text import Column
-from mlfn.ui.wording import amount, duration, harmless, plural, wrapped
+from mlfn.ui.wording import amount, duration, plural, wrapped
 
 _WORKER_SECONDS = 60
 _MOST_BROKEN = 5  # runs that are named

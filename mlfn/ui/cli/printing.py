@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
-from mlfn.errors import MlfnError
+from mlfn.errors import MlfnError, harmless
 from mlfn.settings import current as settings
-from mlfn.ui.wording import harmless
 
 if TYPE_CHECKING:
     from mlfn.spec.record import RunRecord

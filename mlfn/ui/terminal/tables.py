@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+from mlfn.errors import harmless
 from mlfn.ui.terminal.cells import padded, taken
 from mlfn.ui.text import Column, Way, heading, state_text
-from mlfn.ui.wording import harmless
 
 _GAP = "  "
 _LEAST = 12  # of a column that is cut
