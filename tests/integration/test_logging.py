@@ -147,10 +147,20 @@ def test_of_an_installed_package_the_level_alone_goes_along(local, script):
     assert run.logs() == "ERROR:urllib3:loud\n"
 
 
-def test_where_nothing_is_set_up_the_plan_says_nothing_of_it(local):
-    from mlfn.dispatch.session import current_session
+def test_where_nothing_is_set_up_the_plan_says_nothing_of_it(tmp_path: Path) -> None:
+    # In a process of its own: what a test's libraries set up is set up.
+    script = tmp_path / "quiet.py"
+    script.write_text(
+        "import mlfn\n"
+        "from mlfn.dispatch.session import current_session\n"
+        "@mlfn.function\n"
+        "def f() -> int: return 1\n"
+        "if __name__ == '__main__':\n"
+        "    run = f.submit()\n"
+        "    run.result(timeout=30)\n"
+        "    print(current_session().store.get_plan(run.record.plan).workspace.logging)\n"
+    )
 
-    run = speak.submit()
-    run.result(timeout=30)
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=60)
 
-    assert current_session().store.get_plan(run.record.plan).workspace.logging == {}
+    assert done.stdout == "{}\n"

@@ -45,7 +45,7 @@ class SweepsCases(Pair):
         self.wait_until(lambda: self.notes("start:100") and self.notes("start:200"), "both children have begun")
 
         assert sweep.children[1].cancel()
-        assert str(sweep.children[2].state) == "running"
+        self.wait_until(lambda: str(sweep.children[2].state) == "running", "the other child is shown as running")
         self.go()
 
         assert sweep.result(self.patience) == 200
