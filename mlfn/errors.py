@@ -122,6 +122,10 @@ class MissingExtraError(MlfnError, ImportError):
     """An optional package that is not installed."""
 
 
+class PlaceError(MlfnError, RuntimeError):
+    """A place cannot be used: there is no cluster, or it refuses this user."""
+
+
 class StoreError(MlfnError):
     """The store refused."""
 

@@ -80,7 +80,7 @@ class Codec:
         if encoded.get("packer") != PicklePacker.name:
             return encoded
         pin = None
-        with suppress(MlfnError, OSError), self.artifacts.open(_artifact(encoded)) as file:
+        with suppress(MlfnError, OSError), self.artifacts.open(artifact_of(encoded)) as file:
             pin = pin_of(file, self.key, self.signers())
         return {**encoded, "pin": pin}
 
@@ -88,7 +88,7 @@ class Codec:
         """Return where the file of a parameter or output lies; None for one that has no file."""
         if encoded.get("path") is None:
             return None
-        return self.artifacts.path(_artifact(encoded))
+        return self.artifacts.path(artifact_of(encoded))
 
     def output(self, run: str, key: str, value: Any, *, role: str, file: bool = False) -> Output:
         """Pack one named value; `file` asks for an artifact even where it would fit inline."""
@@ -143,7 +143,8 @@ class PinnedCodec(Codec):
         return payload.unpack_pinned(data, pin=encoded.get("pin"), role="value")
 
 
-def _artifact(encoded: Mapping[str, Any]) -> Artifact:
+def artifact_of(encoded: Mapping[str, Any]) -> Artifact:
+    """Return the artifact that a parameter or output names."""
     return Artifact("", encoded["sha256"], 0, "", encoded["path"], encoded["packer"], "")
 
 

@@ -34,6 +34,13 @@ class FolderRoot:
             content.move_tree(temporary, target / sha256)
         return f"{folder}/{sha256}", content.Summed(sha256, sum(entry.size for entry in index))
 
+    def adopt(self, path: str, content_: bytes) -> None:
+        """Write a file at a path that another root had given it."""
+        with self._folder(path.rpartition("/")[0], content_) as folder:
+            target = folder / path.rpartition("/")[2]
+            if not target.exists():
+                content.copy_file(content_, target)
+
     def local(self, path: str, sha256: str) -> Path:
         """Return the path of the content itself."""
         found = self._inside(path)

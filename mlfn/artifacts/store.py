@@ -95,6 +95,10 @@ class ArtifactStore:
             path, summed = self.root.put_file(folder, source, suffix)
         return Artifact(key, summed.sha256, summed.size, self.root.uri(path), path, packed.packer, packed.type)
 
+    def adopt(self, path: str, content: bytes) -> None:
+        """Keep a file that a run elsewhere has put under its own root, at the same path; one that is there is left alone."""
+        self.root.adopt(_inner_path(path), content)
+
     def path(self, artifact: Artifact) -> Path:
         """Return a local path to the file or folder; raise NotFoundError where it is gone."""
         path = _checked_path(artifact)
@@ -175,6 +179,15 @@ def _name(what: str, name: str) -> str:
             "not starting with a dot."
         )
     return name
+
+
+def _inner_path(path: str) -> str:
+    """Return the path of an artifact, or of a file in one that is a folder; refuse one that would lead elsewhere."""
+    home = _HOME.match(path)
+    run_id, key, *rest = path[home.end() if home else 0 :].split("/")
+    if not rest or any(part in ("", ".", "..") or "\0" in part for part in rest):
+        raise StoreCorruptError(f"{path!r} is no path of an artifact.")
+    return "/".join([f"{home[0] if home else ''}{_name('run id', run_id)}", _name("artifact key", key), *rest])
 
 
 def _checked_path(artifact: Artifact) -> str:

@@ -28,6 +28,7 @@ BUILT_IN: Mapping[Family, dict[str, str]] = {
     "place": {
         "local": "mlfn.backends.places.local.place:LocalPlace",
         "inline": "mlfn.backends.places.inline:InlinePlace",
+        "kubernetes": "mlfn.backends.places.kubernetes.place:KubernetesPlace",
     },
     "strategy": {
         "grid": "mlfn.sweep.strategies.grid:Grid",

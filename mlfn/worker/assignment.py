@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from mlfn.worker.control import ANSWER_SECONDS
 from mlfn.worker.execution import execute
 from mlfn.worker.journal import Journal
 from mlfn.worker.log_capture import prepare_logging
-from mlfn.worker.task import Extras, Task
+from mlfn.worker.task import Task
 
 _FILE = "assignment.json"
 _ANSWERS = "answers"
@@ -98,22 +99,26 @@ def main() -> None:
     user_context.in_worker = True
     prepare_logging()
     folder = Path(sys.argv[1])
-    assignment = Assignment.read(folder)
+    sys.exit(run_rank(Assignment.read(folder), folder))
+
+
+def run_rank(assignment: Assignment, folder: Path, *, control: socket.socket | None = None) -> int:
+    """Run an assignment, its journal in `folder`, and return the exit code; `control` wakes the reader of the journal.
+
+    With `control`, points are not answered: a run that is to stop is stopped.
+    """
     signal.signal(signal.SIGTERM, _on_terminate)
     binding = Binding(assignment.plan)
     binding.apply()
     kind = members.load("kind", assignment.plan["kind"]["name"])(**assignment.plan["kind"]["options"])
     with kind.activate(assignment.task) as extras:
-        outcome = _run(assignment.task, binding, folder, extras)
-    sys.exit(0 if outcome in (RunState.SUCCEEDED, RunState.PRUNED) else 1)
-
-
-def _run(task: Task, binding: Binding, folder: Path, extras: Extras) -> RunState:
-    secrets: dict[str, str] = {}
-    journal = Journal(folder / journal_of(extras.rank))
-    load = partial(binding.load, secrets)
-    judge, rank = Answers(folder), extras.rank
-    return execute(task, binding.calling, load, binding.codec(), journal, secrets, judge=judge, rank=rank).state
+        secrets: dict[str, str] = {}
+        journal = Journal(folder / journal_of(extras.rank), control)
+        load = partial(binding.load, secrets)
+        judge = Answers(folder) if control is None else None
+        task, codec, rank = assignment.task, binding.codec(), extras.rank
+        outcome = execute(task, binding.calling, load, codec, journal, secrets, judge=judge, rank=rank)
+    return 0 if outcome.state in (RunState.SUCCEEDED, RunState.PRUNED) else 1
 
 
 def _on_terminate(*_: object) -> None:

@@ -1,0 +1,579 @@
+"""Executions as Jobs: threads talk to the API server, and `collect` decides what is to be reported."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import queue
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from mlfn.artifacts.store import ArtifactStore
+from mlfn.backends.places.base import (
+    Capabilities,
+    EventsReceived,
+    LogRequest,
+    OneShot,
+    PlaceConfig,
+    Report,
+    Slot,
+    StatusChanged,
+    StoredExecution,
+    Terminated,
+    Unavailable,
+)
+from mlfn.backends.places.kubernetes.connection import ApiError, Connection, UnreachableError
+from mlfn.backends.places.kubernetes.follower import Followed, Follower, open_log
+from mlfn.backends.places.kubernetes.messages import (
+    Created,
+    Deleted,
+    JobSeen,
+    LogEnded,
+    LogRead,
+    Message,
+    NotDone,
+    PodSeen,
+    PodsListed,
+    Woken,
+)
+from mlfn.backends.places.kubernetes.objects import EXECUTION, Wanted
+from mlfn.backends.places.kubernetes.requests import Requests, is_final, refusal
+from mlfn.backends.places.kubernetes.watch import PodWatch
+from mlfn.backends.places.kubernetes.words import LIMITS, Waiting, explain, has_begun, is_over, waiting_for
+from mlfn.errors import OptionError
+from mlfn.host.identity import new_id
+from mlfn.spec.plan import Plan
+from mlfn.spec.record import Reason, log_file
+from mlfn.worker.pod.stream import StreamReader
+from mlfn.worker.task import Task
+
+logger = logging.getLogger(__name__)
+_INDEX = "batch.kubernetes.io/job-completion-index"
+_THREADS = 4
+_LOOK = 1.0  # seconds between looks at what no message tells
+_ASK = 3.0  # seconds without a pod after which the Job is asked
+_AGAIN = 1.0
+_CLOSING = 5.0
+_DELETED = ": its execution was deleted in the cluster, and not by mlfn."
+
+
+@dataclass
+class Unit:
+    """One unit, as its place knows it."""
+
+    run: str
+    task: Task
+    lines: int = 0  # of its journal, that are recorded
+    pod: Mapping[str, Any] | None = None
+    is_deleted: bool = False
+    follower: Follower | None = None
+    log_lines: int | None = None  # of its journal, once its log is read to the end
+    words: str | None = None
+    waits_since: tuple[str, float] = ("", 0.0)
+    is_stopped: bool = False
+    has_ended: bool = False
+
+
+@dataclass
+class Execution:
+    """An execution, as its place knows it; units by their index."""
+
+    name: str
+    plan: Plan | None
+    mark: str
+    units: dict[int, Unit]
+    parallel: int | None = None
+    is_created: bool = False
+    missing: int = 0  # looks in succession at which there was no Job
+    asked: float = 0.0  # when the Job was last asked for
+    over_since: float | None = None  # nothing needs it any more
+    is_deleting: bool = False
+    create_at: float | None = None  # when to try again
+    since: float = field(default_factory=time.monotonic)
+
+    def unit_of(self, run: str) -> Unit | None:
+        """Return the unit that runs a run."""
+        return next((unit for unit in self.units.values() if unit.run == run), None)
+
+
+class KubernetesPlace(OneShot):
+    """Pods of one namespace of one cluster."""
+
+    OPTIONS = ("namespace", "context", "kubeconfig", "pod")
+    CAPABILITIES = Capabilities(outlives_client=True, window="place", deadline="place")
+
+    @staticmethod
+    def check(
+        *,
+        namespace: str | None = None,
+        context: str | None = None,
+        kubeconfig: str | None = None,
+        pod: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Raise OptionError for an option's value that does not fit."""
+        texts = {"namespace": namespace, "context": context, "kubeconfig": kubeconfig}
+        for name, value in texts.items():
+            if value is not None and (not isinstance(value, str) or not value):
+                raise OptionError(f"on('kubernetes', {name}={value!r}): a text is allowed.")
+        if pod is not None and not isinstance(pod, Mapping):
+            raise OptionError(f"on('kubernetes', pod={pod!r}): a part of a pod's spec, as a mapping, is allowed.")
+
+    @staticmethod
+    def target(
+        *,
+        namespace: str | None = None,
+        context: str | None = None,
+        kubeconfig: str | None = None,
+        pod: Mapping[str, Any] | None = None,
+    ) -> Mapping[str, Any]:
+        """Return what to connect to; what belongs to a pod is the plan's."""
+        known = {"namespace": namespace, "context": context, "kubeconfig": kubeconfig}
+        return {name: value for name, value in known.items() if value is not None}
+
+    @staticmethod
+    def check_plan(plan: Plan) -> None:
+        """Take every plan."""
+
+    @staticmethod
+    def has_ended(handle: Mapping[str, Any], *, heartbeat: float, awaited: bool) -> bool:
+        """Return False: only `attach` asks the cluster."""
+        return False
+
+    def __init__(
+        self,
+        config: PlaceConfig,
+        *,
+        namespace: str | None = None,
+        context: str | None = None,
+        kubeconfig: str | None = None,
+    ) -> None:
+        self._config = config
+        self._namespace = namespace
+        self._reach = {"context": context, "kubeconfig": kubeconfig}
+        self._artifacts = ArtifactStore(**config.artifacts)
+        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._executions: dict[str, Execution] = {}
+        self._reserved: dict[str, tuple[Plan, str, int | None]] = {}
+        self._pods: dict[
+            str, dict[str, Mapping[str, Any]]
+        ] = {}  # by execution and name: also those of executions not owned
+        self._threads: ThreadPoolExecutor | None = None
+        self._requests: Requests | None = None
+        self._watch: PodWatch | None = None
+        self._next_look = 0.0
+        self._is_woken = False
+
+    # -- what the dispatcher asks for
+
+    def warm(self) -> None:
+        """Connect ahead of the first run."""
+        with contextlib.suppress(Exception):  # raised again for the first run
+            self._opened()
+
+    def reserve(self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None) -> Slot | Unavailable:
+        """Return a new execution."""
+        try:
+            self._opened()
+        except Exception as error:  # noqa: BLE001 - no cluster, no permission to read the kubeconfig
+            return Unavailable(error)
+        name, mark = new_id(), f"\x1e{secrets.token_hex(8)}:"
+        self._reserved[name] = (plan, mark, parallel)
+        units = min(waiting, self.CAPABILITIES.max_units)
+        return Slot(name, {"mark": mark, "parallel": parallel}, units, queued=True)
+
+    def start(self, execution: str, tasks: Sequence[Task]) -> None:
+        """Have a thread create it."""
+        plan, mark, parallel = self._reserved.pop(execution)
+        units = {index: Unit(task.run, task) for index, task in enumerate(tasks)}
+        self._executions[execution] = Execution(execution, plan, mark, units, parallel)
+        self._create(self._executions[execution])
+
+    def attach(self, stored: StoredExecution) -> None:
+        """Watch it from where its journals are recorded; delete it if no run needs it."""
+        tasks = {task.run: task for task in stored.tasks}
+        units = {
+            stored.units[run]: Unit(run, task, lines=stored.acknowledged.get(run, 0)) for run, task in tasks.items()
+        }
+        handle = stored.handle
+        execution = Execution(stored.execution, stored.plan, handle["mark"], units, handle["parallel"])
+        self._executions[stored.execution] = execution
+        self._opened()
+        if not units:
+            execution.over_since = float("-inf")
+            return
+        if stored.cursor is None:
+            self._create(execution)
+            return
+        execution.is_created = True
+        for pod in self._pods.get(execution.name, {}).values():
+            self._messages.put(PodSeen(pod))
+
+    def collect(self, timeout: float) -> Sequence[Report]:
+        """Wait for messages of the threads, and return what they come to."""
+        until = time.monotonic() + timeout
+        while True:
+            reports = list(self._taken(max(0.0, min(until - time.monotonic(), _LOOK))))
+            if time.monotonic() >= self._next_look:
+                self._next_look = time.monotonic() + _LOOK
+                for execution in list(self._executions.values()):
+                    reports += self._look(execution)
+            if reports or self._is_woken or time.monotonic() >= until:
+                self._is_woken = False
+                return reports
+
+    def wake(self) -> None:
+        """Interrupt `collect`."""
+        self._messages.put(Woken())
+
+    def stop(self, execution: str, run: str) -> None:
+        """Delete the pod of one unit, at once or when it is there."""
+        found = self._executions.get(execution)
+        unit = found.unit_of(run) if found is not None else None
+        if found is not None and unit is not None and not unit.is_stopped:
+            unit.is_stopped = True
+            self._stop_unit(found, unit)
+
+    def cleanup(self, execution: str) -> None:
+        """Have it deleted once its units have ended; its end is reported after that."""
+        if self._reserved.pop(execution, None) is not None:
+            self._messages.put(Deleted(execution))
+        elif (found := self._executions.get(execution)) is not None and found.over_since is None:
+            found.over_since = time.monotonic()
+            self._next_look = 0.0
+
+    @staticmethod
+    def read_log(wanted: LogRequest, offset: int) -> bytes:
+        """Return a log out of the cluster from `offset` on."""
+        reach = json.loads(wanted.target or "{}")
+        namespace = reach.pop("namespace", None)
+        connection = Connection(**reach)
+        namespace = namespace or connection.namespace
+        selector = f"{EXECUTION}={wanted.execution}"
+        pods = connection.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)["items"]
+        name = next((pod["metadata"]["name"] for pod in pods if _index_of(pod) == (wanted.unit or 0)), None)
+        if name is None:
+            return b""
+        reader, found = StreamReader(wanted.handle["mark"]), []
+        with contextlib.suppress(ApiError):  # it has not begun
+            for piece in open_log(connection, namespace, name, follow=False).pieces():
+                found += [part for part in reader.feed(piece) if isinstance(part, bytes)]
+        return b"".join(found)[offset:]
+
+    def close(self) -> list[str]:
+        """Return the executions that are deleted by now."""
+        over = [execution for execution in self._executions.values() if execution.over_since is not None]
+        for execution in over:
+            if not execution.is_deleting:
+                self._delete(execution)
+        until = time.monotonic() + _CLOSING
+        gone: list[str] = []
+        while len(gone) < len(over) and time.monotonic() < until:
+            with contextlib.suppress(queue.Empty):
+                message = self._messages.get(timeout=max(0.0, until - time.monotonic()))
+                if isinstance(message, Deleted):
+                    gone.append(message.execution)
+        self._end_threads()
+        self._executions.clear()
+        return gone
+
+    def after_fork(self) -> None:
+        """Forget the threads, which are the parent's."""
+        self._threads = self._watch = None
+
+    def _end_threads(self) -> None:
+        if self._watch is not None:
+            self._watch.is_closed = True
+        for execution in self._executions.values():
+            for unit in execution.units.values():
+                if unit.follower is not None:
+                    unit.follower.is_closed = True
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+    # -- what threads do
+
+    def _opened(self) -> Requests:
+        """Return the requests of this place; connect, and begin to watch, at first use."""
+        if self._requests is None:
+            connection = Connection(**self._reach)
+            self._requests = Requests(connection, self._namespace or connection.namespace, self._config)
+            self._watch = PodWatch(connection, self._requests.namespace, self._messages.put)
+            self._watch.start()
+        return self._requests
+
+    def _in_thread(
+        self, action: Callable[[Requests], Message | None], otherwise: Callable[[Exception], Message]
+    ) -> None:
+        """Do something in a thread, and tell what it returns; `otherwise` tells what it raised."""
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="mlfn-kubernetes")
+
+        def run() -> None:
+            try:
+                message = action(requests)
+            except Exception as error:  # noqa: BLE001 - told to the thread that decides
+                message = otherwise(error)
+            if message is not None:
+                self._messages.put(message)
+
+        requests = self._opened()
+        self._threads.submit(run)
+
+    def _create(self, execution: Execution) -> None:
+        assert execution.plan is not None
+        wanted = Wanted(
+            execution.name,
+            self._opened().namespace,
+            execution.plan,
+            execution.mark,
+            self._config.grace,
+            len(execution.units),
+            execution.parallel,
+        )
+        tasks = [execution.units[index].task for index in sorted(execution.units)]
+        execution.since = time.monotonic()
+
+        def create(requests: Requests) -> Message:
+            requests.create(wanted, tasks)
+            return Created(execution.name)
+
+        self._in_thread(create, lambda error: Created(execution.name, error))
+
+    def _delete(self, execution: Execution) -> None:
+        execution.is_deleting = True
+
+        def delete(requests: Requests) -> Message:
+            requests.delete(execution.name)
+            return Deleted(execution.name)
+
+        self._in_thread(delete, lambda error: NotDone(execution.name, error))
+
+    def _ask(self, execution: Execution) -> None:
+        """Ask for a Job, and why it has no pod."""
+        execution.asked = time.monotonic()
+
+        def ask(requests: Requests) -> Message:
+            job = requests.job(execution.name)
+            return JobSeen(execution.name, job, None if job is None else requests.why_no_pod(execution.name))
+
+        self._in_thread(ask, lambda error: NotDone(execution.name, error))
+
+    def _stop_unit(self, execution: Execution, unit: Unit) -> None:
+        if unit.pod is None:
+            if all(other.is_stopped or other.has_ended for other in execution.units.values()):
+                self._delete_unstarted(execution)
+            return
+        name = unit.pod["metadata"]["name"]
+
+        def stop(requests: Requests) -> None:
+            requests.delete_pod(name)
+
+        self._in_thread(stop, lambda error: NotDone(execution.name, error))
+
+    def _delete_unstarted(self, execution: Execution) -> None:
+        """Delete an execution all of whose units are to stop: one without a pod never gets one."""
+        if execution.is_created and not execution.is_deleting:
+            self._delete(execution)
+
+    # -- what messages come to
+
+    def _taken(self, timeout: float) -> Iterator[Report]:
+        """Wait for a message, and yield the reports of all that are there."""
+        with contextlib.suppress(queue.Empty):
+            yield from self._take(self._messages.get(timeout=timeout) if timeout else self._messages.get_nowait())
+            while True:
+                yield from self._take(self._messages.get_nowait())
+
+    def _take(self, message: Message) -> Iterator[Report]:
+        if isinstance(message, Woken):
+            self._is_woken = True
+        elif isinstance(message, PodSeen):
+            yield from self._take_pod(message)
+        elif isinstance(message, PodsListed):
+            yield from self._take_list(message)
+        elif (execution := self._executions.get(message.execution)) is None:
+            if isinstance(message, Deleted):
+                yield Terminated(message.execution, Reason.NEVER_STARTED, " was not started")
+        elif isinstance(message, LogRead):
+            yield message.events
+        elif isinstance(message, LogEnded):
+            execution.units[message.index].log_lines = message.lines
+            yield from self._conclude(execution, execution.units[message.index])
+        elif isinstance(message, Created):
+            yield from self._take_created(execution, message.error)
+        elif isinstance(message, JobSeen):
+            yield from self._take_job(execution, message)
+        elif isinstance(message, Deleted):
+            yield from self._take_deleted(execution)
+        else:
+            execution.is_deleting = False  # another look tries again
+
+    def _take_created(self, execution: Execution, error: Exception | None) -> Iterator[Report]:
+        if error is None:
+            execution.is_created = True
+            execution.since = time.monotonic()
+            yield EventsReceived(execution.name, (), cursor="seen")
+            for unit in execution.units.values():
+                if unit.is_stopped:
+                    self._stop_unit(execution, unit)
+            return
+        if isinstance(error, UnreachableError) or (isinstance(error, ApiError) and not is_final(error)):
+            execution.create_at = time.monotonic() + _AGAIN
+            logger.debug("%s is to be created again: %s", execution.name, error)
+            return
+        reason, words = refusal(error)
+        for unit in execution.units.values():
+            unit.has_ended = True
+            yield Terminated(execution.name, reason, words, never_began=True, run=unit.run)
+
+    def _take_pod(self, seen: PodSeen) -> Iterator[Report]:
+        metadata = seen.pod["metadata"]
+        name = metadata["labels"][EXECUTION]
+        known = self._pods.setdefault(name, {})
+        if seen.is_deleted:
+            known.pop(metadata["name"], None)
+            if not known:
+                del self._pods[name]
+        else:
+            known[metadata["name"]] = seen.pod
+        if (execution := self._executions.get(name)) is not None:
+            yield from self._note_pod(execution, seen.pod, is_deleted=seen.is_deleted)
+
+    def _take_list(self, listed: PodsListed) -> Iterator[Report]:
+        """Take pods that are not listed any more as deleted."""
+        gone = [pod for pods in self._pods.values() for name, pod in pods.items() if name not in listed.names]
+        for pod in gone:
+            yield from self._take_pod(PodSeen(pod, is_deleted=True))
+
+    def _note_pod(self, execution: Execution, pod: Mapping[str, Any], *, is_deleted: bool) -> Iterator[Report]:
+        unit = execution.units.get(_index_of(pod))
+        if unit is None or unit.has_ended:
+            return
+        unit.pod, unit.is_deleted = pod, unit.is_deleted or is_deleted
+        if not execution.is_created:
+            execution.is_created = True
+            yield EventsReceived(execution.name, (), cursor="seen")
+        if unit.is_stopped and not is_deleted and "deletionTimestamp" not in pod["metadata"]:
+            self._stop_unit(execution, unit)
+        waiting = None if is_over(pod) else waiting_for(pod)
+        if waiting is not None and not is_deleted:
+            yield from self._wait(execution, unit, waiting)
+            return
+        if unit.follower is None and has_begun(pod):
+            self._follow(execution, unit)
+        yield from self._conclude(execution, unit)
+
+    def _wait(self, execution: Execution, unit: Unit, waiting: Waiting) -> Iterator[Report]:
+        if unit.words != waiting.words:
+            unit.words = waiting.words
+            yield StatusChanged(execution.name, unit.run, waiting.words)
+        if unit.waits_since[0] != waiting.sort:
+            unit.waits_since = (waiting.sort, time.monotonic())
+
+    def _follow(self, execution: Execution, unit: Unit) -> None:
+        assert unit.pod is not None and self._requests is not None
+        followed = Followed(
+            execution.name,
+            _index_of(unit.pod),
+            unit.run,
+            self._requests.namespace,
+            unit.pod["metadata"]["name"],
+            execution.mark,
+            Path(log_file(self._config.folder, unit.run, unit.task.attempt)),
+            unit.lines,
+        )
+        unit.follower = Follower(self._requests.connection, followed, self._artifacts, self._messages.put)
+        unit.follower.start()
+
+    def _conclude(self, execution: Execution, unit: Unit) -> Iterator[Report]:
+        """Report the end of a unit, once its pod is over and its log is read."""
+        pod = unit.pod
+        if unit.has_ended or pod is None or not (unit.is_deleted or is_over(pod)):
+            return
+        if unit.follower is not None and unit.log_lines is None:
+            return
+        unit.has_ended = True
+        assert execution.plan is not None
+        end = explain(execution.plan, pod, is_deleted=unit.is_deleted)
+        yield Terminated(
+            execution.name,
+            end.reason,
+            end.message,
+            end.exit_code,
+            end.signal,
+            deleted=end.deleted,
+            run=unit.run,
+            lines=unit.log_lines,
+        )
+
+    def _take_job(self, execution: Execution, seen: JobSeen) -> Iterator[Report]:
+        """Conclude at the second look that a Job is gone; say why it has no pod."""
+        if seen.job is None:
+            execution.missing += 1
+            if execution.missing < 2:
+                return
+            if execution.is_deleting:
+                return
+            for unit in execution.units.values():
+                if not unit.has_ended and unit.follower is None:
+                    unit.has_ended = True
+                    yield Terminated(execution.name, Reason.LOST, _DELETED, deleted=True, run=unit.run)
+            return
+        execution.missing = 0
+        conditions = {item["type"] for item in seen.job["status"].get("conditions", ()) if item["status"] == "True"}
+        for unit in execution.units.values():
+            if unit.pod is not None or unit.has_ended:
+                continue
+            if conditions & {"Failed", "Complete"}:
+                unit.has_ended = True
+                yield Terminated(
+                    execution.name, Reason.LOST, ": its pod is gone, and its log with it.", deleted=True, run=unit.run
+                )
+            elif seen.words:
+                yield from self._wait(execution, unit, Waiting("quota", f"a pod: {seen.words}"))
+
+    def _take_deleted(self, execution: Execution) -> Iterator[Report]:
+        if execution.over_since is not None:
+            del self._executions[execution.name]
+            yield Terminated(execution.name, Reason.LOST, _DELETED, deleted=True)
+            return
+        for unit in execution.units.values():  # all of it was to stop
+            if unit.pod is None and not unit.has_ended:
+                unit.has_ended = True
+                yield Terminated(execution.name, Reason.PREEMPTED, ": it was stopped before it began.", run=unit.run)
+
+    def _look(self, execution: Execution) -> Iterator[Report]:
+        """Do what no message asks for: try again, ask for a Job without pods, end what has waited too long."""
+        now = time.monotonic()
+        if execution.over_since is not None:
+            is_at_work = any(
+                unit.pod is not None and not is_over(unit.pod) and not unit.is_deleted
+                for unit in execution.units.values()
+            )
+            if not execution.is_deleting and not (is_at_work and now < execution.over_since + self._config.grace):
+                self._delete(execution)
+            return
+        if execution.create_at is not None and now >= execution.create_at:
+            execution.create_at = None
+            self._create(execution)
+        lacking = [unit for unit in execution.units.values() if unit.pod is None and not unit.has_ended]
+        if execution.is_created and lacking and now > max(execution.since, execution.asked) + _ASK:
+            self._ask(execution)
+        for unit in execution.units.values():
+            sort, since = unit.waits_since
+            if sort and not unit.has_ended and unit.follower is None and now > since + LIMITS[sort]:
+                unit.has_ended = True
+                self._stop_unit(execution, unit)
+                yield Terminated(
+                    execution.name, Reason.ERROR, f" waited {LIMITS[sort]:g} s for {unit.words}.", run=unit.run
+                )
+
+
+def _index_of(pod: Mapping[str, Any]) -> int:
+    return int(pod["metadata"]["labels"].get(_INDEX, 0))

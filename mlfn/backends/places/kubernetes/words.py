@@ -1,0 +1,167 @@
+"""Why a pod waits and why it ended, as a reason and words. Pure."""
+
+from __future__ import annotations
+
+import json
+import signal as signals
+from collections.abc import Mapping
+from typing import Any
+
+from mlfn.backends.places.kubernetes.objects import CONTAINER, image_of
+from mlfn.host.frozen import frozen
+from mlfn.spec.plan import Plan
+from mlfn.spec.record import Reason
+from mlfn.spec.values import shown_bytes
+
+_IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "ImageInspectError")
+LIMITS: Mapping[str, float] = {
+    "image": 120.0,
+    "start": 60.0,
+    "claim": 600.0,
+    "room": float("inf"),
+    "quota": float("inf"),
+}
+"""Seconds that a unit waits for each sort of thing before it fails; for room and quota as long as it takes."""
+_KILLED = 128
+
+
+@frozen
+class Waiting:
+    """What a unit waits for: a sort of `LIMITS`, and words."""
+
+    sort: str
+    words: str
+
+
+@frozen
+class End:
+    """How a unit ended that reported no outcome."""
+
+    reason: Reason
+    message: str
+    exit_code: int | None = None
+    signal: int | None = None
+    deleted: bool = False
+    never_started: bool = False
+
+
+def waiting_for(pod: Mapping[str, Any]) -> Waiting | None:
+    """Return what a pod waits for; None where its container runs or has run."""
+    status = pod["status"]
+    container = container_of(pod)
+    state = container.get("state", {}) if container else {}
+    if "running" in state or "terminated" in state:
+        return None
+    waits = state.get("waiting", {})
+    reason, message = waits.get("reason", ""), waits.get("message", "")
+    if reason in _IMAGE:
+        return Waiting("image", f"its image: {_sentence(message) or reason}")
+    if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError", "StartError"):
+        return Waiting("start", f"its container, which cannot start: {_sentence(message) or reason}")
+    conditions = {item["type"]: item for item in status.get("conditions", ())}
+    scheduled = conditions.get("PodScheduled", {})
+    if scheduled.get("status") == "False":
+        return Waiting("room", f"a node: {_sentence(scheduled.get('message', '')) or scheduled.get('reason', '')}")
+    if not scheduled:
+        return Waiting("room", "a node")
+    return Waiting("room", "its container to be created")
+
+
+def container_of(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the status of the container that runs the function."""
+    found = pod["status"].get("containerStatuses") or ()
+    return next((item for item in found if item["name"] == CONTAINER), None)
+
+
+def terminated_of(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return how its container terminated; None while it has not."""
+    container = container_of(pod)
+    found: Mapping[str, Any] | None = (container or {}).get("state", {}).get("terminated")
+    return found
+
+
+def has_begun(pod: Mapping[str, Any]) -> bool:
+    """Return whether its container runs or has run: then it has a log."""
+    state = (container_of(pod) or {}).get("state", {})
+    return "running" in state or bool(state.get("terminated", {}).get("containerID"))
+
+
+def is_over(pod: Mapping[str, Any]) -> bool:
+    """Return whether nothing of a pod runs any more, or ever will."""
+    return terminated_of(pod) is not None or pod["status"].get("phase") in ("Failed", "Succeeded")
+
+
+def explain(plan: Plan, pod: Mapping[str, Any], *, is_deleted: bool) -> End:
+    """Return why a unit ended, which has reported no outcome; its message goes on from the function's name."""
+    status, terminated = pod["status"], terminated_of(pod) or {}
+    summary = _summary(terminated)
+    if "python" in summary:
+        return _skew(plan, summary["python"])
+    if summary.get("why") == "timeout":
+        return End(
+            Reason.TIMEOUT,
+            f" did not end within its timeout of {plan.timeout:g} s; raise timeout=, or make it quicker.",
+        )
+    disruption = next((item for item in status.get("conditions", ()) if item["type"] == "DisruptionTarget"), None)
+    if status.get("reason") in ("Evicted", "Preempting") or disruption is not None:
+        why = (disruption or {}).get("message") or status.get("message") or "evicted"
+        return End(Reason.PREEMPTED, f": its pod was taken away ({_sentence(why)}).")
+    code = int(terminated.get("exitCode", 0))
+    if summary.get("oom") or terminated.get("reason") == "OOMKilled":
+        limit = f"its limit of mem={shown_bytes(plan.mem)}" if plan.mem else "what its node has"
+        return End(Reason.OOM, f" took more memory than {limit}; raise mem=, or use less.", exit_code=code)
+    if is_deleted and not terminated:
+        return End(Reason.LOST, ": its pod was deleted, and not by mlfn.", deleted=True)
+    if status.get("reason") == "DeadlineExceeded":
+        return End(Reason.TIMEOUT, f": its pod ran past its deadline ({_sentence(status.get('message', ''))}).")
+    if not terminated:
+        why = _sentence(status.get("message", "")) or status.get("reason") or "no reason given"
+        return End(Reason.NEVER_STARTED, f": its pod failed before it could begin: {why}.", never_started=True)
+    signal = summary.get("signal") or (code - _KILLED if code > _KILLED else None)
+    if is_deleted or pod["metadata"].get("deletionTimestamp"):
+        return End(Reason.LOST, ": its pod was deleted, and not by mlfn.", code, signal, deleted=True)
+    if terminated.get("reason") in ("StartError", "ContainerCannotRun"):
+        why = _sentence(terminated.get("message", ""))
+        return End(
+            Reason.ERROR, f": its container cannot start: {why}; does image={image_of(plan)!r} have python?", code
+        )
+    how = f"exit code {code}" if signal is None else f"signal {signal}, {_name(signal)}"
+    return End(
+        Reason.ERROR,
+        f": its process ended ({how}) before an outcome was reported; run.logs() has what it wrote, if anything.",
+        None if signal else code,
+        signal,
+    )
+
+
+def _skew(plan: Plan, here: str) -> End:
+    return End(
+        Reason.SKEW,
+        f" cannot run in image={image_of(plan)!r}, which has Python {here}: code of one minor version does not run on another. "
+        f"Choose an image with the Python that submits, or submit with Python {here}.",
+    )
+
+
+def _summary(terminated: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        found = json.loads(terminated.get("message") or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def lines_of(pod: Mapping[str, Any]) -> int | None:
+    """Return how many lines the unit's journal has, as its summary says."""
+    lines = _summary(terminated_of(pod) or {}).get("lines")
+    return lines if isinstance(lines, int) else None
+
+
+def _sentence(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")[:500]
+
+
+def _name(number: int) -> str:
+    try:
+        return signals.Signals(number).name
+    except ValueError:
+        return "unknown"
