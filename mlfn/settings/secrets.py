@@ -76,7 +76,7 @@ def read_secret(secret: Secret, *, environ: Mapping[str, str], file: Path) -> st
     capitals with ``_`` for ``-`` and ``.``: ``s3-creds`` is ``S3_CREDS``. An empty one counts as unset.
     Raises SecretNotFoundError.
     """
-    for variable in _variables(secret):
+    for variable in variables_of(secret):
         if environ.get(variable):
             return environ[variable]
     return _pick(secret, _load(file).get(secret.name))
@@ -84,7 +84,7 @@ def read_secret(secret: Secret, *, environ: Mapping[str, str], file: Path) -> st
 
 def withhold(secrets: Iterable[Secret]) -> None:
     """Keep the variables of `secrets` out of the environment of processes that are started from now on."""
-    _withheld.update(variable for secret in secrets for variable in _variables(secret))
+    _withheld.update(variable for secret in secrets for variable in variables_of(secret))
 
 
 def withheld() -> frozenset[str]:
@@ -100,13 +100,14 @@ def environ_mark() -> int:
 
 def values_for(secrets: Iterable[Secret], environ: Mapping[str, str]) -> dict[str, str]:
     """Return those of the variables that `secrets` are read from."""
-    return {name: environ[name] for secret in secrets for name in _variables(secret) if name in environ}
+    return {name: environ[name] for secret in secrets for name in variables_of(secret) if name in environ}
 
 
 _withheld: set[str] = set()
 
 
-def _variables(secret: Secret) -> tuple[str, str]:
+def variables_of(secret: Secret) -> tuple[str, str]:
+    """Return the environment variables that a secret is read from: its name as it is, and in capitals."""
     exact = secret.name if secret.key is None else f"{secret.name}_{secret.key}"
     return exact, re.sub(r"[-.]", "_", exact).upper()
 
@@ -127,7 +128,7 @@ def _pick(secret: Secret, value: Value | None) -> str:
 def _not_found(secret: Secret) -> str:
     command = f"mlfn secret set {secret.name}" + (f" --key {secret.key}" if secret.key else "")
     what = f"Key {secret.key!r} of secret {secret.name!r}" if secret.key else f"Secret {secret.name!r}"
-    variable = _variables(secret)[1]
+    variable = variables_of(secret)[1]
     return f"{what} has no value here. Type: {command}   (or set the environment variable {variable})"
 
 

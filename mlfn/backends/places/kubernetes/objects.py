@@ -11,7 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlfn._version import __version__
+from mlfn.backends.places.kubernetes.merging import merged
 from mlfn.host.frozen import frozen
+from mlfn.settings.secrets import Secret, variables_of
 from mlfn.spec.plan import Plan
 from mlfn.worker.pod.entry import TASK
 from mlfn.worker.pod.unit import FOLDER
@@ -20,6 +22,8 @@ from mlfn.worker.task import Task
 GROUP = "mlfn.io"
 EXECUTION = f"{GROUP}/execution"
 CONTAINER = "main"
+SECRET_KEY = "value"  # noqa: S105 - a name
+"""The key of a Secret that a reference without a key means."""
 USER = 65532
 _WORKER = "/mlfn/worker"
 _ARCHIVE = "mlfn.zip"
@@ -141,7 +145,7 @@ def _pod(wanted: Wanted, bundle: str) -> dict[str, Any]:
         "image": image_of(plan),
         "command": ["python", f"{_WORKER}/{_ARCHIVE}"],
         "workingDir": FOLDER,
-        "env": [{"name": "HOME", "value": FOLDER}],
+        "env": [{"name": "HOME", "value": FOLDER}, *map(_secret_variable, plan.secrets)],
         "resources": _resources(plan),
         "terminationMessagePolicy": "File",
         "securityContext": {
@@ -154,7 +158,7 @@ def _pod(wanted: Wanted, bundle: str) -> dict[str, Any]:
             for name, path, _, is_fixed in volumes
         ],
     }
-    return {
+    spec = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -169,6 +173,19 @@ def _pod(wanted: Wanted, bundle: str) -> dict[str, Any]:
         "containers": [container],
         "volumes": [{"name": name, **source} for name, _, source, _ in volumes],
     }
+    return merged(spec, plan.place.options.get("pod") or {})
+
+
+def _secret_variable(wanted: Secret) -> dict[str, Any]:
+    """Return the environment variable by which a run gets a secret: the kubelet reads the value, nobody else."""
+    _, variable = variables_of(wanted)
+    reference = {"name": secret_name(wanted.name), "key": wanted.key or SECRET_KEY}
+    return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
+
+
+def secret_name(name: str) -> str:
+    """Return what a secret is called in the cluster, whose names have small letters, digits, '-' and '.' alone."""
+    return name.lower().replace("_", "-")
 
 
 def _resources(plan: Plan) -> dict[str, Any]:
