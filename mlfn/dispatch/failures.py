@@ -13,6 +13,7 @@ _ERRORS: dict[Reason, type[errors.MlfnError]] = {
     Reason.STORAGE: errors.StorageError,
     Reason.OOM: errors.OutOfMemoryError,
     Reason.TIMEOUT: errors.RunTimeoutError,
+    Reason.SKEW: errors.SkewError,
 }
 
 

@@ -119,6 +119,10 @@ class Pair:
         """Return a function of `n` and of what the kind injects, which returns its type's name and `n`; and that name."""
         return self.placed("injected"), "Context"
 
+    def give_secret(self, name: str, value: str) -> None:
+        """Have runs find a secret of this name."""
+        os.environ[name] = value
+
     def count_objects(self, sweep: mlfn.Run[Any]) -> int:
         """Return how many objects the engine had for a sweep."""
         raise CannotBeAttemptedError(f"count_objects() is not there: what {self.on} creates for a sweep is no object.")

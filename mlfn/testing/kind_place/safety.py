@@ -47,7 +47,7 @@ class SafetyCases(Pair):
 
     def test_no_secret_or_master_key_anywhere(self) -> None:
         token, key = secrets.token_hex(20), signing_key()
-        os.environ["SUITE_TOKEN"] = token
+        self.give_secret("SUITE_TOKEN", token)
         digest = hashlib.sha256(key).hexdigest()
 
         shown = self.begin(self.placed("use_secret", secrets=["SUITE_TOKEN"]), "SUITE_TOKEN", digest, str(self.shared))

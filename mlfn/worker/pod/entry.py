@@ -16,7 +16,7 @@ def main() -> None:
     here = "%d.%d" % sys.version_info[:2]  # noqa: UP031 - older interpreters get as far as this
     if here != wanted:
         with open(TERMINATION, "w") as file:
-            json.dump({"python": here}, file)
+            json.dump({"python": here, "wanted": wanted}, file)
         sys.exit(SKEW_EXIT)
     from mlfn.worker.pod.unit import run
 

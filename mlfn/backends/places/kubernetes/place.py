@@ -9,7 +9,6 @@ import queue
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,6 +43,7 @@ from mlfn.backends.places.kubernetes.messages import (
 )
 from mlfn.backends.places.kubernetes.objects import EXECUTION, Wanted
 from mlfn.backends.places.kubernetes.requests import Requests, is_final, refusal
+from mlfn.backends.places.kubernetes.threads import Threads
 from mlfn.backends.places.kubernetes.watch import PodWatch
 from mlfn.backends.places.kubernetes.words import LIMITS, Waiting, explain, has_begun, is_over, waiting_for
 from mlfn.errors import OptionError
@@ -163,7 +163,7 @@ class KubernetesPlace(OneShot):
         self._pods: dict[
             str, dict[str, Mapping[str, Any]]
         ] = {}  # by execution and name: also those of executions not owned
-        self._threads: ThreadPoolExecutor | None = None
+        self._threads = Threads(_THREADS)
         self._requests: Requests | None = None
         self._watch: PodWatch | None = None
         self._next_look = 0.0
@@ -284,7 +284,7 @@ class KubernetesPlace(OneShot):
 
     def after_fork(self) -> None:
         """Forget the threads, which are the parent's."""
-        self._threads = self._watch = None
+        self._watch = None
 
     def _end_threads(self) -> None:
         if self._watch is not None:
@@ -293,8 +293,7 @@ class KubernetesPlace(OneShot):
             for unit in execution.units.values():
                 if unit.follower is not None:
                     unit.follower.is_closed = True
-        if self._threads is not None:
-            self._threads.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
 
     # -- what threads do
 
@@ -311,9 +310,6 @@ class KubernetesPlace(OneShot):
         self, action: Callable[[Requests], Message | None], otherwise: Callable[[Exception], Message]
     ) -> None:
         """Do something in a thread, and tell what it returns; `otherwise` tells what it raised."""
-        if self._threads is None:
-            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="mlfn-kubernetes")
-
         def run() -> None:
             try:
                 message = action(requests)
@@ -323,7 +319,7 @@ class KubernetesPlace(OneShot):
                 self._messages.put(message)
 
         requests = self._opened()
-        self._threads.submit(run)
+        self._threads.do(run)
 
     def _create(self, execution: Execution) -> None:
         assert execution.plan is not None

@@ -96,7 +96,7 @@ def explain(plan: Plan, pod: Mapping[str, Any], *, is_deleted: bool) -> End:
     status, terminated = pod["status"], terminated_of(pod) or {}
     summary = _summary(terminated)
     if "python" in summary:
-        return _skew(plan, summary["python"])
+        return _skew(plan, summary["python"], summary["wanted"])
     if summary.get("why") == "timeout":
         return End(
             Reason.TIMEOUT,
@@ -134,11 +134,11 @@ def explain(plan: Plan, pod: Mapping[str, Any], *, is_deleted: bool) -> End:
     )
 
 
-def _skew(plan: Plan, here: str) -> End:
+def _skew(plan: Plan, here: str, wanted: str) -> End:
     return End(
         Reason.SKEW,
-        f" cannot run in image={image_of(plan)!r}, which has Python {here}: code of one minor version does not run on another. "
-        f"Choose an image with the Python that submits, or submit with Python {here}.",
+        f" was packed by Python {wanted}, and image={image_of(plan)!r} has Python {here}: code of one minor version does not run on "
+        f'another. Choose an image with Python {wanted} (image="python:{wanted}-slim"), or submit from Python {here}.',
     )
 
 

@@ -1,0 +1,140 @@
+"""The cluster that KUBECONFIG names, as tests reach it: past mlfn, and through a forwarder that can be cut."""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from mlfn.backends.places.kubernetes.connection import ApiError, Connection
+
+KUBECONFIG = os.environ.get("KUBECONFIG", "")
+
+
+class Forwarder:
+    """Passes connections on to the API server until it is cut off."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self._to = (host, port)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port = self._server.getsockname()[1]
+        self._open: set[socket.socket] = set()
+        self._is_cut = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    @contextmanager
+    def cut(self) -> Iterator[None]:
+        """Break all connections, and take none while the block runs."""
+        self._is_cut = True
+        for found in list(self._open):
+            with suppress(OSError):
+                found.shutdown(socket.SHUT_RDWR)
+        yield
+        self._is_cut = False
+
+    def close(self) -> None:
+        """Take nothing any more."""
+        self._server.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                ours, _ = self._server.accept()
+            except OSError:
+                return
+            if self._is_cut:
+                ours.close()
+                continue
+            theirs = socket.create_connection(self._to)
+            self._open |= {ours, theirs}
+            for one, other in ((ours, theirs), (theirs, ours)):
+                threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+
+    def _pump(self, one: socket.socket, other: socket.socket) -> None:
+        with suppress(OSError):
+            while data := one.recv(1 << 16):
+                other.sendall(data)
+        with suppress(OSError):
+            other.shutdown(socket.SHUT_WR)
+        self._open.discard(one)
+
+
+class Namespace:
+    """A namespace of its own, with what mlfn and tests need in it."""
+
+    def __init__(self, *, restricted: bool = False) -> None:
+        self.name = f"test-{secrets.token_hex(4)}"
+        self.api = Connection(kubeconfig=KUBECONFIG)
+        server = urlsplit(self.api.host)
+        self.forwarder = Forwarder(server.hostname or "", server.port or 443)
+        self._server_name = server.hostname
+        labels = {"pod-security.kubernetes.io/enforce": "restricted"} if restricted else {}
+        self.api.post("/api/v1/namespaces", {"metadata": {"name": self.name, "labels": labels}})
+
+    def write_kubeconfig(self, path: Path) -> Path:
+        """Write a kubeconfig whose context has this namespace, through the forwarder."""
+        config = yaml.safe_load(Path(KUBECONFIG).read_text())
+        for cluster in config["clusters"]:
+            cluster["cluster"]["server"] = f"https://127.0.0.1:{self.forwarder.port}"
+            cluster["cluster"]["tls-server-name"] = self._server_name
+        for context in config["contexts"]:
+            context["context"]["namespace"] = self.name
+        path.write_text(yaml.safe_dump(config))
+        return path
+
+    def path(self, kind: str) -> str:
+        """Return the path of the objects of a kind."""
+        group = "/apis/batch/v1" if kind == "jobs" else "/api/v1"
+        return f"{group}/namespaces/{self.name}/{kind}"
+
+    def items(self, kind: str, **query: Any) -> list[dict[str, Any]]:
+        """Return the objects of a kind."""
+        found: list[dict[str, Any]] = self.api.get(self.path(kind), **query)["items"]
+        return found
+
+    def pod_of(self, execution: str, index: int = 0) -> str:
+        """Return the name of the pod of a unit."""
+        pods = self.items("pods", labelSelector=f"mlfn.io/execution={execution}")
+        key = "batch.kubernetes.io/job-completion-index"
+        [name] = [pod["metadata"]["name"] for pod in pods if int(pod["metadata"]["labels"].get(key, 0)) == index]
+        return str(name)
+
+    def make_secret(self, name: str, **values: str) -> None:
+        """Create a Secret."""
+        data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
+        self.api.post(self.path("secrets"), {"metadata": {"name": name}, "data": data})
+
+    @contextmanager
+    def quota(self, **hard: str) -> Iterator[None]:
+        """Limit what there may be while the block runs."""
+        path = self.path("resourcequotas")
+        self.api.post(path, {"metadata": {"name": "limit"}, "spec": {"hard": hard}})
+        until = time.monotonic() + 10
+        while not self.api.get(f"{path}/limit").get("status", {}).get("hard"):
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        yield
+        self.api.delete(f"{path}/limit")
+
+    def clear(self) -> None:
+        """Delete all Jobs and Secrets."""
+        for kind in ("jobs", "secrets", "pods"):
+            for item in self.items(kind):
+                body = {"propagationPolicy": "Background", "gracePeriodSeconds": 0}
+                with suppress(ApiError):
+                    self.api.delete(f"{self.path(kind)}/{item['metadata']['name']}", body)
+
+    def close(self) -> None:
+        """Delete it with all that is in it."""
+        self.forwarder.close()
+        self.api.delete(f"/api/v1/namespaces/{self.name}")
