@@ -9,6 +9,7 @@ import socket
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from mlfn.worker.control import ANSWER_SECONDS
 from mlfn.worker.execution import execute
 from mlfn.worker.journal import Journal
 from mlfn.worker.log_capture import prepare_logging
-from mlfn.worker.task import Task
+from mlfn.worker.task import Extras, Task
 
 _FILE = "assignment.json"
 _ANSWERS = "answers"
@@ -110,8 +111,7 @@ def run_rank(assignment: Assignment, folder: Path, *, control: socket.socket | N
     signal.signal(signal.SIGTERM, _on_terminate)
     binding = Binding(assignment.plan)
     binding.apply()
-    kind = members.load("kind", assignment.plan["kind"]["name"])(**assignment.plan["kind"]["options"])
-    with kind.activate(assignment.task) as extras:
+    with _activated(assignment) as extras:
         secrets: dict[str, str] = {}
         journal = Journal(folder / journal_of(extras.rank), control)
         load = partial(binding.load, secrets)
@@ -119,6 +119,16 @@ def run_rank(assignment: Assignment, folder: Path, *, control: socket.socket | N
         task, codec, rank = assignment.task, binding.codec(), extras.rank
         outcome = execute(task, binding.calling, load, codec, journal, secrets, judge=judge, rank=rank)
     return 0 if outcome.state in (RunState.SUCCEEDED, RunState.PRUNED) else 1
+
+
+def _activated(assignment: Assignment) -> AbstractContextManager[Extras]:
+    """Have the kind prepare this process, where it is one of the ranks of a command; else it is the only one."""
+    plan = assignment.plan
+    if not plan["command"]:
+        return nullcontext(Extras())
+    kind: Any = members.load("kind", plan["kind"]["name"])(**plan["kind"]["options"])
+    activated: AbstractContextManager[Extras] = kind.activate(assignment.task)
+    return activated
 
 
 def _on_terminate(*_: object) -> None:

@@ -44,7 +44,8 @@ class Forwarder:
 
     def close(self) -> None:
         """Take nothing any more."""
-        self._server.close()
+        with self.cut():
+            self._server.close()
 
     def _accept(self) -> None:
         while True:
@@ -55,18 +56,24 @@ class Forwarder:
             if self._is_cut:
                 ours.close()
                 continue
-            theirs = socket.create_connection(self._to)
-            self._open |= {ours, theirs}
-            for one, other in ((ours, theirs), (theirs, ours)):
-                threading.Thread(target=self._pump, args=(one, other), daemon=True).start()
+            threading.Thread(target=self._serve, args=(ours,), daemon=True).start()
 
-    def _pump(self, one: socket.socket, other: socket.socket) -> None:
-        with suppress(OSError):
-            while data := one.recv(1 << 16):
-                other.sendall(data)
-        with suppress(OSError):
-            other.shutdown(socket.SHUT_WR)
-        self._open.discard(one)
+    def _serve(self, ours: socket.socket) -> None:
+        with ours, socket.create_connection(self._to) as theirs:
+            self._open |= {ours, theirs}
+            back = threading.Thread(target=_pump, args=(theirs, ours), daemon=True)
+            back.start()
+            _pump(ours, theirs)
+            back.join()
+            self._open -= {ours, theirs}
+
+
+def _pump(one: socket.socket, other: socket.socket) -> None:
+    with suppress(OSError):
+        while data := one.recv(1 << 16):
+            other.sendall(data)
+    with suppress(OSError):
+        other.shutdown(socket.SHUT_WR)
 
 
 class Namespace:

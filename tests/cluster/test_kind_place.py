@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, closing
@@ -73,7 +72,11 @@ class JobOnKubernetes(Pair):
         """Evict its pod."""
         pod = self._pod(run)
         path = f"{self.namespace.path('pods')}/{pod}/eviction"
-        body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": pod, "namespace": self.namespace.name}}
+        body = {
+            "apiVersion": "policy/v1",
+            "kind": "Eviction",
+            "metadata": {"name": pod, "namespace": self.namespace.name},
+        }
         self.namespace.api.post(path, body)
 
     def delete(self, run: mlfn.Run[Any]) -> None:
@@ -114,5 +117,3 @@ class TestJobOnKubernetes(JobOnKubernetes, KindPlaceContract):
     def test_cancel_pending_starts_nothing(self) -> None:
         with self.namespace.quota(pods=str(self.width)):
             super().test_cancel_pending_starts_nothing()
-
-

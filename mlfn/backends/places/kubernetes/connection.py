@@ -69,6 +69,10 @@ class Connection:
         """Open an answer that goes on; `idle` seconds without a piece of it end it."""
         return Stream(self._open("GET", path, query, timeout=(_TIMEOUT[0], idle)))
 
+    def close(self) -> None:
+        """Close what no request is using."""
+        self._pool.clear()
+
     def _call(
         self, method: str, path: str, query: Mapping[str, Any], body: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
@@ -106,7 +110,7 @@ class Connection:
                 body=None if body is None else json.dumps(body).encode(),
                 preload_content=False,
                 retries=False,
-                timeout=urllib3.Timeout(*timeout),
+                timeout=urllib3.Timeout(connect=timeout[0], read=timeout[1]),
             )
             refusal = _refusal(answer) if answer.status >= 400 else None
         except Exception as error:  # each layer beneath has errors of its own
@@ -169,7 +173,9 @@ def _configured(kubeconfig: str | None, context: str | None) -> tuple[Any, str]:
     config: Any = loaders  # untyped
     configuration = client.Configuration()
     is_inside = "KUBERNETES_SERVICE_HOST" in os.environ
-    known = [path for path in (kubeconfig or os.environ.get("KUBECONFIG", "~/.kube/config")).split(os.pathsep) if path]
+    # Not left to the client, which has read the variable when it was imported.
+    files = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
+    known = [path for path in files.split(os.pathsep) if path]
     if not any(Path(path).expanduser().exists() for path in known):
         if kubeconfig is None and context is None and is_inside:
             config.load_incluster_config(client_configuration=configuration)
@@ -179,13 +185,13 @@ def _configured(kubeconfig: str | None, context: str | None) -> tuple[Any, str]:
             "on('kubernetes', kubeconfig='...')."
         )
     try:
-        contexts, current = config.list_kube_config_contexts(config_file=kubeconfig)
+        contexts, current = config.list_kube_config_contexts(config_file=files)
         names = [item["name"] for item in contexts]
         if context is not None and context not in names:
             raise OptionError(
                 f"on('kubernetes', context={context!r}): {' or '.join(known)} has {', '.join(names) or 'none'}."
             )
-        config.load_kube_config(config_file=kubeconfig, context=context, client_configuration=configuration)
+        config.load_kube_config(config_file=files, context=context, client_configuration=configuration)
     except config.ConfigException as error:
         raise PlaceError(f"on='kubernetes' cannot use {' or '.join(known)}: {error}.") from error
     chosen = current if context is None else next(item for item in contexts if item["name"] == context)

@@ -179,13 +179,13 @@ class KubernetesPlace(OneShot):
     def reserve(self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None) -> Slot | Unavailable:
         """Return a new execution."""
         try:
-            self._opened()
+            where = self._opened().where
         except Exception as error:  # noqa: BLE001 - no cluster, no permission to read the kubeconfig
             return Unavailable(error)
         name, mark = new_id(), f"\x1e{secrets.token_hex(8)}:"
         self._reserved[name] = (plan, mark, parallel)
         units = min(waiting, self.CAPABILITIES.max_units)
-        return Slot(name, {"mark": mark, "parallel": parallel}, units, queued=True)
+        return Slot(name, {**where, "mark": mark, "parallel": parallel}, units, queued=True)
 
     def start(self, execution: str, tasks: Sequence[Task]) -> None:
         """Have a thread create it."""
@@ -202,8 +202,16 @@ class KubernetesPlace(OneShot):
         }
         handle = stored.handle
         execution = Execution(stored.execution, stored.plan, handle["mark"], units, handle["parallel"])
+        where = self._opened().where
+        if any(handle[name] != value for name, value in where.items()):
+            # Nothing is known of it here: what is not there may run elsewhere.
+            logger.warning(
+                "run %s is left as it is: it runs at %s in namespace %s, and the kubeconfig names %s, %s; choose that by "
+                "KUBECONFIG or on('kubernetes', context=...).",
+                *(next(iter(tasks), stored.execution)[:8], handle["server"], handle["namespace"], *where.values()),
+            )
+            return
         self._executions[stored.execution] = execution
-        self._opened()
         if not units:
             execution.over_since = float("-inf")
             return
@@ -294,6 +302,8 @@ class KubernetesPlace(OneShot):
                 if unit.follower is not None:
                     unit.follower.is_closed = True
         self._threads.close()
+        if self._requests is not None:
+            self._requests.connection.close()
 
     # -- what threads do
 
@@ -310,6 +320,7 @@ class KubernetesPlace(OneShot):
         self, action: Callable[[Requests], Message | None], otherwise: Callable[[Exception], Message]
     ) -> None:
         """Do something in a thread, and tell what it returns; `otherwise` tells what it raised."""
+
         def run() -> None:
             try:
                 message = action(requests)

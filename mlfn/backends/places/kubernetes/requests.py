@@ -30,6 +30,11 @@ class Requests:
         self._bundle: str | None = None
         self._lock = threading.Lock()
 
+    @property
+    def where(self) -> dict[str, str]:
+        """Which cluster and namespace this is."""
+        return {"server": self.connection.host, "namespace": self.namespace}
+
     def create(self, wanted: Wanted, tasks: Sequence[Task]) -> None:
         """Create a Job, then its Secret; what is there already, under the same name and ours, counts as created.
 
