@@ -110,7 +110,10 @@ def prepare(
 
 def creates(plan: Plan) -> dict[str, Any]:
     """Return what a run of this plan would have its place create, to show; nothing in the caller's own thread."""
-    return {} if capabilities(plan.place.name).in_caller else launch_of(plan).shown()
+    can = capabilities(plan.place.name)
+    if can.manifests:
+        return {"manifests": place_class(plan.place.name).manifests(plan)}
+    return {} if can.in_caller else launch_of(plan).shown()
 
 
 def shown_param(value: Any, depth: int = 0) -> Any:

@@ -217,10 +217,15 @@ class Function(Generic[P, C, R]):
         return captured
 
     def plan(self, /, *args: P.args, **kwargs: P.kwargs) -> str:
-        """Return as YAML what `submit` with these parameters would create; creates nothing."""
-        from mlfn.spec.yaml_text import to_yaml
+        """Return as YAML what `submit` with these parameters would create; creates nothing.
 
-        return to_yaml(self.__mlfn_plan__(args, kwargs))
+        Where that is manifests, the text is theirs, for ``kubectl apply``, and the rest stands before them as a comment.
+        """
+        from mlfn.spec.yaml_text import to_manifests, to_yaml
+
+        plan = self.__mlfn_plan__(args, kwargs)
+        manifests = plan["creates"].get("manifests")
+        return to_manifests(plan, manifests) if manifests else to_yaml(plan)
 
     def __mlfn_plan__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         from mlfn.dispatch.planner import creates, prepare, shown_param

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 _LARGEST = 2**20  # characters
@@ -40,6 +40,13 @@ def to_yaml(data: Any) -> str:
         data, Dumper=_dumper(), sort_keys=False, default_flow_style=False, allow_unicode=True, width=2**31
     )
     return text.removesuffix("...\n")
+
+
+def to_manifests(plan: Mapping[str, Any], manifests: Sequence[Any]) -> str:
+    """Return manifests as YAML documents; what else a plan says is a comment before them."""
+    rest = to_yaml({name: value for name, value in plan.items() if name != "creates"})
+    comment = "".join(f"# {line}\n" for line in rest.splitlines())
+    return comment + "".join(f"---\n{to_yaml(manifest)}" for manifest in manifests)
 
 
 def from_yaml(text: str) -> Any:

@@ -44,6 +44,9 @@ class Capabilities:
     window: Literal["client", "place"] = "client"
     """Which side keeps a sweep's window: a place that does gets a whole grid, and runs `parallel` of it at a time."""
 
+    manifests: bool = False
+    """What it creates are manifests, which its `manifests` returns for a plan: `plan()` shows them."""
+
     deadline: Literal["client", "place"] = "client"
     """Which side ends a run at its timeout."""
 

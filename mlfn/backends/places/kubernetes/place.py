@@ -27,6 +27,8 @@ from mlfn.backends.places.base import (
     Terminated,
     Unavailable,
 )
+from mlfn.backends.places.kubernetes import objects
+from mlfn.backends.places.kubernetes.bundle import worker_bundle
 from mlfn.backends.places.kubernetes.connection import ApiError, Connection, UnreachableError
 from mlfn.backends.places.kubernetes.follower import Followed, Follower, open_log
 from mlfn.backends.places.kubernetes.messages import (
@@ -48,6 +50,7 @@ from mlfn.backends.places.kubernetes.watch import PodWatch
 from mlfn.backends.places.kubernetes.words import LIMITS, Waiting, explain, has_begun, is_over, waiting_for
 from mlfn.errors import OptionError
 from mlfn.host.identity import new_id
+from mlfn.settings import current as settings
 from mlfn.spec.plan import Plan
 from mlfn.spec.record import Reason, log_file
 from mlfn.worker.pod.stream import StreamReader
@@ -106,7 +109,7 @@ class KubernetesPlace(OneShot):
     """Pods of one namespace of one cluster."""
 
     OPTIONS = ("namespace", "context", "kubeconfig", "pod")
-    CAPABILITIES = Capabilities(outlives_client=True, window="place", deadline="place")
+    CAPABILITIES = Capabilities(outlives_client=True, window="place", deadline="place", manifests=True)
 
     @staticmethod
     def check(
@@ -139,6 +142,22 @@ class KubernetesPlace(OneShot):
     @staticmethod
     def check_plan(plan: Plan) -> None:
         """Take every plan."""
+
+    @staticmethod
+    def manifests(plan: Plan) -> list[dict[str, Any]]:
+        """Return what would be created for one run, without the content of its Secret; the namespace is the context's."""
+        namespace = plan.place.options.get("namespace") or "default"
+        wanted = Wanted("mlfn-run", namespace, plan, "", settings.current().grace)
+        shown = [
+            objects.job(wanted, objects.bundle_name(worker_bundle()[0])),
+            objects.secret(wanted, {}, [], {}, owner=""),
+        ]
+        if "namespace" not in plan.place.options:
+            for item in shown:
+                del item["metadata"]["namespace"]
+        del shown[1]["metadata"]["ownerReferences"]
+        shown[1]["data"] = {}
+        return shown
 
     @staticmethod
     def has_ended(handle: Mapping[str, Any], *, heartbeat: float, awaited: bool) -> bool:

@@ -70,6 +70,11 @@ class Staged:
             if not source.is_file():
                 return leaf
             return {**leaf, "input": f"{FOLDER}/{self._stage(str(source), source, 'inputs')}"}
+        if isinstance(value := leaf.get("inline"), Mapping) and value.get("!") == "path":
+            kind, text = value["v"]
+            if not Path(text).is_file():
+                return leaf
+            return {**leaf, "inline": {**value, "v": [kind, f"{FOLDER}/{self._stage(text, Path(text), 'inputs')}"]}}
         if leaf.get("path") is not None:
             self._stage(leaf["path"], self._artifacts.path(artifact_of(leaf)), "artifacts")
         return leaf
