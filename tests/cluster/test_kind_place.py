@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import mlfn
-from mlfn.testing.kind_place import KindPlaceContract, Mark, Pair, never, notimpl
+from mlfn.testing.kind_place import KindPlaceContract, Mark, Pair, never
 from tests.cluster.api import Namespace
 from tests.kind_places import FAILPOINTS, ONE_RANK
 
@@ -28,7 +28,6 @@ class JobOnKubernetes(Pair):
     EXPECTED: ClassVar[Mapping[str, Mark]] = {
         "log_of_each_rank": ONE_RANK,
         "one_rank_fails_all_with_its_traceback": ONE_RANK,
-        "grid_is_one_object": notimpl("A child of a grid is a Job of its own."),
         "pruned_child_is_pruned": never(
             "A pod gets no answer to a point: it is stopped, and this handler has ended before."
         ),

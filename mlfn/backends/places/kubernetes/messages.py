@@ -70,6 +70,13 @@ class Deleted:
 
 
 @frozen
+class Held:
+    """No other unit of an execution begins from now on."""
+
+    execution: str
+
+
+@frozen
 class NotDone:
     """Something that was asked for could not be done; it is asked for again."""
 
@@ -82,4 +89,4 @@ class Woken:
     """`collect` is to return."""
 
 
-Message = Created | PodSeen | PodsListed | JobSeen | LogRead | LogEnded | Deleted | NotDone | Woken
+Message = Created | PodSeen | PodsListed | JobSeen | LogRead | LogEnded | Deleted | Held | NotDone | Woken

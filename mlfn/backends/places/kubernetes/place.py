@@ -34,6 +34,7 @@ from mlfn.backends.places.kubernetes.follower import Followed, Follower, open_lo
 from mlfn.backends.places.kubernetes.messages import (
     Created,
     Deleted,
+    Held,
     JobSeen,
     LogEnded,
     LogRead,
@@ -60,9 +61,10 @@ logger = logging.getLogger(__name__)
 _INDEX = "batch.kubernetes.io/job-completion-index"
 _THREADS = 4
 _LOOK = 1.0  # seconds between looks at what no message tells
-_ASK = 3.0  # seconds without a pod after which the Job is asked
+_ASK, _ASK_AT_WORK = 3.0, 30.0  # seconds after which a Job is asked for units without a pod
 _AGAIN = 1.0
 _CLOSING = 5.0
+_UNSTARTED = ": it was stopped before it began."
 _DELETED = ": its execution was deleted in the cluster, and not by mlfn."
 
 
@@ -82,6 +84,16 @@ class Unit:
     is_stopped: bool = False
     has_ended: bool = False
 
+    @property
+    def is_unstarted(self) -> bool:
+        """Whether it has no pod yet."""
+        return self.pod is None and not self.has_ended
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether its pod is there, and not over."""
+        return self.pod is not None and not self.has_ended and not self.is_deleted and not is_over(self.pod)
+
 
 @dataclass
 class Execution:
@@ -97,6 +109,7 @@ class Execution:
     asked: float = 0.0  # when the Job was last asked for
     over_since: float | None = None  # nothing needs it any more
     is_deleting: bool = False
+    held_at: float | None = None  # since when no other unit begins
     create_at: float | None = None  # when to try again
     since: float = field(default_factory=time.monotonic)
 
@@ -109,7 +122,9 @@ class KubernetesPlace(OneShot):
     """Pods of one namespace of one cluster."""
 
     OPTIONS = ("namespace", "context", "kubeconfig", "pod")
-    CAPABILITIES = Capabilities(outlives_client=True, window="place", deadline="place", manifests=True)
+    CAPABILITIES = Capabilities(
+        outlives_client=True, max_units=10_000, window="place", deadline="place", manifests=True
+    )
 
     @staticmethod
     def check(
@@ -391,9 +406,9 @@ class KubernetesPlace(OneShot):
         self._in_thread(ask, lambda error: NotDone(execution.name, error))
 
     def _stop_unit(self, execution: Execution, unit: Unit) -> None:
+        """Delete the pod of a unit; one without a pod is looked after by `_stop_unstarted`."""
         if unit.pod is None:
-            if all(other.is_stopped or other.has_ended for other in execution.units.values()):
-                self._delete_unstarted(execution)
+            self._next_look = 0.0
             return
         name = unit.pod["metadata"]["name"]
 
@@ -402,10 +417,15 @@ class KubernetesPlace(OneShot):
 
         self._in_thread(stop, lambda error: NotDone(execution.name, error))
 
-    def _delete_unstarted(self, execution: Execution) -> None:
-        """Delete an execution all of whose units are to stop: one without a pod never gets one."""
-        if execution.is_created and not execution.is_deleting:
-            self._delete(execution)
+    def _hold(self, execution: Execution, parallel: int) -> None:
+        """Let no other unit begin."""
+        execution.held_at = float("inf")
+
+        def hold(requests: Requests) -> Message:
+            requests.hold(execution.name, parallel)
+            return Held(execution.name)
+
+        self._in_thread(hold, lambda error: NotDone(execution.name, error))
 
     # -- what messages come to
 
@@ -437,8 +457,10 @@ class KubernetesPlace(OneShot):
             yield from self._take_job(execution, message)
         elif isinstance(message, Deleted):
             yield from self._take_deleted(execution)
+        elif isinstance(message, Held):
+            execution.held_at = time.monotonic()
         else:
-            execution.is_deleting = False  # another look tries again
+            execution.is_deleting, execution.held_at = False, None  # another look tries again
 
     def _take_created(self, execution: Execution, error: Exception | None) -> Iterator[Report]:
         if error is None:
@@ -572,7 +594,7 @@ class KubernetesPlace(OneShot):
         for unit in execution.units.values():  # all of it was to stop
             if unit.pod is None and not unit.has_ended:
                 unit.has_ended = True
-                yield Terminated(execution.name, Reason.PREEMPTED, ": it was stopped before it began.", run=unit.run)
+                yield Terminated(execution.name, Reason.PREEMPTED, _UNSTARTED, run=unit.run)
 
     def _look(self, execution: Execution) -> Iterator[Report]:
         """Do what no message asks for: try again, ask for a Job without pods, end what has waited too long."""
@@ -588,10 +610,17 @@ class KubernetesPlace(OneShot):
         if execution.create_at is not None and now >= execution.create_at:
             execution.create_at = None
             self._create(execution)
-        lacking = [unit for unit in execution.units.values() if unit.pod is None and not unit.has_ended]
-        if execution.is_created and lacking and now > max(execution.since, execution.asked) + _ASK:
-            self._ask(execution)
+        if execution.is_created:
+            yield from self._stop_unstarted(execution, now)
+            every = _ASK if not any(unit.is_at_work for unit in execution.units.values()) else _ASK_AT_WORK
+            if (
+                any(unit.is_unstarted for unit in execution.units.values())
+                and now > max(execution.since, execution.asked) + every
+            ):
+                self._ask(execution)
         for unit in execution.units.values():
+            if unit.is_stopped and unit.is_at_work:
+                self._stop_unit(execution, unit)  # again, as the first time may have failed
             sort, since = unit.waits_since
             if sort and not unit.has_ended and unit.follower is None and now > since + LIMITS[sort]:
                 unit.has_ended = True
@@ -599,6 +628,21 @@ class KubernetesPlace(OneShot):
                 yield Terminated(
                     execution.name, Reason.ERROR, f" waited {LIMITS[sort]:g} s for {unit.words}.", run=unit.run
                 )
+
+    def _stop_unstarted(self, execution: Execution, now: float) -> Iterator[Report]:
+        """Where all units without a pod are to stop, see to it that none of them gets one, and report their ends."""
+        unstarted = [unit for unit in execution.units.values() if unit.is_unstarted]
+        if not unstarted or not all(unit.is_stopped for unit in unstarted) or execution.is_deleting:
+            return
+        at_work = sum(not unit.has_ended for unit in execution.units.values()) - len(unstarted)
+        if not at_work:
+            self._delete(execution)
+        elif execution.held_at is None:
+            self._hold(execution, at_work)
+        elif now > execution.held_at + _LOOK:  # a pod that was being made then is seen by now
+            for unit in unstarted:
+                unit.has_ended = True
+                yield Terminated(execution.name, Reason.PREEMPTED, _UNSTARTED, run=unit.run)
 
 
 def _index_of(pod: Mapping[str, Any]) -> int:

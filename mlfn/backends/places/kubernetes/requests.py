@@ -75,6 +75,10 @@ class Requests:
         """Delete a Job with its pods and its Secret, if it is there."""
         self.connection.delete(self._job_path(execution), {"propagationPolicy": "Background"})
 
+    def hold(self, execution: str, parallel: int) -> None:
+        """Let no more units of an execution be at work at a time than there are."""
+        self.connection.patch(self._job_path(execution), {"spec": {"parallelism": parallel}})
+
     def delete_pod(self, name: str) -> None:
         """Delete one pod, if it is there: its process gets SIGTERM, and SIGKILL after the grace time."""
         self.connection.delete(f"/api/v1/namespaces/{self.namespace}/pods/{name}")
