@@ -20,6 +20,7 @@
     ├── SettingsError (ValueError)            a setting unknown or misfitting
     ├── EnvironmentBuildError (RuntimeError)  requirements that could not be installed
     ├── MissingExtraError (ImportError)       an optional package that is not installed
+    ├── PlaceError (RuntimeError)             a place that cannot be used: no cluster, no permission
     ├── StoreError
     │   ├── StoreVersionError                 written by a newer mlfn
     │   ├── StoreCorruptError                 a row or file that cannot be read

@@ -116,7 +116,10 @@ def test_each_kind_at_each_place_has_a_pair() -> None:
 
 @pytest.mark.parametrize("pair", pairs_of(kind_places))
 def test_each_pair_runs_every_case(pair: type[Pair]) -> None:
-    names = ("contract.test_kind_place", "integration.test_kind_place", "integration.test_kind_place_on_chaos")
+    names = (
+        *("contract.test_kind_place", "integration.test_kind_place", "integration.test_kind_place_on_chaos"),
+        "cluster.test_kind_place",
+    )
     modules = [importlib.import_module(f"tests.{name}") for name in names]
 
     collected = [

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from mlfn.errors import EnvironmentBuildError
+from mlfn.worker.pod.folders import FOLDER
 
-TARGET = "/mlfn/run/packages"
+TARGET = f"{FOLDER}/packages"
 
 
 def install(requirements: tuple[str, ...], environ: Mapping[str, str], say: Callable[[bytes], Any]) -> None:

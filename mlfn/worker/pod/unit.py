@@ -27,14 +27,13 @@ from mlfn.worker.assignment import Assignment, journal_of, run_rank
 from mlfn.worker.binding import Binding
 from mlfn.worker.journal_reader import JournalReader
 from mlfn.worker.log_capture import prepare_logging
-from mlfn.worker.pod.entry import TASK, TERMINATION
+from mlfn.worker.pod.folders import FOLDER, TASK, TERMINATION
 from mlfn.worker.pod.requirements import install
 from mlfn.worker.pod.stream import MOST, StreamWriter
 from mlfn.worker.task import Task
 
-FOLDER = "/mlfn/run"
-"""Where a pod may write; below it the run's working folder, its journal and its artifacts."""
 _FLUSH_SECONDS = 0.1  # in which a line without an end is passed on
+_LONGEST_WAIT = 1.0
 _REST_SECONDS = 2.0  # in which what the function left running may still write
 _KILLED = 128  # and the signal: the exit code of a shell for such an end
 
@@ -52,7 +51,7 @@ class Unit:
         self._shipped: set[Path] = set()
         self._last: dict[str, Any] | None = None  # its outcome, held back until its log is complete
         self._why: str | None = None  # it was sent SIGTERM
-        self._deadline = self._kill_at = float("inf")
+        self._deadline = self._kill_at = self._flush_at = float("inf")
         self._too_large = 0
         self.lines = 0
 
@@ -89,45 +88,27 @@ class Unit:
 
     def _attend(self, pid: int, control: socket.socket, output: int) -> int:
         """Pass on what arrives until the function has ended and its output too; return its status."""
-        os.set_blocking(output, False)
-        control.setblocking(False)
         wakeup, wake = os.pipe()
-        for end in (wakeup, wake):
+        for end in (wakeup, wake, output, control.fileno()):
             os.set_blocking(end, False)
         selector = selectors.DefaultSelector()
-        for found in (control, output, wakeup):
+        for found in (control.fileno(), output, wakeup):
             selector.register(found, selectors.EVENT_READ)
-        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # without a handler no byte is written to the pipe
         signal.signal(signal.SIGTERM, lambda *_: self._terminate(pid, "stopped"))
         signal.set_wakeup_fd(wake)
         status: int | None = None
-        is_open, last_text = True, 0.0
         rest_until = float("inf")
-        while status is None or (is_open and time.monotonic() < rest_until):
-            now = time.monotonic()
-            wait = min(
-                self._deadline, self._kill_at, rest_until, last_text + _FLUSH_SECONDS if last_text else now + 1.0
-            )
-            for key, _ in selector.select(max(0.0, min(wait - now, 1.0))):
-                if key.fileobj is output:
-                    is_open = self._pass_on(output)
-                    last_text = time.monotonic()
-                    if not is_open:
-                        selector.unregister(output)
-                else:
+        while status is None or (output in selector.get_map() and time.monotonic() < rest_until):
+            until = min(self._deadline, self._kill_at, self._flush_at, rest_until)
+            for key, _ in selector.select(max(0.0, min(until - time.monotonic(), _LONGEST_WAIT))):
+                if key.fd != output:
                     _drain(key.fd)
+                elif not self._pass_on(output):
+                    selector.unregister(output)
             for event in self._events(has_ended=False):
                 self._take(event)
-            now = time.monotonic()
-            if last_text and now >= last_text + _FLUSH_SECONDS:
-                self._stream.flush()
-                last_text = 0.0
-            if now >= self._deadline:
-                self._deadline = float("inf")
-                self._terminate(pid, "timeout")
-            if now >= self._kill_at:
-                self._kill_at = float("inf")
-                _signal_group(pid, signal.SIGKILL)
+            self._do_what_is_due(pid)
             if status is None and (status := _reaped(pid)) is not None:
                 _signal_group(pid, signal.SIGKILL)  # what it left running
                 rest_until = time.monotonic() + _REST_SECONDS
@@ -136,6 +117,18 @@ class Unit:
         self._stream.flush()
         return status
 
+    def _do_what_is_due(self, pid: int) -> None:
+        now = time.monotonic()
+        if now >= self._flush_at:
+            self._flush_at = float("inf")
+            self._stream.flush()
+        if now >= self._deadline:
+            self._deadline = float("inf")
+            self._terminate(pid, "timeout")
+        if now >= self._kill_at:
+            self._kill_at = float("inf")
+            _signal_group(pid, signal.SIGKILL)
+
     def _pass_on(self, output: int) -> bool:
         """Pass some of the function's output on; False at its end."""
         try:
@@ -143,6 +136,7 @@ class Unit:
         except BlockingIOError:
             return True
         self._stream.text(self._mask.feed(data))
+        self._flush_at = time.monotonic() + _FLUSH_SECONDS
         return bool(data)
 
     def _terminate(self, pid: int, why: str) -> None:

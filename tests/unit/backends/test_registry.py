@@ -24,7 +24,7 @@ def test_a_place_is_known_by_its_name() -> None:
 
 
 def test_an_unknown_name_lists_the_known() -> None:
-    with pytest.raises(UnknownNameError, match=r"No place is called 'moon': Allowed: inline, local\."):
+    with pytest.raises(UnknownNameError, match=r"No place is called 'moon': Allowed: inline, kubernetes, local\."):
         place_class("moon")
     with pytest.raises(UnknownNameError, match="No kind is called 'dsk'"):
         kind_options("dsk")

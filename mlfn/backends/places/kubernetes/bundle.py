@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import io
 import zipfile
 from collections.abc import Iterator
@@ -28,14 +29,13 @@ def worker_bundle() -> tuple[str, bytes]:
 
 
 def _files() -> Iterator[tuple[str, bytes]]:
-    import cloudpickle
-
     root = Path(ROOT)
     yield "__main__.py", (root / _ENTRY).read_bytes()
     for path in sorted((root / "mlfn").rglob("*.py")):
         name = path.relative_to(root).as_posix()
         if not name.startswith(_LEFT_OUT):
             yield name, path.read_bytes()
-    package = Path(cloudpickle.__file__).parent
-    for path in sorted(package.glob("*.py")):
+    package = importlib.util.find_spec("cloudpickle")
+    assert package is not None and package.origin is not None
+    for path in sorted(Path(package.origin).parent.glob("*.py")):
         yield f"cloudpickle/{path.name}", path.read_bytes()

@@ -89,4 +89,5 @@ class Woken:
     """`collect` is to return."""
 
 
-Message = Created | PodSeen | PodsListed | JobSeen | LogRead | LogEnded | Deleted | Held | NotDone | Woken
+OfExecution = Created | JobSeen | LogRead | LogEnded | Deleted | Held | NotDone
+Message = OfExecution | PodSeen | PodsListed | Woken

@@ -15,8 +15,7 @@ from mlfn.backends.places.kubernetes.merging import merged
 from mlfn.host.frozen import frozen
 from mlfn.settings.secrets import Secret, variables_of
 from mlfn.spec.plan import Plan
-from mlfn.worker.pod.entry import TASK
-from mlfn.worker.pod.unit import FOLDER
+from mlfn.worker.pod.folders import FOLDER, TASK, WORKER
 from mlfn.worker.task import Task
 
 GROUP = "mlfn.io"
@@ -25,8 +24,7 @@ CONTAINER = "main"
 SECRET_KEY = "value"  # noqa: S105 - a name
 """The key of a Secret that a reference without a key means."""
 USER = 65532
-_WORKER = "/mlfn/worker"
-_ARCHIVE = "mlfn.zip"
+_MOUNT, _, _ARCHIVE = WORKER.rpartition("/")
 _MOST_LABEL = 63
 _EXIT_SECONDS = 5  # after the grace time of the function, in which the first process writes the summary
 
@@ -135,7 +133,7 @@ def label_value(text: str) -> str:
 def _pod(wanted: Wanted, bundle: str) -> dict[str, Any]:
     plan = wanted.plan
     volumes: list[tuple[str, str, dict[str, Any], bool]] = [
-        ("worker", _WORKER, {"configMap": {"name": bundle}}, True),
+        ("worker", _MOUNT, {"configMap": {"name": bundle}}, True),
         ("task", TASK, {"secret": {"secretName": wanted.name}}, True),
         ("run", FOLDER, {"emptyDir": {}}, False),
         ("tmp", "/tmp", {"emptyDir": {}}, False),  # noqa: S108 - of the container
@@ -143,7 +141,7 @@ def _pod(wanted: Wanted, bundle: str) -> dict[str, Any]:
     container: dict[str, Any] = {
         "name": CONTAINER,
         "image": image_of(plan),
-        "command": ["python", f"{_WORKER}/{_ARCHIVE}"],
+        "command": ["python", WORKER],
         "workingDir": FOLDER,
         "env": [{"name": "HOME", "value": FOLDER}, *map(_secret_variable, plan.secrets)],
         "resources": _resources(plan),

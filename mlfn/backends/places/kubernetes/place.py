@@ -40,6 +40,7 @@ from mlfn.backends.places.kubernetes.messages import (
     LogRead,
     Message,
     NotDone,
+    OfExecution,
     PodSeen,
     PodsListed,
     Woken,
@@ -443,10 +444,13 @@ class KubernetesPlace(OneShot):
             yield from self._take_pod(message)
         elif isinstance(message, PodsListed):
             yield from self._take_list(message)
-        elif (execution := self._executions.get(message.execution)) is None:
-            if isinstance(message, Deleted):
-                yield Terminated(message.execution, Reason.NEVER_STARTED, " was not started")
-        elif isinstance(message, LogRead):
+        elif (execution := self._executions.get(message.execution)) is not None:
+            yield from self._take_of(execution, message)
+        elif isinstance(message, Deleted):
+            yield Terminated(message.execution, Reason.NEVER_STARTED, " was not started")
+
+    def _take_of(self, execution: Execution, message: OfExecution) -> Iterator[Report]:
+        if isinstance(message, LogRead):
             yield message.events
         elif isinstance(message, LogEnded):
             execution.units[message.index].log_lines = message.lines

@@ -16,8 +16,7 @@ from mlfn.backends.places.kubernetes.objects import Wanted
 from mlfn.code.payload import read_header
 from mlfn.errors import StorageError
 from mlfn.spec.values import shown_bytes
-from mlfn.worker.pod.entry import TASK
-from mlfn.worker.pod.unit import FOLDER
+from mlfn.worker.pod.folders import FOLDER, TASK, WORKER
 from mlfn.worker.task import Task
 
 MOST = 1_000_000
@@ -52,7 +51,7 @@ class Staged:
             "payload": f"{TASK}/payload",
             "cwd": f"{FOLDER}/work",
             "sys_path": [],
-            "root": "/mlfn/worker/mlfn.zip",
+            "root": WORKER,
             "mem": None,  # the kubelet's to keep
             "artifacts": {"root": f"{FOLDER}/artifacts", "home": config.artifacts.get("home", "")},
             "secrets_file": "/mlfn/no-secrets",
