@@ -1,0 +1,213 @@
+"""What is created in a cluster, and what is made of what a cluster says; without one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import mlfn
+from mlfn import errors
+from mlfn.backends.places.kubernetes.connection import Connection
+from mlfn.backends.places.kubernetes.merging import merged
+from mlfn.backends.places.kubernetes.objects import label_value, secret_name
+from mlfn.backends.places.kubernetes.words import explain, waiting_for
+from mlfn.spec.call_shape import CallShape
+from mlfn.spec.plan import Plan
+from mlfn.spec.record import Reason
+from mlfn.spec.yaml_text import from_yaml
+
+PLAN = Plan.of_body(
+    {
+        **dict.fromkeys(("function", "name", "project", "payload", "cwd"), "f"),
+        "kind": {"name": "job", "options": {}},
+        "place": {"name": "kubernetes", "options": {}},
+        "shape": vars(CallShape()),
+        **{name: [] for name in ("accepts", "outputs", "requirements", "sys_path", "by_reference", "secrets")},
+        "retry": None,
+        "sources": {},
+        "mem": 256 << 20,
+        "timeout": 2.0,
+    }
+)
+
+
+@mlfn.function(cpu=0.5, mem="256Mi", gpus=1, secrets=[mlfn.Secret("S3_CREDS", key="token")], image="team/train:1")
+def train(n: int) -> int:
+    return n
+
+
+def manifests(function: Any, n: int = 4) -> dict[str, Any]:
+    documents = function.plan(n).split("---\n")[1:]
+    return {item["kind"]: item for item in map(from_yaml, documents)}
+
+
+def test_a_plan_is_a_comment_and_manifests() -> None:
+    text = train.on("kubernetes", namespace="ml").plan(4)
+
+    head, *documents = text.split("---\n")
+    assert all(line.startswith("# ") for line in head.splitlines()) and "# " in head and '"n": 4' in head
+    assert [from_yaml(document)["kind"] for document in documents] == ["Job", "Secret"]
+
+
+def test_a_job_asks_for_what_its_function_asks_for_and_for_no_right() -> None:
+    job = manifests(train.on("kubernetes", namespace="ml"))["Job"]
+
+    spec = job["spec"]["template"]["spec"]
+    [container] = spec["containers"]
+    assert (job["metadata"]["namespace"], job["spec"]["backoffLimit"], spec["restartPolicy"]) == ("ml", 0, "Never")
+    assert container["image"] == "team/train:1"
+    wanted = {"cpu": "500m", "memory": str(256 << 20), "nvidia.com/gpu": "1"}
+    assert container["resources"] == {"requests": wanted, "limits": wanted}
+    reference = {"secretKeyRef": {"name": "s3-creds", "key": "token"}}
+    assert {"name": "S3_CREDS_TOKEN", "valueFrom": reference} in container["env"]
+    assert spec["automountServiceAccountToken"] is False
+    assert container["securityContext"]["readOnlyRootFilesystem"] is True
+
+
+def test_a_part_of_a_pods_spec_is_merged_by_name() -> None:
+    mount = {"name": "data", "mountPath": "/data"}
+    part = {
+        "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "data"}}],
+        "containers": [{"name": "main", "volumeMounts": [mount]}],
+        "runtimeClassName": "gvisor",
+    }
+
+    spec = manifests(train.on("kubernetes", pod=part))["Job"]["spec"]["template"]["spec"]
+
+    assert (spec["runtimeClassName"], spec["volumes"][-1]["name"]) == ("gvisor", "data")
+    [container] = spec["containers"]
+    assert container["volumeMounts"][-1] == mount and len(container["volumeMounts"]) > 1
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ({"containers": [{"name": "main", "image": "x"}]}, "containers[main].image='x' is what image="),
+        ({"restartPolicy": "Always"}, "restartPolicy='Always' is what retry="),
+        ({"tolerations": []}, "node=mlfn.Node(tolerations=...)"),
+    ],
+)
+def test_a_part_that_says_what_an_option_says_is_refused_by_its_path(part: dict[str, Any], said: str) -> None:
+    with pytest.raises(errors.OptionError) as refused:
+        merged({}, part)
+
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("options", [{"namespace": 3}, {"context": ""}, {"pod": "x"}])
+def test_an_option_that_does_not_fit_is_refused(options: dict[str, Any]) -> None:
+    [name] = options
+    with pytest.raises(errors.OptionError, match=rf"on\('kubernetes', {name}="):
+        train.on("kubernetes", **options).plan(1)
+
+
+def test_names_become_what_a_cluster_takes() -> None:
+    assert label_value("größe of it") == "gr-e-of-it"
+    assert label_value("_x_") == "x"
+    assert secret_name("S3_CREDS") == "s3-creds"
+
+
+def pod(status: dict[str, Any], *, deleted: bool = False) -> dict[str, Any]:
+    metadata = {"name": "p", "labels": {}, **({"deletionTimestamp": "now"} if deleted else {})}
+    return {"metadata": metadata, "status": status}
+
+
+def with_state(**state: Any) -> dict[str, Any]:
+    return {"containerStatuses": [{"name": "main", "state": state}], "conditions": [SCHEDULED]}
+
+
+SCHEDULED = {"type": "PodScheduled", "status": "True"}
+
+
+@pytest.mark.parametrize(
+    ("status", "sort", "said"),
+    [
+        ({}, "room", "a node"),
+        (
+            {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/1 nodes: too little cpu."}]},
+            "room",
+            "a node: 0/1 nodes: too little cpu",
+        ),
+        (with_state(waiting={"reason": "ErrImagePull", "message": "not found"}), "image", "its image: not found"),
+        (
+            with_state(waiting={"reason": "CreateContainerConfigError", "message": 'secret "a" not found'}),
+            "start",
+            'secret "a" not found',
+        ),
+        (with_state(waiting={"reason": "ContainerCreating"}), "room", "its container to be created"),
+    ],
+)
+def test_what_a_pod_waits_for_is_said_in_the_clusters_words(status: dict[str, Any], sort: str, said: str) -> None:
+    waiting = waiting_for(pod(status))
+
+    assert waiting is not None and waiting.sort == sort and said in waiting.words
+
+
+def test_a_pod_that_runs_waits_for_nothing() -> None:
+    assert waiting_for(pod(with_state(running={}))) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "deleted", "reason", "said"),
+    [
+        (with_state(terminated={"exitCode": 3}), False, Reason.ERROR, "exit code 3"),
+        (with_state(terminated={"exitCode": 137}), False, Reason.ERROR, "signal 9, SIGKILL"),
+        (with_state(terminated={"exitCode": 137, "reason": "OOMKilled"}), False, Reason.OOM, "mem=256Mi"),
+        (with_state(terminated={"exitCode": 143, "message": '{"why": "timeout"}'}), False, Reason.TIMEOUT, "2 s"),
+        (
+            with_state(terminated={"exitCode": 65, "message": '{"python": "3.9", "wanted": "3.11"}'}),
+            False,
+            Reason.SKEW,
+            "packed by Python 3.11",
+        ),
+        (
+            {"phase": "Failed", "reason": "Evicted", "message": "low on memory"},
+            False,
+            Reason.PREEMPTED,
+            "low on memory",
+        ),
+        (
+            {"conditions": [{"type": "DisruptionTarget", "status": "True", "message": "evicted by the API."}]},
+            True,
+            Reason.PREEMPTED,
+            "evicted by the API",
+        ),
+        ({}, True, Reason.LOST, "deleted, and not by mlfn"),
+        ({"phase": "Failed", "reason": "UnexpectedAdmissionError"}, False, Reason.NEVER_STARTED, "UnexpectedAdmission"),
+        (
+            with_state(terminated={"exitCode": 128, "reason": "StartError", "message": "no python"}),
+            False,
+            Reason.ERROR,
+            "no python",
+        ),
+    ],
+)
+def test_each_end_has_its_reason_and_words(status: dict[str, Any], deleted: bool, reason: Reason, said: str) -> None:
+    end = explain(PLAN, pod(status), is_deleted=deleted)
+
+    assert end.reason is reason and said in end.message
+
+
+def test_without_a_cluster_the_run_fails_with_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    pytest.importorskip("kubernetes")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+
+    error = train.with_options(secrets=mlfn.UNSET).on("kubernetes").submit(1).exception(30)
+
+    assert isinstance(error, errors.PlaceError) and "KUBECONFIG" in str(error)
+
+
+def test_an_unknown_context_names_those_there_are(tmp_path: Path) -> None:
+    pytest.importorskip("kubernetes")
+    config = tmp_path / "config"
+    config.write_text(
+        "apiVersion: v1\nkind: Config\ncurrent-context: one\n"
+        "clusters: [{name: one, cluster: {server: 'https://127.0.0.1:1'}}]\n"
+        "users: [{name: one, user: {}}]\n"
+        "contexts: [{name: one, context: {cluster: one, user: one}}]\n"
+    )
+
+    with pytest.raises(errors.OptionError, match=r"context='two'.*one"):
+        Connection(kubeconfig=str(config), context="two")
