@@ -43,6 +43,7 @@ def files(page: Path) -> dict[str, str]:
     return {match[1]: text for match, text in named if match}
 
 
+# A block of ``py`` needs a cluster: tests/cluster/test_pages.py runs it.
 def script(page: Path) -> str:
     """Return the page's other Python blocks as one program, each at the line that it has in the page."""
     lines: list[str] = []

@@ -66,6 +66,22 @@ def test_a_job_asks_for_what_its_function_asks_for_and_for_no_right() -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
+def test_a_node_is_asked_for_by_labels_taints_and_priority() -> None:
+    taint = {"key": "gpu", "operator": "Exists"}
+    node = mlfn.Node(selector={"disk": "fast"}, tolerations=[taint], priority="high")
+
+    spec = manifests(train.with_options(node=node).on("kubernetes"))["Job"]["spec"]["template"]["spec"]
+
+    assert (spec["nodeSelector"], spec["tolerations"], spec["priorityClassName"]) == ({"disk": "fast"}, [taint], "high")
+
+
+def test_what_no_pod_can_have_yet_is_refused_by_name() -> None:
+    spot = train.with_options(node=mlfn.Node(spot="require"), secrets=mlfn.UNSET)
+
+    with pytest.raises(errors.OptionError, match=r"spot='require'.*selector="):
+        spot.on("kubernetes").submit(1)
+
+
 def test_a_part_of_a_pods_spec_is_merged_by_name() -> None:
     mount = {"name": "data", "mountPath": "/data"}
     part = {

@@ -171,7 +171,19 @@ def _pod(wanted: Wanted, bundle: str) -> dict[str, Any]:
         "containers": [container],
         "volumes": [{"name": name, **source} for name, _, source, _ in volumes],
     }
-    return merged(spec, plan.place.options.get("pod") or {})
+    return merged({**spec, **_placement(plan)}, plan.place.options.get("pod") or {})
+
+
+def _placement(plan: Plan) -> dict[str, Any]:
+    """Return the fields that say on which nodes a pod may run."""
+    node = plan.node or {}
+    found = {
+        "nodeSelector": node.get("selector"),
+        "affinity": node.get("affinity"),
+        "tolerations": node.get("tolerations"),
+        "priorityClassName": node.get("priority"),
+    }
+    return {name: value for name, value in found.items() if value}
 
 
 def _secret_variable(wanted: Secret) -> dict[str, Any]:

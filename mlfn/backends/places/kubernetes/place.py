@@ -157,7 +157,13 @@ class KubernetesPlace(OneShot):
 
     @staticmethod
     def check_plan(plan: Plan) -> None:
-        """Take every plan."""
+        """Raise OptionError for what no pod can have yet."""
+        spot = (plan.node or {}).get("spot")
+        if spot:
+            raise OptionError(
+                f"{plan.name} asks for node=mlfn.Node(spot={spot!r}), which on='kubernetes' cannot honour yet: name the labels and "
+                "taints of such nodes by mlfn.Node(selector=..., tolerations=...)."
+            )
 
     @staticmethod
     def manifests(plan: Plan) -> list[dict[str, Any]]:

@@ -40,7 +40,7 @@ class Requests:
 
         Raises ApiError for a refusal, UnreachableError, StorageError for what is too large or cannot be read.
         """
-        staged = Staged(wanted, self._config, tasks, {})
+        staged = Staged(wanted, self._config, tasks)
         bundle = self._keep_bundle()
         owner = self._create_job(objects.job(wanted, bundle))
         try:

@@ -26,7 +26,7 @@ MOST = 1_000_000
 class Staged:
     """The assignment, the tasks as a pod reads them, and the content of the Secret's other keys."""
 
-    def __init__(self, wanted: Wanted, config: PlaceConfig, tasks: Sequence[Task], environ: Mapping[str, str]) -> None:
+    def __init__(self, wanted: Wanted, config: PlaceConfig, tasks: Sequence[Task]) -> None:
         payload = (config.folder / "payloads" / wanted.plan.payload).read_bytes()
         self.files: dict[str, bytes] = {"payload": payload}
         self._paths: dict[str, str] = {}  # below FOLDER, by key
@@ -39,7 +39,7 @@ class Staged:
             "grace": wanted.grace,
             "timeout": wanted.plan.timeout,
             "requirements": list(wanted.plan.requirements),
-            "installer": dict(environ),
+            "installer": dict(wanted.plan.env),
             "files": self._paths,
             "plan": self._plan(wanted, config),
         }

@@ -80,7 +80,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pod]
         codec = Codec(key, artifacts)
         encoded = {name: codec.encode("a" * 32, name, value) for name, value in params.items()}
         wanted = Wanted("e" * 32, "here", prepared.plan, MARK, grace)
-        staged = Staged(wanted, config, [Task("a" * 32, 1, encoded)], {"PIP_NO_INDEX": "1"})
+        staged = Staged(wanted, config, [Task("a" * 32, 1, encoded)])
         task_folder.mkdir()
         folder.mkdir()
         units = gzip.compress(json.dumps([task.to_json() for task in staged.tasks]).encode())
@@ -179,7 +179,9 @@ def test_a_run_past_its_timeout_that_ignores_sigterm_is_killed_after_the_grace_t
 def test_a_requirement_that_cannot_be_installed_fails_the_run_with_what_the_installer_said(
     start: Callable[..., Pod],
 ) -> None:
-    pod = start(add.with_options(requirements=["mlfn-no-such-package"]), x=1)
+    pod = start(
+        add.with_options(requirements=["mlfn-no-such-package"], env={"PIP_NO_INDEX": "1", "UV_NO_INDEX": "1"}), x=1
+    )
 
     assert pod.code == 1 and "installs mlfn-no-such-package" in pod.log
     assert pod.outcome["failure"]["type"].endswith("EnvironmentBuildError")
