@@ -107,4 +107,5 @@ def _register_notebook() -> None:
 _is_registered = False
 hooks.progress_display = _later("mlfn.ui.terminal.progress", "progress_line")
 hooks.sweep_controller = _later("mlfn.sweep.controller.ownership", "resume_sweep")
+hooks.condition = _later("mlfn.sweep.conditions.grammar", "parse_condition")
 hooks.sweep_handle = _later("mlfn.sweep.handle", "SweepRun")

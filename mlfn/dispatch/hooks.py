@@ -23,6 +23,9 @@ progress_display: Callable[[Any], AbstractContextManager[None]] | None = None
 sweep_controller: Callable[[Any, Any], Any] | None = None
 """Takes a `Session` and the `RunRecord` of a sweep without a driver, and returns the `InflightRun` of its new driver."""
 
+condition: Callable[..., Any] | None = None
+"""Takes the text of a condition, and what errors call it as `option`, and returns a `Condition` of sweeps."""
+
 sweep_handle: Callable[..., Any] | None = None
 """Takes the `RunRecord` of a sweep and, as `session`, a `Session`, and returns its `SweepRun`."""
 

@@ -7,15 +7,18 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
-from typing import Any, NoReturn, TypeVar, overload
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, overload
 
 from mlfn.dispatch import hooks
 from mlfn.dispatch.session import Session, current_session
 from mlfn.errors import ParameterError, ResultTimeoutError, nearest
-from mlfn.handles.run import Run, known_record
+from mlfn.handles.run import Run, current_record, known_record
 from mlfn.handles.run_query import find_run, find_runs, make_query
 from mlfn.handles.version import Version, tagged
 from mlfn.spec.record import RunRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 R = TypeVar("R")
 
@@ -54,6 +57,12 @@ class Runs(Sequence[Run[Any]]):
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def table(self) -> pd.DataFrame:
+        """Return a DataFrame with a row for each: run, name, project, state, created, seconds, parameters, numbers, error."""
+        from mlfn.handles.run_table import make_table
+
+        return make_table(current_session().store, [current_record(item) for item in self])
 
     def __repr__(self) -> str:
         lines = [f"{_count(len(self))}{f': {self.note}' if self.note else ''}"]
@@ -105,6 +114,7 @@ def runs(
     limit: int = 100,
     before: Run[Any] | None = None,
     parent: Run[Any] | None = None,
+    where: str | None = None,
     **unknown: NoReturn,
 ) -> Runs:
     """List runs; the children of a sweep, or of a run whose handler submitted them, are listed by `parent` alone.
@@ -118,6 +128,8 @@ def runs(
     order: ``"newest"``, ``"oldest"``, or ``"max.NAME"`` / ``"min.NAME"`` for a metric or numeric output.
     before: the last run of the page before, for the next page in order of time.
     parent: a run whose children are wanted.
+    where: a condition as of `stop_when`, as ``"lr < 0.1 and max.accuracy > 0.9"``: on parameters, metrics and numeric outputs.
+        Children of sweeps are among the runs then.
     """
     _refuse_unknown(unknown)
     for option, other in (("before", before), ("parent", parent)):
@@ -133,6 +145,7 @@ def runs(
         limit=limit,
         before=before.record.seq if before is not None else None,
         parent=parent.id if parent is not None else None,
+        where=where,
     )
     session = current_session()
     session.reconcile()
@@ -202,7 +215,7 @@ def _refuse_unknown(given: Mapping[str, Any]) -> None:
         raise ParameterError(f"runs() has no option {name!r} (value {value!r}): {nearest(name, _OPTIONS)}")
 
 
-_OPTIONS = ("project", "name", "state", "label", "since", "order", "limit", "before", "parent")
+_OPTIONS = ("project", "name", "state", "label", "since", "order", "limit", "before", "parent", "where")
 
 
 def _count(runs: int) -> str:

@@ -17,6 +17,7 @@ from mlfn.store.queries import Queries, RunFilter
 from mlfn.store.sweeps import Reader
 
 _MOST_PROJECTS = 20  # that are named
+_FIRST_LOOK = 500  # runs at which a condition looks first
 _MOST_NAMES = 500  # runs whose names are looked at for one that was meant
 _SHOWN_DIGITS = 8
 _DIGITS = re.compile("[0-9a-fA-F]+")
@@ -30,6 +31,7 @@ class RunQuery:
     limit: int
     metric: str | None = None
     descending: bool = True
+    where: str | None = None
 
 
 @frozen
@@ -53,6 +55,7 @@ def make_query(
     limit: int = 100,
     before: int | None = None,
     parent: str | None = None,
+    where: str | None = None,
 ) -> RunQuery:
     """Check the options of a listing; raise ParameterError for one that does not fit."""
     for option, text in (("project", project), ("name", name), ("order", order)):
@@ -71,22 +74,44 @@ def make_query(
         since=_since(since),
         before=before,
         parent=parent,
-        top_level=parent is None,
+        top_level=parent is None and where is None,  # what is swept has the children, not the sweep
     )
-    return RunQuery(wanted, limit, metric or None, descending=way in ("newest", "max"))
+    if where is not None:
+        from mlfn.handles.run_filter import Where
+
+        Where(where)  # refused before anything is opened
+    return RunQuery(wanted, limit, metric or None, descending=way in ("newest", "max"), where=where)
 
 
-def find_runs(store: Queries, query: RunQuery) -> FoundRuns:
+def find_runs(store: Reader, query: RunQuery) -> FoundRuns:
     """Return the runs that a query asks for, those that can be read."""
-    if query.metric is None:
-        records = store.list_runs(query.wanted, limit=query.limit, newest=query.descending)
-        scores = {}
-    else:
-        records = store.best_runs(query.wanted, query.metric, limit=query.limit, highest=query.descending)
+    records, note = _filtered(store, query) if query.where is not None else (_asked(store, query, query.limit), "")
+    scores: dict[str, float] = {}
+    if query.metric is not None:
         known = store.scores_among([record.id for record in records])
         scores = {run: own[query.metric] for run, own in known.items() if query.metric in own}
-    note = "" if records else _why_none(store, query.wanted.project)
+    note = "" if records else note or _why_none(store, query.wanted.project)
     return FoundRuns(tuple(records), query.metric, scores, note)
+
+
+def _asked(store: Reader, query: RunQuery, limit: int) -> list[RunRecord]:
+    if query.metric is None:
+        return store.list_runs(query.wanted, limit=limit, newest=query.descending)
+    return store.best_runs(query.wanted, query.metric, limit=limit, highest=query.descending)
+
+
+def _filtered(store: Reader, query: RunQuery) -> tuple[list[RunRecord], str]:
+    """Return the runs of which the condition holds, and why there are none; more are looked at until they are enough."""
+    from mlfn.handles.run_filter import Where
+
+    where, limit, seen = Where(str(query.where)), max(_FIRST_LOOK, query.limit), 0
+    found: list[RunRecord] = []
+    while True:
+        records = _asked(store, query, limit)
+        found += where.matching(store, records[seen:])
+        if len(found) >= query.limit or len(records) < limit:
+            return found[: query.limit], where.why_none()
+        limit, seen = 4 * limit, len(records)
 
 
 def find_run(store: Reader, named: str) -> RunRecord:

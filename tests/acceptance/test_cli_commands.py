@@ -525,3 +525,13 @@ def test_a_listing_takes_its_limit_as_n(mlfn):
         mlfn("run", "jobs.py::fit", depth)
 
     assert len(mlfn("runs", "-n", "1", "--json").document) == 1
+
+
+def test_runs_are_filtered_by_a_condition(mlfn):
+    for depth in ("4", "8"):
+        mlfn("run", "jobs.py::fit", depth)
+
+    shown = mlfn("runs", "--where", "depth > 5", "--json").document
+    assert [run["params"]["depth"]["value"] for run in shown] == [8]
+    assert mlfn("runs", "--where", "depth > 9").err.endswith("no run matches.\n")
+    assert "where: depth is a number" in mlfn("runs", "--where", "depth").err

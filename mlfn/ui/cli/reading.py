@@ -63,6 +63,7 @@ def open_source() -> Iterator[Source]:
 @click.option("--parent", metavar="RUN", help="The children of this sweep, or of the run that submitted them.")
 @click.option("--label", multiple=True, metavar="KEY=VALUE", help="Only with this label; may be repeated.")
 @click.option("--order", default="newest", metavar="ORDER", help="newest, oldest, or max.NAME or min.NAME of a metric.")
+@click.option("--where", metavar="CONDITION", help="Only where this holds, as 'lr < 0.1 and max.accuracy > 0.9'.")
 @click.option("--limit", "-n", default=20, type=click.IntRange(min=1), help="At most so many (20).")
 def runs(chosen: Chosen, *, label: Sequence[str], state: Sequence[str], parent: str | None, **asked: Any) -> None:
     """List runs, newest first."""
@@ -81,7 +82,7 @@ def runs(chosen: Chosen, *, label: Sequence[str], state: Sequence[str], parent: 
         write_json(listing_document(listing))
         return
     if not listing.runs:
-        is_filtered = any((asked["project"], asked["name"], state, label, asked["since"], parent))
+        is_filtered = any((asked["project"], asked["name"], state, label, asked["since"], asked["where"], parent))
         complain(listing.note or ("no run matches." if is_filtered else "no runs here."))
         return
     write_table(text.listing_table(listing, numbered=bool(parent)))
