@@ -20,7 +20,9 @@ class FolderRoot:
 
     def __init__(self, root: Path) -> None:
         self._path = root.absolute()
-        self._shared: dict[str, tuple[Path, tuple[int, int, int]]] = {}  # by name: a file of that content, and its state
+        self._shared: dict[
+            str, tuple[Path, tuple[int, int, int]]
+        ] = {}  # by name: a file of that content, and its state
 
     def put_file(self, folder: str, source: bytes | Path, suffix: str) -> tuple[str, content.Summed]:
         """Write to a temporary name, then rename, over a damaged file too."""
@@ -94,9 +96,10 @@ class FolderRoot:
         """Yield what each folder in a folder holds."""
         top = self._inside(path)
         for folder in sorted(item for item in top.iterdir() if item.is_dir()) if top.exists() else ():
-            found = [item.lstat() for item in [folder, *folder.rglob("*")]]
+            paths = [folder, *folder.rglob("*")]
+            found = [item.lstat() for item in paths]
             size = sum(info.st_size for info in found if stat.S_ISREG(info.st_mode))
-            yield content.Stored(folder.name, size, max(info.st_mtime for info in found))
+            yield content.Stored(folder.name, size, max(info.st_mtime for info in found), content.linked(paths))
 
     def remove(self, path: str) -> None:
         """Remove a folder with all that is in it; nothing where there is none."""
