@@ -98,7 +98,8 @@ class Codec:
         packed = pack(value, name=key, pickler=lambda obj: self._pickle(obj, key), file=file)
         if packed.content is None and not file:
             return Output(key, role, packed.packer, packed.type, inline=packed.inline, size=packed.size)
-        kept = self.artifacts.put(run, f"param-{key}" if role == "param" else key, packed)
+        is_param = role == "param"  # no run writes to it: several may have the same file
+        kept = self.artifacts.put(run, f"param-{key}" if is_param else key, packed, shared=is_param)
         return Output(key, role, packed.packer, packed.type, path=kept.path, sha256=kept.sha256, size=kept.size)
 
     def value(self, output: Output) -> Any:

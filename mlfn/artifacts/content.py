@@ -31,12 +31,33 @@ class Summed:
 
 
 @frozen
+class Linked:
+    """A file that has other names too: which it is, its bytes, and how many names it has."""
+
+    file: tuple[int, int]
+    size: int
+    links: int
+
+
+def linked(paths: Iterable[Path]) -> tuple[Linked, ...]:
+    """Return those of the paths that are such files."""
+    found = []
+    for path in paths:
+        with contextlib.suppress(OSError):
+            info = path.lstat()
+            if stat.S_ISREG(info.st_mode) and info.st_nlink > 1:
+                found.append(Linked((info.st_dev, info.st_ino), info.st_size, info.st_nlink))
+    return tuple(found)
+
+
+@frozen
 class Stored:
     """All that lies under a root of one run: bytes, and when the newest of it was written; None where that is unknown."""
 
     run: str
     size: int
     written: float | None
+    linked: tuple[Linked, ...] = ()
 
 
 @frozen

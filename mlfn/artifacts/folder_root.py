@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,12 +12,17 @@ from typing import BinaryIO
 from mlfn.artifacts import content
 from mlfn.errors import NotFoundError, StorageError
 
+_MOST_SHARED = 1000  # contents that are remembered; each may be large, and few come again
+
 
 class FolderRoot:
     """A folder on this machine."""
 
     def __init__(self, root: Path) -> None:
         self._path = root.absolute()
+        self._shared: dict[
+            str, tuple[Path, tuple[int, int, int]]
+        ] = {}  # by name: a file of that content, and its state
 
     def put_file(self, folder: str, source: bytes | Path, suffix: str) -> tuple[str, content.Summed]:
         """Write to a temporary name, then rename, over a damaged file too."""
@@ -25,6 +31,32 @@ class FolderRoot:
             file.close()
             temporary.replace(target / f"{summed.sha256}{suffix}")
         return f"{folder}/{summed.sha256}{suffix}", summed
+
+    def put_shared(self, folder: str, source: bytes, suffix: str) -> tuple[str, content.Summed]:
+        """Put bytes that are only read: a hard link to the file that this process has put for the same content before."""
+        summed = content.sum_up(source)
+        name = f"{summed.sha256}{suffix}"
+        with self._folder(folder, source) as target:
+            if not self._linked(name, target / name):
+                with content.temporary_file(target) as (file, temporary):
+                    file.write(source)
+                    file.close()
+                    temporary.replace(target / name)
+                self._remember(name, target / name)
+        return f"{folder}/{name}", summed
+
+    def _linked(self, name: str, target: Path) -> bool:
+        """Link to a file of this content; False where there is none, it was changed, or the disk has no more links."""
+        with contextlib.suppress(OSError, KeyError):
+            known, state = self._shared[name]
+            os.link(known, target)
+            return _state(target) == state
+        return False
+
+    def _remember(self, name: str, path: Path) -> None:
+        if len(self._shared) >= _MOST_SHARED:
+            self._shared = {}
+        self._shared[name] = (path, _state(path))
 
     def put_tree(self, folder: str, source: Path) -> tuple[str, content.Summed]:
         """Copy to a temporary folder, then rename."""
@@ -71,9 +103,10 @@ class FolderRoot:
         """Yield what each folder in a folder holds."""
         top = self._inside(path)
         for folder in sorted(item for item in top.iterdir() if item.is_dir()) if top.exists() else ():
-            found = [item.lstat() for item in [folder, *folder.rglob("*")]]
+            paths = [folder, *folder.rglob("*")]
+            found = [item.lstat() for item in paths]
             size = sum(info.st_size for info in found if stat.S_ISREG(info.st_mode))
-            yield content.Stored(folder.name, size, max(info.st_mtime for info in found))
+            yield content.Stored(folder.name, size, max(info.st_mtime for info in found), content.linked(paths))
 
     def remove(self, path: str) -> None:
         """Remove a folder with all that is in it; nothing where there is none."""
@@ -96,6 +129,11 @@ class FolderRoot:
         if not found.is_relative_to(root) or found == root:
             raise StorageError(f"{self._path / path} leads out of the artifact root {root}; remove the link.")
         return found
+
+
+def _state(path: Path) -> tuple[int, int, int]:
+    info = path.stat()
+    return info.st_ino, info.st_size, info.st_mtime_ns
 
 
 @contextlib.contextmanager

@@ -1,8 +1,8 @@
 """Content-addressed artifacts, each under its own run: ``<run>/<key>/<sha256><suffix>`` below a root.
 
 Content is hashed while it is copied, and named when it is whole: a reader never sees half of it, the same content put twice
-is one file, and no run writes into another's folder. Files are 0600, folders 0700. A root is a folder, or a URL of an
-object store.
+is one file, and no run writes into another's folder. What several runs are given may be one file with a path in the folder
+of each. Files are 0600, folders 0700. A root is a folder, or a URL of an object store.
 """
 
 from __future__ import annotations
@@ -77,8 +77,10 @@ class ArtifactStore:
         """
         return _open_root(self.location["root"] or "", self._options)
 
-    def put(self, run_id: str, key: str, packed: Packed) -> Artifact:
+    def put(self, run_id: str, key: str, packed: Packed, *, shared: bool = False) -> Artifact:
         """Copy a packed value to the run's own folder; an inline one becomes a JSON file.
+
+        With `shared`, bytes that were put for another run before are linked to, in a folder of this machine.
 
         Raises:
             OutputError: the run id, key or suffix is no name, or a file to copy cannot be read.
@@ -91,6 +93,8 @@ class ArtifactStore:
         source, suffix = _source(packed)
         if isinstance(source, Path) and source.is_dir():
             path, summed = self.root.put_tree(folder, source)
+        elif shared and isinstance(source, bytes) and isinstance(self.root, FolderRoot):
+            path, summed = self.root.put_shared(folder, source, suffix)
         else:
             path, summed = self.root.put_file(folder, source, suffix)
         return Artifact(key, summed.sha256, summed.size, self.root.uri(path), path, packed.packer, packed.type)

@@ -59,7 +59,12 @@ class Unreadable:
 
     def mentioned(self) -> set[str]:
         """Return the ids of other runs that occur anywhere in the row."""
-        return {run for value in self.row for run in _RUN_ID.findall(str(value))} - {self.id}
+        return {run for value in self.row for run in ids_in(str(value))} - {self.id}
+
+
+def ids_in(text: str) -> set[str]:
+    """Return what stands in a text and may be the id of a run."""
+    return set(_RUN_ID.findall(text))
 
 
 @frozen

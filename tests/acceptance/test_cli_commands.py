@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -386,6 +389,77 @@ def test_gc_removes_old_runs_on_request(mlfn):
     assert removed.out.splitlines()[0].startswith("run ")
     assert "removed 1 run and 1 file or folder from" in removed.err
     assert ids(mlfn) == []
+
+
+def test_gc_removes_runs_by_name_and_size(mlfn):
+    mlfn("run", "jobs.py::fit")
+    mlfn("run", "jobs.py::chatter", "1")
+
+    assert mlfn("gc", "--name", "chatter", "--larger-than", "1Mi").out == ""
+    assert "removed 1 run" in mlfn("gc", "--name", "chatter").err
+    assert mlfn("gc", "--larger-than", "much").code == 2
+    assert "removed 1 run and 1 file or folder from" in mlfn("gc", "--larger-than", "10k").err
+    assert ids(mlfn) == []
+
+
+def test_rm_takes_runs_as_show_does_and_says_what_was_freed(mlfn):
+    for name in ("fit", "chatter", "fit"):
+        mlfn("run", f"jobs.py::{name}", "1")
+    newest, _, oldest = ids(mlfn)
+
+    gone = mlfn("rm", "last", "chatter", "--yes", "--json").document
+
+    assert next(item["run"] for item in gone["removed"] if item["kind"] == "run") == newest
+    assert gone["bytes"] == sum(item["size"] for item in gone["removed"]) > 10_000
+    assert ids(mlfn) == [oldest]
+    assert "removed 1 run and 1 file or folder from" in mlfn("rm", oldest[:6]).err
+    assert (mlfn("rm", oldest).code, mlfn("rm", "last").code, mlfn("rm").code) == (3, 3, 2)
+    assert not list((current_session().folder / "artifacts").iterdir())
+
+
+def test_rm_of_a_sweep_takes_its_children_and_a_child_alone_is_refused(mlfn):
+    mlfn("sweep", "jobs.py::fit", "--grid", "depth=1,2")
+    sweep = ids(mlfn)[0]
+    child = mlfn("runs", "--parent", sweep, "--json").document[0]["id"]
+
+    refused = mlfn("rm", child)
+
+    assert (refused.code, f"`mlfn rm {sweep[:8]}` removes the whole" in refused.err) == (2, True)
+    assert "removed 3 runs" in mlfn("rm", sweep).err
+    assert mlfn("show", child).code == 3
+
+
+@pytest.mark.parametrize(("typed", "kept"), [("n\n", 1), ("y\n", 0)])
+def test_rm_asks_a_terminal_first(mlfn, monkeypatch, typed, kept):
+    mlfn("run", "jobs.py::chatter", "1")
+    stdin = io.StringIO(typed)
+    monkeypatch.setattr(stdin, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", stdin)
+
+    answer = mlfn("rm", "last")
+
+    assert (answer.code, len(ids(mlfn))) == (0, kept)
+    assert "chatter" in answer.err and "Remove it? [y/N]" in answer.err
+    assert ("nothing was removed" in answer.err) == bool(kept)
+
+
+@pytest.mark.parametrize("point", ["removal.rows", "removal.item:1", "removal.item:2", "removal.item:3"])
+def test_rm_that_is_killed_leaves_no_run_without_its_files(mlfn, point):
+    mlfn("sweep", "jobs.py::fit", "--grid", "depth=1,2")
+    mlfn("run", "jobs.py::fit")
+    kept, sweep = ids(mlfn)
+
+    command = [sys.executable, "-m", "mlfn", "rm", sweep]
+    killed = subprocess.run(command, check=False, env={**os.environ, "MLFN_FAILPOINT": point}, capture_output=True)
+
+    assert killed.returncode == -signal.SIGKILL
+    assert ids(mlfn) == [kept]
+    assert Path(mlfn("show", kept, "--json").document["outputs"]["table"]["path"]).is_file()
+    artifacts = current_session().folder / "artifacts"
+    for path in artifacts.rglob("*"):
+        os.utime(path, (time.time() - 7200,) * 2)
+    mlfn("gc")
+    assert [path.name for path in artifacts.iterdir()] == [kept]
 
 
 @pytest.mark.parametrize("age", ["30", " 30 ", "1.5"])

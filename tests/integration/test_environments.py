@@ -15,7 +15,8 @@ import pytest
 import mlfn
 from mlfn.backends.places.local import servers
 from mlfn.backends.places.local.environments import Environments, build, names_in_use
-from mlfn.dispatch.garbage_collection import JUST_USED, find_garbage, remove_garbage
+from mlfn.dispatch.garbage import JUST_USED
+from mlfn.dispatch.garbage_collection import find_garbage, remove_garbage
 from mlfn.errors import EnvironmentBuildError
 from mlfn.settings import current as settings
 from tests.ledger import ROOT, wait_until

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import mlfn
-from mlfn.dispatch.garbage_collection import find_garbage
+from mlfn.dispatch.garbage_collection import Wanted, find_garbage
 from mlfn.errors import NotFoundError, ParameterError
 
 
@@ -75,12 +75,12 @@ def test_what_a_tag_names_is_not_cleaned_up(sweep):
     from mlfn.dispatch.session import current_session
 
     client = current_session()
-    old = find_garbage([client.store], client.folder, older_than=0, now=2e12)
+    old = find_garbage([client.store], client.folder, wanted=Wanted(older_than=0), now=2e12)
     assert {item.run for item in old if item.kind == "run"} >= {sweep.id, sweep.best.id}
 
     sweep.best.promote(tag="prod")
 
-    kept = find_garbage([client.store], client.folder, older_than=0, now=2e12)
+    kept = find_garbage([client.store], client.folder, wanted=Wanted(older_than=0), now=2e12)
     assert {item.run for item in kept if item.kind == "run"}.isdisjoint({sweep.id, sweep.best.id})
 
 

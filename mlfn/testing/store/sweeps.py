@@ -44,6 +44,14 @@ class SweepsContract(StoreFixtures):
         assert store.find_sweep("fraud", "nightly") == "t"
         assert store.apply([new_sweep("u")._replace(replaces="s")]) == [0]
 
+    def test_a_removed_sweep_frees_its_name(self, store: Store) -> None:
+        store.apply([new_sweep(), claimed("s"), new_child(1), claimed("c1"), Finished("c1", 1, SUCCEEDED, 3.0)])
+        store.apply([Finished("s", 1, SUCCEEDED, 3.0)])
+        store.remove_runs(["s", "c1"])
+
+        assert (store.known_runs(["s", "c1"]), store.find_sweep("fraud", "nightly")) == (set(), None)
+        assert store.apply([new_sweep("t")]) == [1]
+
     def test_a_running_sweep_keeps_its_name(self, store: Store) -> None:
         store.apply([new_sweep(), claimed("s")])
 

@@ -24,7 +24,8 @@ COMMANDS = {
     "diff": ("mlfn.ui.cli.comparing:diff", "Show the differences between two function versions."),
     "secret": ("mlfn.ui.cli.keeping:secret", "Set, list and remove secrets of this machine."),
     "doctor": ("mlfn.ui.cli.diagnosis:doctor", "Check settings, store, folders and that a worker starts."),
-    "gc": ("mlfn.ui.cli.cleaning:gc", "Remove files that no run claims, and old runs on request."),
+    "rm": ("mlfn.ui.cli.cleaning:rm", "Remove runs and sweeps with all their files."),
+    "gc": ("mlfn.ui.cli.cleaning:gc", "Remove files that no run claims, and runs by age, size or name on request."),
 }
 
 root = LazyGroup(

@@ -1,22 +1,64 @@
-"""`mlfn gc`."""
+"""`mlfn rm` and `mlfn gc`."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 
 import click
 
-from mlfn.dispatch.garbage_collection import Broken, Garbage, find_broken, find_garbage, remove_broken, remove_garbage
+from mlfn.dispatch.garbage import Garbage, freed_by
+from mlfn.dispatch.garbage_collection import Broken, Wanted, find_broken, find_garbage, remove_broken, remove_garbage
+from mlfn.dispatch.removal import Removal, find_removal, remove_found
 from mlfn.dispatch.session import Session, current_session
 from mlfn.errors import ParameterError
+from mlfn.handles.run_query import find_run
 from mlfn.host.identity import now
-from mlfn.spec.values import parse_seconds
+from mlfn.spec.values import parse_bytes, parse_seconds
 from mlfn.store import open_queries
-from mlfn.store.queries import Queries
+from mlfn.store.sweeps import Reader
 from mlfn.ui.cli.commands import Chosen, command
-from mlfn.ui.cli.printing import complain, say, write_json
+from mlfn.ui.cli.printing import complain, is_terminal, say, write_json
+from mlfn.ui.text import state_text
 from mlfn.ui.wording import amount, plural
+
+
+@command("rm", no_args_is_help=True)
+@click.option("--yes", "-y", is_flag=True, help="Ask nothing.")
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...")
+def rm(chosen: Chosen, runs: Sequence[str], *, yes: bool) -> None:
+    """Remove runs that have ended, and sweeps with their children: their rows, artifacts and logs. A terminal is asked first.
+
+    RUN is as `mlfn show` takes it: of a name, the newest run alone. A run that another one or a tagged version needs is refused.
+    """
+    session, moment = current_session(), now()
+    session.reconcile()
+    named = [find_run(session.store, run) for run in runs]
+    removal = find_removal(session.store, session.folder, named, now=moment, artifacts=session.artifacts)
+    if not yes and is_terminal(sys.stdin):
+        _print_removal(removal)
+        if not click.confirm("Remove them?" if len(removal.runs) + removal.below > 1 else "Remove it?", err=True):
+            complain("nothing was removed.")
+            return
+    with _other_stores(session) as others:
+        gone = remove_found(
+            session.store, session.folder, removal, others=others, now=moment, artifacts=session.artifacts
+        )
+    if chosen.json:
+        _write_document(session, gone, dry_run=False)
+        return
+    complain(f"removed {_counted(session, gone)}.")
+    if len(gone) < len(removal.found):
+        complain(f"{len(removal.found) - len(gone)} could not be removed; `mlfn gc` removes them later.")
+
+
+def _print_removal(removal: Removal) -> None:
+    for record in removal.runs:
+        click.echo(f"{record.id[:8]}  {state_text(str(record.state))}  {record.name}", err=True)
+    if removal.below:
+        click.echo(f"and {plural(removal.below, 'run')} below", err=True)
+    click.echo(f"{amount(freed_by(removal.found))} in all", err=True)
 
 
 @command("gc")
@@ -24,6 +66,8 @@ from mlfn.ui.wording import amount, plural
 @click.option(
     "--older-than", metavar="AGE", help="Remove runs that ended so long ago, too, as 30d or 12h, with their files."
 )
+@click.option("--larger-than", metavar="SIZE", help="Remove ended runs whose files take more, too, as 1Gi or 500M.")
+@click.option("--name", metavar="NAME", help="Remove ended runs of this function, too.")
 @click.option(
     "--environments",
     is_flag=True,
@@ -34,12 +78,25 @@ from mlfn.ui.wording import amount, plural
     metavar="ID",
     help="Remove this one run, which cannot be read, with its files; `mlfn doctor` names such runs.",
 )
-def gc(chosen: Chosen, *, dry_run: bool, older_than: str | None, environments: bool, broken: str | None) -> None:
-    """Remove files of the data folder, and of its own folder at the artifact root, that no run, function version or worker claims, once they are an hour old."""
-    age = None if older_than is None else _seconds(older_than)
+def gc(
+    chosen: Chosen,
+    *,
+    dry_run: bool,
+    older_than: str | None,
+    larger_than: str | None,
+    name: str | None,
+    environments: bool,
+    broken: str | None,
+) -> None:
+    """Remove files of the data folder, and of its own folder at the artifact root, that no run, function version or worker claims, once they are an hour old.
+
+    Of --older-than, --larger-than and --name, all that are given must hold of a run; a sweep counts with its children. A run
+    that one which stays needs, or a tagged version, stays.
+    """
+    wanted = _wanted(older_than, larger_than, name)
     session, moment = current_session(), now()
     if broken is not None:
-        _remove_broken(chosen, session, broken, dry_run=dry_run, alone=age is None and not environments)
+        _remove_broken(chosen, session, broken, dry_run=dry_run, alone=wanted is None and not environments)
         return
     with _other_stores(session) as others:
         stores = [session.store, *others]
@@ -48,7 +105,7 @@ def gc(chosen: Chosen, *, dry_run: bool, older_than: str | None, environments: b
             session.folder,
             now=moment,
             artifacts=session.artifacts,
-            older_than=age,
+            wanted=wanted,
             all_environments=environments,
         )
     gone = (
@@ -68,7 +125,7 @@ def gc(chosen: Chosen, *, dry_run: bool, older_than: str | None, environments: b
 def _remove_broken(chosen: Chosen, session: Session, given: str, *, dry_run: bool, alone: bool) -> None:
     """Remove one run that cannot be read, after naming its faults and files."""
     if not alone:
-        raise ParameterError(f"--broken {given} removes that one run: give --older-than and --environments without it.")
+        raise ParameterError(f"--broken {given} removes that one run: give the other options without it.")
     run, moment = session.store.resolve_id(given), now()
     with _other_stores(session) as others:
         broken = find_broken(session.store, session.folder, run, others=others, now=moment, artifacts=session.artifacts)
@@ -93,9 +150,7 @@ def _remove_broken(chosen: Chosen, session: Session, given: str, *, dry_run: boo
 
 def _write_document(session: Session, gone: Sequence[Garbage], *, dry_run: bool) -> None:
     items = [{"kind": item.kind, "name": item.name, "run": item.run, "size": item.size} for item in gone]
-    write_json(
-        {"dry_run": dry_run, "folder": str(session.folder), "bytes": sum(item.size for item in gone), "removed": items}
-    )
+    write_json({"dry_run": dry_run, "folder": str(session.folder), "bytes": freed_by(gone), "removed": items})
 
 
 def _print_items(items: Sequence[Garbage]) -> None:
@@ -125,7 +180,17 @@ def _counted(session: Session, gone: Sequence[Garbage]) -> str:
     files = len(gone) - runs
     words = [plural(runs, "run")] if runs else []
     words += [f"{files} file{'s' * (files != 1)} or folder{'s' * (files != 1)}"] if files else []
-    return f"{' and '.join(words) or 'nothing'} from {session.folder}, {amount(sum(item.size for item in gone))}"
+    return f"{' and '.join(words) or 'nothing'} from {session.folder}, {amount(freed_by(gone))}"
+
+
+def _wanted(older_than: str | None, larger_than: str | None, name: str | None) -> Wanted | None:
+    if older_than is larger_than is name is None:
+        return None
+    return Wanted(
+        None if older_than is None else _seconds(older_than),
+        None if larger_than is None else parse_bytes(larger_than, option="--larger-than"),
+        name,
+    )
 
 
 def _seconds(text: str) -> float:
@@ -137,7 +202,7 @@ def _seconds(text: str) -> float:
 
 
 @contextmanager
-def _other_stores(session: Session) -> Iterator[list[Queries]]:
+def _other_stores(session: Session) -> Iterator[list[Reader]]:
     """Open the folder's own SQLite file where another store is in force: its runs may have files here."""
     file = session.folder / "mlfn.db"
     if not file.exists() or session.store.label == str(file):

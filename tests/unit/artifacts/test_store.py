@@ -139,6 +139,47 @@ def test_the_same_content_put_twice_leaves_one_file_on_disk(here: ArtifactStore,
     assert files(root) == [f"run/out/{SHA}.bin"]
 
 
+def linked(store: ArtifactStore, *runs: str, content: bytes = b"same") -> list[Path]:
+    return [store.path(store.put(run, "param-rows", packed(content), shared=True)) for run in runs]
+
+
+def test_what_several_runs_are_given_is_one_file(here: ArtifactStore) -> None:
+    paths = linked(here, "a", "b", "c", "d")
+
+    assert len({path.parent for path in paths}) == 4
+    assert {(path.stat().st_nlink, path.read_bytes(), mode(path)) for path in paths} == {(4, b"same", 0o600)}
+    assert linked(here, "e", content=b"other")[0].stat().st_nlink == 1
+
+
+def test_an_output_is_never_a_link_to_what_a_run_was_given(here: ArtifactStore) -> None:
+    linked(here, "a")
+
+    assert here.path(here.put("b", "out", packed(b"same"))).stat().st_nlink == 1
+
+
+@pytest.mark.parametrize("change", ["written", "truncated", "removed"])
+def test_a_changed_file_is_not_linked_to_again(change: str, here: ArtifactStore) -> None:
+    [first] = linked(here, "a")
+    if change == "removed":
+        first.unlink()
+    else:
+        first.write_bytes(b"diff" if change == "written" else b"")
+        os.utime(first, ns=(0, 0))
+
+    second, third = linked(here, "b", "c")
+
+    assert (second.read_bytes(), third.read_bytes(), third.stat().st_nlink) == (b"same", b"same", 2)
+
+
+def test_a_disk_without_links_has_copies(here: ArtifactStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+
+    assert [path.stat().st_nlink for path in linked(here, "a", "b")] == [1, 1]
+
+
 def test_two_runs_and_two_contents_never_overwrite_each_other(store: ArtifactStore) -> None:
     made = [store.put(run, "out", packed(content)) for run in ("a", "b") for content in (b"1", b"2")]
 

@@ -4,22 +4,16 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from mlfn.dispatch.garbage_collection import (
-    GRACE,
-    TEMPORARY_GRACE,
-    Garbage,
-    find_broken,
-    find_garbage,
-    remove_broken,
-    remove_garbage,
-)
+from mlfn.dispatch.garbage import GRACE, TEMPORARY_GRACE, Garbage, freed_by
+from mlfn.dispatch.garbage_collection import Wanted, find_broken, find_garbage, remove_broken, remove_garbage
 from mlfn.host.identity import new_id
 from mlfn.spec.record import Outcome, RunState
 from mlfn.store import open_store
-from mlfn.store.changes import Claimed, ExecutionCreated, Finished, Submitted
+from mlfn.store.changes import Claimed, ExecutionCreated, Finished, FinishedUnstarted, Submitted, SweepSubmitted
 from mlfn.store.commands import Store
 
 NOW = time.time()
@@ -35,12 +29,20 @@ class World:
         self.folder = folder
         self.store: Store = open_store("", folder)
 
-    def run(self, *, ended: float | None = None, params: dict | None = None, parent: str | None = None) -> str:
+    def run(
+        self, *, ended: float | None = None, params: dict | None = None, parent: str | None = None, name: str = "f"
+    ) -> str:
         run = new_id()
-        submitted = Submitted(run, "f", "default", "fn", "plan", "local", "me", params or {}, OLD, parent=parent)
+        submitted = Submitted(run, name, "default", "fn", "plan", "local", "me", params or {}, OLD, parent=parent)
         claim = Claimed(run, "me", None, OLD)
         end = [Finished(run, 1, Outcome(RunState.SUCCEEDED), ended)] if ended is not None else []
         self.store.apply([submitted, claim, *end])
+        return run
+
+    def sweep(self, **body: Any) -> str:
+        run = new_id()
+        submitted = Submitted(run, "f", "default", "fn", "plan", "local", "me", {}, OLD)
+        self.store.apply([SweepSubmitted(submitted, None, body)])
         return run
 
     def file(self, name: str, *, written: float = OLD) -> str:
@@ -61,11 +63,12 @@ class World:
             self.file(f"logs/{run[:2]}/{run}-1.log", written=written),
         ]
 
-    def garbage(self, older_than: float | None = None) -> list[Garbage]:
-        return find_garbage([self.store], self.folder, now=NOW, older_than=older_than)
+    def garbage(self, older_than: float | None = None, **wanted: Any) -> list[Garbage]:
+        chosen = Wanted(older_than, **wanted) if older_than is not None or wanted else None
+        return find_garbage([self.store], self.folder, now=NOW, wanted=chosen)
 
-    def clean(self, older_than: float | None = None) -> list[Garbage]:
-        return remove_garbage(self.store, self.folder, self.garbage(older_than), now=NOW)
+    def clean(self, older_than: float | None = None, **wanted: Any) -> list[Garbage]:
+        return remove_garbage(self.store, self.folder, self.garbage(older_than, **wanted), now=NOW)
 
     def files(self) -> set[str]:
         found = (path for path in self.folder.rglob("*") if path.is_file() and not path.name.startswith("mlfn.db"))
@@ -248,6 +251,59 @@ def test_old_runs_go_on_request_with_all_their_files(world):
     assert world.clean(older_than=30 * DAY) == []
 
 
+def test_runs_go_by_name_with_those_below(world):
+    other = world.run(ended=NOW, name="other")
+    train = world.run(ended=NOW, name="train")
+    child = world.run(ended=NOW, name="part", parent=train)
+    world.run(ended=NOW, name="train", parent=other)
+
+    gone = world.clean(name="train")
+
+    assert names(gone) == sorted([train, child])
+    assert world.clean(name="part") == []
+
+
+def test_runs_go_by_the_size_of_a_whole(world):
+    small, large = world.run(ended=NOW), world.run(ended=NOW)
+    children = [world.run(ended=NOW, parent=large) for _ in range(2)]
+    for run in (small, large, *children):
+        world.files_of(run)  # 20 bytes
+
+    assert world.garbage(larger_than=60) == []
+    assert {item.run for item in world.clean(larger_than=59)} == {large, *children}
+
+
+def test_age_size_and_name_must_all_hold(world):
+    run = world.run(ended=NOW - 2 * DAY)
+    world.files_of(run)
+
+    assert world.garbage(older_than=DAY, larger_than=20) == []
+    assert world.garbage(older_than=3 * DAY, name="f") == []
+    assert {item.run for item in world.clean(older_than=DAY, larger_than=19, name="f")} == {run}
+
+
+def test_what_an_unfinished_sweep_mentions_stays(world):
+    earlier = world.run(ended=OLD)
+    sweep = world.sweep(after=earlier)
+
+    assert world.garbage(name="f") == []
+    world.store.apply([FinishedUnstarted(sweep, Outcome(RunState.CANCELLED), OLD)])
+    assert names(world.garbage(name="f")) == sorted([earlier, sweep])
+
+
+def test_a_file_is_freed_with_its_last_name(world):
+    runs = [world.run(ended=OLD) for _ in range(3)]
+    first = world.folder / world.file(f"artifacts/{runs[0]}/param-x/{'a' * 64}.bin")
+    for run in runs[1:]:
+        (world.folder / "artifacts" / run / "param-x").mkdir(parents=True)
+        os.link(first, world.folder / "artifacts" / run / "param-x" / first.name)
+
+    found = world.garbage(older_than=1)
+
+    assert freed_by(found) == 10
+    assert freed_by([item for item in found if item.run != runs[0]]) == 0
+
+
 def test_an_old_run_stays_while_a_run_that_stays_refers_to_it(world):
     grandparent = world.run(ended=NOW - 40 * DAY)
     parent = world.run(ended=NOW - 40 * DAY, params={"x": {"output": {"run": grandparent, "key": "return"}}})
@@ -307,7 +363,7 @@ def test_old_runs_that_a_broken_one_mentions_stay(world: World):
 
 
 def test_a_page_of_broken_rows_hides_no_run_behind_it(world: World, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("mlfn.dispatch.garbage_collection._PAGE", 2)
+    monkeypatch.setattr("mlfn.dispatch.claims._PAGE", 2)
     first = world.run(ended=OLD)
     kept = world.files_of(first)
     for _ in range(3):
