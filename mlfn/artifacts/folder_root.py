@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from mlfn.artifacts import content
 from mlfn.errors import NotFoundError, StorageError
+from mlfn.host.disk import files_below
 
 _MOST_SHARED = 1000  # contents that are remembered; each may be large, and few come again
 
@@ -107,6 +108,10 @@ class FolderRoot:
             found = [item.lstat() for item in paths]
             size = sum(info.st_size for info in found if stat.S_ISREG(info.st_mode))
             yield content.Stored(folder.name, size, max(info.st_mtime for info in found), content.linked(paths))
+
+    def files(self, path: str) -> Iterator[tuple[Hashable, int]]:
+        """Yield which file and how large, for each below a folder."""
+        return files_below(self._inside(path))
 
     def remove(self, path: str) -> None:
         """Remove a folder with all that is in it; nothing where there is none."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -131,6 +131,10 @@ class ArtifactStore:
         """Yield what this data folder has put under a chosen root, run by run."""
         if self._home:
             yield from self.root.folders(self._home)
+
+    def files(self) -> Iterator[tuple[Hashable, int]]:
+        """Yield which file and how large, for what this data folder has put under a chosen root."""
+        return self.root.files(self._home)
 
     def remove(self, run: str) -> None:
         """Remove all that this data folder has put under a chosen root for a run."""

@@ -6,7 +6,7 @@ import contextlib
 import datetime
 import functools
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -108,6 +108,12 @@ class UrlRoot:
         for folder, (size, times) in sorted(found.items()):
             known = [time for time in times if time is not None]
             yield content.Stored(folder, size, max(known) if len(known) == len(times) else None)
+
+    def files(self, path: str) -> Iterator[tuple[Hashable, int]]:
+        """Yield which object and how large, for each below a folder; folder by folder, as the caller may not want all."""
+        with _loading(self.uri(path), self._remedy):
+            for _, _, found in self._system.walk(f"{self.base}/{path}", detail=True):
+                yield from ((str(info["name"]), int(info.get("size") or 0)) for info in found.values())
 
     def remove(self, path: str) -> None:
         """Remove all objects of a folder; nothing where there are none."""

@@ -69,6 +69,10 @@ class Queries(Protocol):
         """Return the number of the last migration."""
         ...
 
+    def size(self) -> int:
+        """Return how many bytes the store takes."""
+        ...
+
     def close(self) -> None:
         """Close the connection; the next use opens another."""
         ...

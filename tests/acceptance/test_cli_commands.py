@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,7 +20,9 @@ import pytest
 from mlfn.dispatch import session as client
 from mlfn.dispatch.session import current_session
 from mlfn.errors import harmless
+from mlfn.host.identity import identify
 from mlfn.settings import current as settings
+from mlfn.store.changes import Claimed, ExecutionCreated, Submitted
 from mlfn.ui.cli.app import run_command_line
 from mlfn.ui.text import shown_value
 from mlfn.ui.views.values import plain, readable
@@ -495,6 +498,56 @@ def test_gc_spares_what_the_folders_own_store_claims(mlfn, tmp_path):
         os.utime(path, (time.time() - 7200,) * 2)
 
     assert "removed nothing from" in mlfn("gc", "--store", f"sqlite:///{tmp_path}/other.db", "--data", str(folder)).err
+
+
+def used(answer: Answer) -> dict[str, int]:
+    return {part["name"]: part["bytes"] for part in answer.document["disk"]}
+
+
+def test_doctor_says_what_takes_room(mlfn, tmp_path, monkeypatch):
+    mlfn("run", "jobs.py::fit")
+    monkeypatch.setenv("MLFN_ARTIFACTS", str(tmp_path / "chosen"))
+    mlfn("run", "jobs.py::fit")
+
+    shown, found = mlfn("doctor"), used(mlfn("doctor", "--json"))
+
+    assert all(found[name] > 0 for name in ("store", "artifacts", "payloads", "artifact root"))
+    assert found["workers"] == found["environments"] == 0
+    lines = shown.out.partition("USED BY")[2].splitlines()[1:]
+    assert [line.partition("  ")[0] for line in lines] == list(found)
+
+
+def test_doctor_walks_no_further_than_it_can_in_a_moment(mlfn, monkeypatch):
+    for _ in range(2):
+        mlfn("run", "jobs.py::fit")
+    monkeypatch.setattr("mlfn.host.disk._MOST_FILES", 1)
+
+    assert re.search(r"^artifacts +over \d", mlfn("doctor").out, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(("cores", "verdict"), [(3, "note"), (4, "ok")])
+def test_doctor_warns_of_more_workers_than_cores(mlfn, monkeypatch, cores, verdict):
+    monkeypatch.setattr("mlfn.ui.cli.diagnosis.usable_cores", lambda: cores)
+    store, processes = current_session().store, {"a" * 32: os.getpid(), "b" * 32: os.getppid()}
+    for owner, pid in processes.items():
+        store.register_client(owner, identify(pid), time=time.time())
+        for number in range(2):
+            run, execution = f"{owner[:-1]}{number}", f"{number}{owner[1:]}"
+            store.apply(
+                [
+                    ExecutionCreated(execution, owner, "local", "", {}),
+                    Submitted(run, "f", "p", "fn", "plan", "local", owner, {}, 0.0),
+                    Claimed(run, owner, execution, 0.0),
+                ]
+            )
+
+    [check] = [check for check in mlfn("doctor", "--json").document["checks"] if check["name"] == "cores"]
+
+    assert check["verdict"] == verdict
+    assert "4 workers at work" in check["text"] and all(
+        f"2 of process {pid}" in check["text"] for pid in processes.values()
+    )
+    assert ("MLFN_MAX_WORKERS" in check["text"]) == (verdict == "note")
 
 
 def test_doctor_says_what_is_not_in_order(mlfn, tmp_path):

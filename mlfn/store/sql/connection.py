@@ -83,6 +83,11 @@ class Connection:
         with self._lock:
             return self.engine.fetch(sql, args)
 
+    def size(self) -> int:
+        """Return how many bytes the database's tables and indexes take."""
+        with self._lock:
+            return self.engine.size()
+
     def close(self) -> None:
         """Close the database's connections; the next use opens others."""
         with self._lock, self._insert_lock:

@@ -59,6 +59,10 @@ class Engine(Protocol):
         """Return the engine of `insert_alone`: another connection where the database writes for two at a time, else this one."""
         ...
 
+    def size(self) -> int:
+        """Return how many bytes the tables and indexes take."""
+        ...
+
     def close(self) -> None:
         """Close the connection; the next use opens another."""
         ...

@@ -148,6 +148,13 @@ class PostgresEngine:
     def for_inserts(self) -> PostgresEngine:
         return PostgresEngine(self.url)
 
+    def size(self) -> int:
+        [(size,)] = self.fetch(
+            "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relkind = 'r' "
+            "AND relnamespace = (SELECT relnamespace FROM pg_class WHERE oid = 'runs'::regclass)"
+        )
+        return int(size)
+
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:

@@ -83,6 +83,10 @@ class SqliteEngine:
     def for_inserts(self) -> SqliteEngine:
         return self
 
+    def size(self) -> int:
+        files = [self.path, *(self.path.with_name(f"{self.path.name}{end}") for end in ("-wal", "-shm"))]
+        return sum(file.stat().st_size for file in files if file.exists())
+
     def close(self) -> None:
         connection, self._connection = self._connection, None
         if connection is not None:

@@ -120,6 +120,12 @@ class QueriesContract(StoreFixtures):
             with pytest.raises(NotFoundError, match="mlfn runs"):
                 store.resolve_run(nothing)
 
+    def test_a_store_says_how_much_room_it_takes(self, store: Store) -> None:
+        before = store.size()
+        store.apply([submitted(f"r{i}", labels={"text": f"{i}" * 200}) for i in range(1000)])
+
+        assert 0 < before < store.size()
+
     def test_states_of_many_runs_are_read_together(self, store: Store) -> None:
         store.apply([submitted(f"r{i}") for i in range(1100)])
 

@@ -23,7 +23,10 @@ COMMANDS = {
     "rerun": ("mlfn.ui.cli.steering:rerun", "Submit a run's function version again, some parameters changed."),
     "diff": ("mlfn.ui.cli.comparing:diff", "Show the differences between two function versions."),
     "secret": ("mlfn.ui.cli.keeping:secret", "Set, list and remove secrets of this machine."),
-    "doctor": ("mlfn.ui.cli.diagnosis:doctor", "Check settings, store, folders and that a worker starts."),
+    "doctor": (
+        "mlfn.ui.cli.diagnosis:doctor",
+        "Check settings, store, folders and that a worker starts; say what takes room.",
+    ),
     "rm": ("mlfn.ui.cli.cleaning:rm", "Remove runs and sweeps with all their files."),
     "gc": ("mlfn.ui.cli.cleaning:gc", "Remove files that no run claims, and runs by age, size or name on request."),
 }

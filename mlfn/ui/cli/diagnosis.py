@@ -19,13 +19,18 @@ from pathlib import Path
 import click
 
 from mlfn._version import __version__
+from mlfn.backends.registry import capabilities
 from mlfn.errors import MlfnError, harmless
+from mlfn.host.cores import usable_cores
+from mlfn.host.disk import files_below, room_of
 from mlfn.host.frozen import frozen
+from mlfn.host.identity import is_alive, this_host
 from mlfn.host.private_files import OTHERS, ensure_folder
 from mlfn.settings import current as settings
 from mlfn.settings.declarations import SETTINGS
 from mlfn.settings.folders import config_folder
 from mlfn.settings.sources import load, without_password
+from mlfn.spec.record import RunState
 from mlfn.store import open_queries
 from mlfn.store.queries import RunFilter
 from mlfn.store.rows import Fault
@@ -33,12 +38,14 @@ from mlfn.store.sweeps import Reader
 from mlfn.ui import text
 from mlfn.ui.cli import exits
 from mlfn.ui.cli.commands import Chosen, command
+from mlfn.ui.cli.disk import Part, parts, write_parts
 from mlfn.ui.cli.printing import complain, say, terminal_width, write_json, write_lines, write_table
 from mlfn.ui.text import Column
 from mlfn.ui.wording import amount, duration, plural, wrapped
 
 _WORKER_SECONDS = 60
 _MOST_BROKEN = 5  # runs that are named
+_MOST_RUNNING = 1000  # runs of a client that are looked at
 _LITTLE = 1_000_000_000  # bytes under which a disk is nearly full
 _COLORS = {"ok": "green", "note": "yellow", "fails": "red"}
 _PACKAGES = ("click", "cloudpickle", "fsspec", "jinja2", "pydantic", "pyyaml", "rich")
@@ -55,17 +62,21 @@ class Finding:
 
 @command("doctor")
 def doctor(chosen: Chosen) -> int:
-    """Show every setting with its source, and check store, folders, key and that a worker starts."""
+    """Show every setting with its source, check store, folders, key and that a worker starts, and say what takes room on the disk."""
     resolved = load(chosen.flags)
     table = resolved.explain()
     findings = list(_findings(chosen))
+    used = list(_used())
     if chosen.json:
         named = [{"name": name, "value": value, "source": source, "doc": doc} for name, value, source, doc in table]
-        write_json({"settings": named, "checks": [vars(finding) for finding in findings]})
+        checks = [vars(finding) for finding in findings]
+        write_json({"settings": named, "checks": checks, "disk": [part.document() for part in used]})
     else:
         _print_settings(table)
         say()
         _print_findings(findings)
+        say()
+        write_parts(used)
     failing = [finding.name for finding in findings if finding.verdict == "fails"]
     if failing:
         complain(f"not in order: {', '.join(failing)}.")
@@ -111,6 +122,7 @@ def _findings(chosen: Chosen) -> Iterator[Finding]:
         "signing key": _key,
         "secrets": _secrets,
         "environments": _environments,
+        "cores": _cores,
         "worker": lambda: _worker(chosen),
     }
     for name, check in checks.items():
@@ -164,6 +176,12 @@ def _opened_store() -> closing[Reader]:
     return closing(open_queries(current.store, settings.data_folder(current)))
 
 
+def _used() -> Iterator[Part]:
+    current = settings.current()
+    folder = settings.data_folder(current)
+    return parts(folder, lambda: open_queries(current.store, folder), current.artifacts)
+
+
 def _store() -> Finding:
     with _opened_store() as store:
         text = f"{store.label}, schema {store.schema_version()}, {plural(store.count_runs(RunFilter()), 'run')}"
@@ -202,9 +220,34 @@ def _environments() -> Finding:
     found = [path for path in folder.glob("*") if path.is_dir()]
     if not found:
         return Finding("environments", "ok", "none yet; requirements= builds them where packages are lacking")
-    weight = sum(file.lstat().st_size for file in folder.rglob("*") if not file.is_dir())
-    size = f"{len(found)} of requirements=, {amount(weight)}"
+    room = room_of(files_below(folder))
+    size = f"{len(found)} of requirements=, {'' if room.is_all else 'over '}{amount(room.size)}"
     return Finding("environments", "ok", f"{size}; `mlfn gc --environments` removes those that nothing runs in")
+
+
+def _cores() -> Finding:
+    """Count the workers at work of each client on this machine: none knows of the others."""
+    cores, at_work = usable_cores(), {}
+    try:
+        opened = _opened_store()
+    except MlfnError:
+        return Finding("cores", "note", "not checked: see the store.")
+    with opened as store:
+        for client, host, pid, *_ in filter(is_alive, store.clients()):
+            if host == this_host() and (busy := _workers(store, client)):
+                at_work[pid] = busy
+    each = ", ".join(f"{busy} of process {pid}" for pid, busy in sorted(at_work.items()))
+    shown = f"{plural(cores, 'core')}, {plural(sum(at_work.values()), 'worker')} at work{f' ({each})' * bool(each)}"
+    if len(at_work) < 2 or sum(at_work.values()) <= cores:
+        return Finding("cores", "ok", shown)
+    return Finding(
+        "cores", "note", f"{shown}: each process counts its own alone. Set MLFN_MAX_WORKERS in each, so that all fit."
+    )
+
+
+def _workers(store: Reader, client: str) -> int:
+    running = store.list_runs(RunFilter(owner=client, states=(RunState.RUNNING.value,)), limit=_MOST_RUNNING)
+    return len({record.execution for record in running if capabilities(record.place).pooled})
 
 
 def _key() -> Finding:

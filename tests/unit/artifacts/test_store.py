@@ -539,6 +539,12 @@ def test_what_has_no_home_is_read_where_it_was_put(chosen: ArtifactStore, tmp_pa
     assert chosen.path(before).read_bytes() == chosen.path(copied).read_bytes() == b"content"
 
 
+def test_a_root_says_how_large_its_files_are(chosen: ArtifactStore, folder: Path) -> None:
+    put = [chosen.put("a", "model", packed(b"content")), chosen.put("b", "tree", packed(folder, ""))]
+
+    assert sum(size for _, size in chosen.files()) >= sum(artifact.size for artifact in put) > 0
+
+
 def test_a_root_lists_and_removes_its_own_runs(chosen: ArtifactStore, folder: Path) -> None:
     other = ArtifactStore(chosen.location["root"] or "", home="of-fedcba9876543210")
     kept = other.put("kept", "key", packed(b"content"))

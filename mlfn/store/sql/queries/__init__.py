@@ -21,5 +21,8 @@ class SqlReader(IntegrityQueries, ResultQueries, FunctionQueries, ClientQueries,
         [(version,)] = self.connection.read("SELECT version FROM meta")
         return int(version)
 
+    def size(self) -> int:
+        return self.connection.size()
+
     def close(self) -> None:
         self.connection.close()
