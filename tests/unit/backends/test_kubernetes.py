@@ -207,7 +207,6 @@ def test_each_end_has_its_reason_and_words(status: dict[str, Any], deleted: bool
 
 
 def test_without_a_cluster_the_run_fails_with_what_to_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    pytest.importorskip("kubernetes")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
 
     error = train.with_options(secrets=mlfn.UNSET).on("kubernetes").submit(1).exception(30)
@@ -216,7 +215,6 @@ def test_without_a_cluster_the_run_fails_with_what_to_set(monkeypatch: pytest.Mo
 
 
 def test_an_unknown_context_names_those_there_are(tmp_path: Path) -> None:
-    pytest.importorskip("kubernetes")
     config = tmp_path / "config"
     config.write_text(
         "apiVersion: v1\nkind: Config\ncurrent-context: one\n"
