@@ -17,7 +17,10 @@ from urllib.parse import urlsplit
 import yaml
 
 from mlfn.backends.places.kubernetes.connection import ApiError, Connection
+from mlfn.backends.places.kubernetes.roles import role
 
+_RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_GROUPS = {"jobs": "/apis/batch/v1", "roles": _RBAC, "rolebindings": _RBAC}
 KUBECONFIG = os.environ.get("KUBECONFIG", "")
 
 
@@ -87,13 +90,27 @@ class Namespace:
         self._server_name = server.hostname
         labels = {"pod-security.kubernetes.io/enforce": "restricted"} if restricted else {}
         self.api.post("/api/v1/namespaces", {"metadata": {"name": self.name, "labels": labels}})
+        self._token = self._permit()
+
+    def _permit(self) -> str:
+        """Make a user with the rights that `mlfn rbac` prints, and return its token."""
+        user = {"kind": "ServiceAccount", "name": "user", "namespace": self.name}
+        self.api.post(self.path("serviceaccounts"), {"metadata": {"name": "user"}})
+        self.api.post(self.path("roles"), role(self.name))
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "mlfn"}
+        binding = {"metadata": {"name": "mlfn"}, "subjects": [user], "roleRef": reference}
+        self.api.post(self.path("rolebindings"), binding)
+        made = self.api.post(f"{self.path('serviceaccounts')}/user/token", {"spec": {"expirationSeconds": 7200}})
+        return str(made["status"]["token"])
 
     def write_kubeconfig(self, path: Path) -> Path:
-        """Write a kubeconfig whose context has this namespace, through the forwarder."""
+        """Write a kubeconfig of that user, whose context has this namespace, through the forwarder."""
         config = yaml.safe_load(Path(KUBECONFIG).read_text())
         for cluster in config["clusters"]:
             cluster["cluster"]["server"] = f"https://127.0.0.1:{self.forwarder.port}"
             cluster["cluster"]["tls-server-name"] = self._server_name
+        for user in config["users"]:
+            user["user"] = {"token": self._token}
         for context in config["contexts"]:
             context["context"]["namespace"] = self.name
         path.write_text(yaml.safe_dump(config))
@@ -101,8 +118,7 @@ class Namespace:
 
     def path(self, kind: str) -> str:
         """Return the path of the objects of a kind."""
-        group = "/apis/batch/v1" if kind == "jobs" else "/api/v1"
-        return f"{group}/namespaces/{self.name}/{kind}"
+        return f"{_GROUPS.get(kind, '/api/v1')}/namespaces/{self.name}/{kind}"
 
     def items(self, kind: str, **query: Any) -> list[dict[str, Any]]:
         """Return the objects of a kind."""

@@ -23,6 +23,7 @@ COMMANDS = {
     "rerun": ("mlfn.ui.cli.steering:rerun", "Submit a run's function version again, some parameters changed."),
     "diff": ("mlfn.ui.cli.comparing:diff", "Show the differences between two function versions."),
     "secret": ("mlfn.ui.cli.keeping:secret", "Set, list and remove secrets of this machine."),
+    "rbac": ("mlfn.ui.cli.permitting:rbac", "Print the rights that runs in a Kubernetes namespace take."),
     "doctor": (
         "mlfn.ui.cli.diagnosis:doctor",
         "Check settings, store, folders and that a worker starts; say what takes room.",

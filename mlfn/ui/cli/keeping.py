@@ -6,6 +6,7 @@ import sys
 
 import click
 
+from mlfn.backends.registry import capabilities, place_class
 from mlfn.errors import OptionError
 from mlfn.settings import current as settings
 from mlfn.settings import secrets
@@ -17,9 +18,13 @@ from mlfn.ui.cli.printing import complain, is_terminal, say, write_json
 @click.option("--key", metavar="KEY", help="Set one of several values under this name.")
 @click.argument("name")
 def set_(chosen: Chosen, name: str, key: str | None) -> None:
-    """Keep a value, read from stdin or from a prompt that does not show it."""
+    """Keep a value, read from stdin or from a prompt that does not show it; with --on kubernetes, in the current context's namespace."""
     secrets.Secret(name, key)  # an invalid name is refused before the prompt
-    secrets.write_secret(name, _value(name), settings.secrets_file(), key=key)
+    place = settings.current().on
+    if capabilities(place).secrets_of_caller:
+        secrets.write_secret(name, _value(name), settings.secrets_file(), key=key)
+    else:
+        place_class(place).keep_secret(name, _value(name), key=key)
     _tell(chosen, "set", name, key)
 
 

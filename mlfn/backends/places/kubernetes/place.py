@@ -46,10 +46,10 @@ from mlfn.backends.places.kubernetes.messages import (
     Woken,
 )
 from mlfn.backends.places.kubernetes.objects import EXECUTION, Wanted
-from mlfn.backends.places.kubernetes.requests import Requests, is_final, refusal
+from mlfn.backends.places.kubernetes.requests import Requests, is_final, keep_secret, refusal
 from mlfn.backends.places.kubernetes.threads import Threads
 from mlfn.backends.places.kubernetes.watch import PodWatch
-from mlfn.backends.places.kubernetes.words import LIMITS, Waiting, explain, has_begun, is_over, waiting_for
+from mlfn.backends.places.kubernetes.words import LIMITS, Waiting, explain, has_begun, is_over, waiting_for, without_pod
 from mlfn.errors import OptionError
 from mlfn.host.identity import new_id
 from mlfn.settings import current as settings
@@ -164,6 +164,12 @@ class KubernetesPlace(OneShot):
                 f"{plan.name} asks for node=mlfn.Node(spot={spot!r}), which on='kubernetes' cannot honour yet: name the labels and "
                 "taints of such nodes by mlfn.Node(selector=..., tolerations=...)."
             )
+
+    @staticmethod
+    def keep_secret(name: str, value: str, *, key: str | None = None) -> None:
+        """Keep a value in a Secret of the current context's namespace; its other keys stay."""
+        connection = Connection()
+        keep_secret(connection, connection.namespace, name, value, key=key)
 
     @staticmethod
     def manifests(plan: Plan) -> list[dict[str, Any]]:
@@ -594,7 +600,7 @@ class KubernetesPlace(OneShot):
                     execution.name, Reason.LOST, ": its pod is gone, and its log with it.", deleted=True, run=unit.run
                 )
             elif seen.words:
-                yield from self._wait(execution, unit, Waiting("quota", f"a pod: {seen.words}"))
+                yield from self._wait(execution, unit, without_pod(seen.words))
 
     def _take_deleted(self, execution: Execution) -> Iterator[Report]:
         if execution.over_since is not None:

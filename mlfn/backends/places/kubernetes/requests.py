@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,10 +10,10 @@ from typing import Any
 from mlfn.backends.places.base import PlaceConfig
 from mlfn.backends.places.kubernetes import objects
 from mlfn.backends.places.kubernetes.bundle import worker_bundle
-from mlfn.backends.places.kubernetes.connection import ApiError, Connection
+from mlfn.backends.places.kubernetes.connection import ApiError, Connection, UnreachableError
 from mlfn.backends.places.kubernetes.objects import EXECUTION, Wanted
 from mlfn.backends.places.kubernetes.staging import Staged
-from mlfn.errors import StorageError
+from mlfn.errors import PlaceError, StorageError
 from mlfn.spec.record import Reason
 from mlfn.worker.task import Task
 
@@ -113,6 +114,23 @@ class Requests:
                         raise
                 self._bundle = name
         return self._bundle
+
+
+def keep_secret(connection: Connection, namespace: str, name: str, value: str, *, key: str | None) -> None:
+    """Keep a value under a key of a Secret; raise PlaceError where the cluster refuses."""
+    path, called = f"/api/v1/namespaces/{namespace}/secrets", objects.secret_name(name)
+    data = {key or objects.SECRET_KEY: base64.b64encode(value.encode()).decode()}
+    try:
+        try:
+            connection.post(path, {"metadata": {"name": called}, "data": data})
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            connection.patch(f"{path}/{called}", {"data": data})
+    except (ApiError, UnreachableError) as error:
+        raise PlaceError(
+            f"Secret {called!r} cannot be kept in namespace {namespace!r} at {connection.host}: {error}."
+        ) from error
 
 
 def is_final(error: ApiError) -> bool:

@@ -20,6 +20,7 @@ LIMITS: Mapping[str, float] = {
     "claim": 600.0,
     "room": float("inf"),
     "quota": float("inf"),
+    "refused": 60.0,
 }
 """Seconds that a unit waits for each sort of thing before it fails; for room and quota as long as it takes."""
 _KILLED = 128
@@ -80,6 +81,11 @@ def terminated_of(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return found
 
 
+def without_pod(words: str) -> Waiting:
+    """Return what a unit waits for whose pod cannot be made, as the cluster says why."""
+    return Waiting("quota" if "exceeded quota" in words else "refused", f"a pod: {_sentence(words)}")
+
+
 def has_begun(pod: Mapping[str, Any]) -> bool:
     """Return whether its container runs or has run: then it has a log."""
     state = (container_of(pod) or {}).get("state", {})
@@ -120,6 +126,8 @@ def explain(plan: Plan, pod: Mapping[str, Any], *, is_deleted: bool) -> End:
     signal = summary.get("signal") or (code - _KILLED if code > _KILLED else None)
     if is_deleted or pod["metadata"].get("deletionTimestamp"):
         return End(Reason.LOST, ": its pod was deleted, and not by mlfn.", code, signal, deleted=True)
+    if summary.get("why") == "stopped":
+        return End(Reason.ERROR, ": its pod got SIGTERM, which mlfn did not send; find what sent it.", code, signal)
     if terminated.get("reason") in ("StartError", "ContainerCannotRun"):
         why = _sentence(terminated.get("message", ""))
         return End(
