@@ -24,6 +24,7 @@ LIMITS: Mapping[str, float] = {
 }
 """Seconds that a unit waits for each sort of thing before it fails; for room and quota as long as it takes."""
 _KILLED = 128
+_DELETED = ": its pod was deleted, and not by mlfn."
 
 
 @frozen
@@ -99,33 +100,50 @@ def is_over(pod: Mapping[str, Any]) -> bool:
 
 def explain(plan: Plan, pod: Mapping[str, Any], *, is_deleted: bool) -> End:
     """Return why a unit ended, which has reported no outcome; its message goes on from the function's name."""
-    status, terminated = pod["status"], terminated_of(pod) or {}
+    terminated = terminated_of(pod)
+    if terminated is None:
+        return _taken_away(pod) or _never_ran(pod, is_deleted=is_deleted)
+    return _by_itself(plan, terminated) or _taken_away(pod) or _exited(plan, pod, terminated, is_deleted=is_deleted)
+
+
+def _by_itself(plan: Plan, terminated: Mapping[str, Any]) -> End | None:
+    """Return the end of a unit that its first process has ended, or the kernel."""
     summary = _summary(terminated)
     if "python" in summary:
         return _skew(plan, summary["python"], summary["wanted"])
     if summary.get("why") == "timeout":
-        return End(
-            Reason.TIMEOUT,
-            f" did not end within its timeout of {plan.timeout:g} s; raise timeout=, or make it quicker.",
-        )
-    disruption = next((item for item in status.get("conditions", ()) if item["type"] == "DisruptionTarget"), None)
-    if status.get("reason") in ("Evicted", "Preempting") or disruption is not None:
-        why = (disruption or {}).get("message") or status.get("message") or "evicted"
-        return End(Reason.PREEMPTED, f": its pod was taken away ({_sentence(why)}).")
-    code = int(terminated.get("exitCode", 0))
+        limit = f"{plan.timeout:g} s; raise timeout=, or make it quicker."
+        return End(Reason.TIMEOUT, f" did not end within its timeout of {limit}")
     if summary.get("oom") or terminated.get("reason") == "OOMKilled":
         limit = f"its limit of mem={shown_bytes(plan.mem)}" if plan.mem else "what its node has"
+        code = int(terminated.get("exitCode", 0))
         return End(Reason.OOM, f" took more memory than {limit}; raise mem=, or use less.", exit_code=code)
-    if is_deleted and not terminated:
-        return End(Reason.LOST, ": its pod was deleted, and not by mlfn.", deleted=True)
-    if status.get("reason") == "DeadlineExceeded":
-        return End(Reason.TIMEOUT, f": its pod ran past its deadline ({_sentence(status.get('message', ''))}).")
-    if not terminated:
-        why = _sentence(status.get("message", "")) or status.get("reason") or "no reason given"
-        return End(Reason.NEVER_STARTED, f": its pod failed before it could begin: {why}.", never_started=True)
+    return None
+
+
+def _taken_away(pod: Mapping[str, Any]) -> End | None:
+    """Return the end of a unit whose pod the cluster itself took away."""
+    status = pod["status"]
+    disruption = next((item for item in status.get("conditions", ()) if item["type"] == "DisruptionTarget"), None)
+    if disruption is None and status.get("reason") not in ("Evicted", "Preempting"):
+        return None
+    why = (disruption or {}).get("message") or status.get("message") or "evicted"
+    return End(Reason.PREEMPTED, f": its pod was taken away ({_sentence(why)}).")
+
+
+def _never_ran(pod: Mapping[str, Any], *, is_deleted: bool) -> End:
+    if is_deleted:
+        return End(Reason.LOST, _DELETED, deleted=True)
+    status = pod["status"]
+    why = _sentence(status.get("message", "")) or status.get("reason") or "no reason given"
+    return End(Reason.NEVER_STARTED, f": its pod failed before it could begin: {why}.", never_started=True)
+
+
+def _exited(plan: Plan, pod: Mapping[str, Any], terminated: Mapping[str, Any], *, is_deleted: bool) -> End:
+    code, summary = int(terminated.get("exitCode", 0)), _summary(terminated)
     signal = summary.get("signal") or (code - _KILLED if code > _KILLED else None)
     if is_deleted or pod["metadata"].get("deletionTimestamp"):
-        return End(Reason.LOST, ": its pod was deleted, and not by mlfn.", code, signal, deleted=True)
+        return End(Reason.LOST, _DELETED, code, signal, deleted=True)
     if summary.get("why") == "stopped":
         return End(Reason.ERROR, ": its pod got SIGTERM, which mlfn did not send; find what sent it.", code, signal)
     if terminated.get("reason") in ("StartError", "ContainerCannotRun"):
@@ -134,12 +152,8 @@ def explain(plan: Plan, pod: Mapping[str, Any], *, is_deleted: bool) -> End:
             Reason.ERROR, f": its container cannot start: {why}; does image={image_of(plan)!r} have python?", code
         )
     how = f"exit code {code}" if signal is None else f"signal {signal}, {_name(signal)}"
-    return End(
-        Reason.ERROR,
-        f": its process ended ({how}) before an outcome was reported; run.logs() has what it wrote, if anything.",
-        None if signal else code,
-        signal,
-    )
+    said = f": its process ended ({how}) before an outcome was reported; run.logs() has what it wrote, if anything."
+    return End(Reason.ERROR, said, None if signal else code, signal)
 
 
 def _skew(plan: Plan, here: str, wanted: str) -> End:
