@@ -168,7 +168,8 @@ def _pickler_class() -> Any:
             if isinstance(obj, types.ModuleType) and obj.__name__ in self.attributes:
                 return _reduce_module(obj, self.attributes[obj.__name__])
             if issubclass(type(obj), type) and self.is_own(obj):  # not `isinstance`: to Python 3.10 list[int] is a type
-                return reduce_class(obj, self.is_own)
+                cls: Any = obj
+                return reduce_class(cls, self.is_own)
             wrapped = reduce_wrapper(obj, _is_named_here)
             if wrapped is not None:
                 return wrapped
