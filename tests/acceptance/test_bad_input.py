@@ -204,7 +204,7 @@ CASES = [
         "place in the settings",
         lambda: mlfn.init(on="locall"),
         errors.SettingsError,
-        ("on = 'locall'", "init()", "did you mean 'local'", "the name of a place: inline, local"),
+        ("on = 'locall'", "init()", "did you mean 'local'", "the name of a place: inline, kubernetes, local"),
     ),
     Case(
         "project",

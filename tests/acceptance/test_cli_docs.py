@@ -46,9 +46,10 @@ def test_the_commands_on_the_page_work(monkeypatch, capsys):
     Path("key.txt").write_text("s3cret-value")
     run = ""
     for line in COMMANDS_SHOWN:
-        words = shlex.split(line.partition(" < ")[0])
-        if "<" in line:
-            monkeypatch.setattr(sys, "stdin", io.StringIO(Path(line.rpartition("< ")[2]).read_text()))
+        words = shlex.split(line)
+        if "<" in words:
+            *words, _, file = words
+            monkeypatch.setattr(sys, "stdin", io.StringIO(Path(file).read_text()))
         code = run_command_line([run if re.fullmatch(r"[0-9a-f]{6}", word) else word for word in words])
         out, err = capsys.readouterr()
         assert code == 0, f"{line}\n{err}"
