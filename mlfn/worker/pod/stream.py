@@ -10,7 +10,6 @@ import base64
 import json
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from mlfn.host.frozen import frozen
@@ -54,11 +53,11 @@ class StreamWriter:
         """Write one event."""
         self._line(b"E", json.dumps(event).encode())
 
-    def file(self, path: str, content: bytes, *, tree: str = "") -> None:
-        """Write a file at `path`; where it is one of a folder that counts as a whole, `tree` is the path of that."""
+    def file(self, path: str, content: bytes) -> None:
+        """Write a file."""
         packed = base64.b64encode(zlib.compress(content, 1))
         pieces = [packed[start : start + _PIECE] for start in range(0, len(packed), _PIECE)]
-        self._line(b"F", json.dumps({"path": path, "lines": len(pieces), "tree": tree}).encode())
+        self._line(b"F", json.dumps({"path": path, "lines": len(pieces)}).encode())
         for piece in pieces:
             self._line(b"D", piece)
 
@@ -94,11 +93,10 @@ class StreamWriter:
 
 @frozen
 class Shipped:
-    """A file that came with the log, whole; `tree` names the folder that it is one of, where that counts as a whole."""
+    """A file that came with the log, whole."""
 
     path: str
     content: bytes
-    tree: str = ""
 
 
 Part = bytes | dict[str, Any] | Shipped
@@ -150,12 +148,4 @@ class StreamReader:
             return None
         known, self._file = self._file, None
         content = zlib.decompress(base64.b64decode(b"".join(self._pieces)))
-        return Shipped(known["path"], content, known["tree"])
-
-
-def files_below(folder: Path) -> Iterator[tuple[str, Path, str]]:
-    """Yield the files of artifacts below a root as `StreamWriter.file` takes them: path, file, and the folder it is one of."""
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if path.is_file() and not any(part.startswith(".") for part in relative.parts):
-            yield str(relative), path, ""
+        return Shipped(known["path"], content)

@@ -44,7 +44,6 @@ class End:
     exit_code: int | None = None
     signal: int | None = None
     deleted: bool = False
-    never_started: bool = False
 
 
 def waiting_for(pod: Mapping[str, Any]) -> Waiting | None:
@@ -136,7 +135,7 @@ def _never_ran(pod: Mapping[str, Any], *, is_deleted: bool) -> End:
         return End(Reason.LOST, _DELETED, deleted=True)
     status = pod["status"]
     why = _sentence(status.get("message", "")) or status.get("reason") or "no reason given"
-    return End(Reason.NEVER_STARTED, f": its pod failed before it could begin: {why}.", never_started=True)
+    return End(Reason.NEVER_STARTED, f": its pod failed before it could begin: {why}.")
 
 
 def _exited(plan: Plan, pod: Mapping[str, Any], terminated: Mapping[str, Any], *, is_deleted: bool) -> End:
@@ -170,12 +169,6 @@ def _summary(terminated: Mapping[str, Any]) -> dict[str, Any]:
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def lines_of(pod: Mapping[str, Any]) -> int | None:
-    """Return how many lines the unit's journal has, as its summary says."""
-    lines = _summary(terminated_of(pod) or {}).get("lines")
-    return lines if isinstance(lines, int) else None
 
 
 def _sentence(text: str) -> str:
