@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -214,14 +215,35 @@ def test_without_a_cluster_the_run_fails_with_what_to_set(monkeypatch: pytest.Mo
     assert isinstance(error, errors.PlaceError) and "KUBECONFIG" in str(error)
 
 
+CONFIG = """
+apiVersion: v1
+kind: Config
+current-context: one
+clusters: [{name: one, cluster: {server: 'https://127.0.0.1:1'}}]
+users: [{name: one, user: {}}]
+contexts: [{name: one, context: {cluster: one, user: one}}]
+"""
+
+
+def test_a_run_whose_cluster_gives_no_answer_says_so_while_it_waits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    config = tmp_path / "config"
+    config.write_text(CONFIG)
+    monkeypatch.setenv("KUBECONFIG", str(config))
+
+    run = train.with_options(secrets=mlfn.UNSET).on("kubernetes").submit(1)
+
+    until = time.monotonic() + 30
+    while not (said := mlfn.run(run.id).record.status):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert "https://127.0.0.1:1" in said and run.state == "pending"
+
+
 def test_an_unknown_context_names_those_there_are(tmp_path: Path) -> None:
     config = tmp_path / "config"
-    config.write_text(
-        "apiVersion: v1\nkind: Config\ncurrent-context: one\n"
-        "clusters: [{name: one, cluster: {server: 'https://127.0.0.1:1'}}]\n"
-        "users: [{name: one, user: {}}]\n"
-        "contexts: [{name: one, context: {cluster: one, user: one}}]\n"
-    )
+    config.write_text(CONFIG)
 
     with pytest.raises(errors.OptionError, match=r"context='two'.*one"):
         Connection(kubeconfig=str(config), context="two")

@@ -306,9 +306,10 @@ class KubernetesPlace(OneShot):
     def read_log(wanted: LogRequest, offset: int) -> bytes:
         """Return a log out of the cluster from `offset` on."""
         reach = json.loads(wanted.target or "{}")
-        namespace = reach.pop("namespace", None)
-        connection = Connection(**reach)
-        namespace = namespace or connection.namespace
+        reach.pop("namespace", None)
+        connection, namespace = Connection(**reach), wanted.handle["namespace"]
+        if connection.host != wanted.handle["server"]:
+            return b""  # the kubeconfig names another cluster by now
         selector = f"{EXECUTION}={wanted.execution}"
         pods = connection.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)["items"]
         name = next((pod["metadata"]["name"] for pod in pods if _index_of(pod) == (wanted.unit or 0)), None)
@@ -489,7 +490,9 @@ class KubernetesPlace(OneShot):
             return
         if isinstance(error, UnreachableError) or (isinstance(error, ApiError) and not is_final(error)):
             execution.create_at = time.monotonic() + _AGAIN
-            logger.debug("%s is to be created again: %s", execution.name, error)
+            host = self._opened().where["server"]
+            for unit in execution.units.values():
+                yield StatusChanged(execution.name, unit.run, f"an answer of the cluster at {host}: {error}")
             return
         reason, words = refusal(error)
         for unit in execution.units.values():
