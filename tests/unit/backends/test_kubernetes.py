@@ -11,7 +11,6 @@ import pytest
 import mlfn
 from mlfn import errors
 from mlfn.backends.places.kubernetes.connection import Connection
-from mlfn.backends.places.kubernetes.merging import merged
 from mlfn.backends.places.kubernetes.objects import label_value, secret_name
 from mlfn.backends.places.kubernetes.words import explain, waiting_for
 from mlfn.spec.call_shape import CallShape
@@ -108,7 +107,7 @@ def test_a_part_of_a_pods_spec_is_merged_by_name() -> None:
 )
 def test_a_part_that_says_what_an_option_says_is_refused_by_its_path(part: dict[str, Any], said: str) -> None:
     with pytest.raises(errors.OptionError) as refused:
-        merged({}, part)
+        train.on("kubernetes", pod=part).plan(1)
 
     assert said in str(refused.value)
 

@@ -189,7 +189,7 @@ def _configured(kubeconfig: str | None, context: str | None) -> tuple[Any, str]:
         names = [item["name"] for item in contexts]
         if context is not None and context not in names:
             raise OptionError(
-                f"on('kubernetes', context={context!r}): {' or '.join(known)} has {', '.join(names) or 'none'}."
+                f"on('kubernetes', context={context!r}): {' or '.join(known)} has {', '.join(names) or 'none'}; name one of these."
             )
         config.load_kube_config(config_file=files, context=context, client_configuration=configuration)
     except config.ConfigException as error:

@@ -31,6 +31,7 @@ from mlfn.backends.places.kubernetes import objects
 from mlfn.backends.places.kubernetes.bundle import worker_bundle
 from mlfn.backends.places.kubernetes.connection import ApiError, Connection, UnreachableError
 from mlfn.backends.places.kubernetes.follower import Followed, Follower, open_log
+from mlfn.backends.places.kubernetes.merging import merged
 from mlfn.backends.places.kubernetes.messages import (
     Created,
     Deleted,
@@ -142,6 +143,7 @@ class KubernetesPlace(OneShot):
                 raise OptionError(f"on('kubernetes', {name}={value!r}): a text is allowed.")
         if pod is not None and not isinstance(pod, Mapping):
             raise OptionError(f"on('kubernetes', pod={pod!r}): a part of a pod's spec, as a mapping, is allowed.")
+        merged({}, pod or {})
 
     @staticmethod
     def target(
