@@ -146,16 +146,9 @@ class KubernetesPlace(OneShot):
         merged({}, pod or {})
 
     @staticmethod
-    def target(
-        *,
-        namespace: str | None = None,
-        context: str | None = None,
-        kubeconfig: str | None = None,
-        pod: Mapping[str, Any] | None = None,
-    ) -> Mapping[str, Any]:
+    def target(*, pod: Mapping[str, Any] | None = None, **reach: str | None) -> Mapping[str, Any]:
         """Return what to connect to; what belongs to a pod is the plan's."""
-        known = {"namespace": namespace, "context": context, "kubeconfig": kubeconfig}
-        return {name: value for name, value in known.items() if value is not None}
+        return {name: value for name, value in reach.items() if value is not None}
 
     @staticmethod
     def check_plan(plan: Plan) -> None:
