@@ -17,6 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 sys.path.insert(0, str(Path(__file__).parent))
 
+import dask_tasks
 import stores
 import sweeps
 from search import searching
@@ -202,6 +203,7 @@ ROWS = (
     searching,
     *sweeps.ROWS,
     *stores.ROWS,
+    *dask_tasks.ROWS,
 )
 
 

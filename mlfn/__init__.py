@@ -15,7 +15,21 @@ from mlfn._version import __version__ as __version__
 from mlfn.dispatch import hooks
 
 if TYPE_CHECKING:
+    from mlfn.backends.kinds.dask import Dask as Dask
+    from mlfn.backends.kinds.horovod import Horovod as Horovod
     from mlfn.backends.kinds.job import Job as Job
+    from mlfn.backends.kinds.mpi import Mpi as Mpi
+    from mlfn.backends.kinds.nuclio.options import Nuclio as Nuclio
+    from mlfn.backends.kinds.nuclio.triggers import Cron as Cron
+    from mlfn.backends.kinds.nuclio.triggers import Http as Http
+    from mlfn.backends.kinds.nuclio.triggers import Kafka as Kafka
+    from mlfn.backends.kinds.nuclio.triggers import Kinesis as Kinesis
+    from mlfn.backends.kinds.nuclio.triggers import Mqtt as Mqtt
+    from mlfn.backends.kinds.nuclio.triggers import Nats as Nats
+    from mlfn.backends.kinds.nuclio.triggers import RabbitMq as RabbitMq
+    from mlfn.backends.kinds.nuclio.triggers import V3ioStream as V3ioStream
+    from mlfn.backends.kinds.spark import Spark as Spark
+    from mlfn.dispatch.session import shutdown as shutdown
     from mlfn.errors import MlfnError as MlfnError
     from mlfn.functions.declaration import Function as Function
     from mlfn.functions.declaration import function as function
@@ -28,6 +42,9 @@ if TYPE_CHECKING:
     from mlfn.handles.finders import runs as runs
     from mlfn.handles.finders import wait as wait
     from mlfn.handles.run import Run as Run
+    from mlfn.handles.service import Service as Service
+    from mlfn.handles.services import service as service
+    from mlfn.handles.services import services as services
     from mlfn.settings.current import init as init
     from mlfn.settings.declarations import Settings as Settings
     from mlfn.settings.secrets import Secret as Secret
@@ -52,10 +69,19 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "mlfn.functions.declaration": "Function function handler",
+    "mlfn.dispatch.session": "shutdown",
     "mlfn.errors": "MlfnError",
     "mlfn.handles.run": "Run",
+    "mlfn.handles.service": "Service",
+    "mlfn.handles.services": "service services",
     "mlfn.spec.data_item": "DataItem data",
+    "mlfn.backends.kinds.dask": "Dask",
+    "mlfn.backends.kinds.horovod": "Horovod",
     "mlfn.backends.kinds.job": "Job",
+    "mlfn.backends.kinds.mpi": "Mpi",
+    "mlfn.backends.kinds.spark": "Spark",
+    "mlfn.backends.kinds.nuclio.options": "Nuclio",
+    "mlfn.backends.kinds.nuclio.triggers": "Cron Http Kafka Kinesis Mqtt Nats RabbitMq V3ioStream",
     "mlfn.functions.library.diff": "diff",
     "mlfn.handles.finders": "Runs as_completed get_function run runs wait",
     "mlfn.settings.secrets": "Secret",

@@ -6,7 +6,7 @@
     ├── DeclarationError (TypeError)          a function that cannot be declared
     │   ├── OptionError (ValueError)          an option unknown, misfitting, or that a kind or place refuses
     │   └── UnknownNameError (KeyError)       a kind, place or strategy that is not registered
-    ├── ParameterError (TypeError, ValueError)  an argument that the handler does not take
+    ├── ParameterError (TypeError, ValueError)  an argument that the function does not take
     ├── CaptureError                          code or a value that cannot travel
     │   └── UnpicklableError (TypeError)      ... because pickle refuses it; names the path to it
     ├── PayloadError (ValueError)             bytes that are not a payload, or a damaged one
@@ -21,6 +21,7 @@
     ├── EnvironmentBuildError (RuntimeError)  requirements that could not be installed
     ├── MissingExtraError (ImportError)       an optional package that is not installed
     ├── PlaceError (RuntimeError)             a place that cannot be used: no cluster, no permission
+    ├── ServiceError (RuntimeError)           a service that is not there, did not begin, or refused
     ├── StoreError
     │   ├── StoreVersionError                 written by a newer mlfn
     │   ├── StoreCorruptError                 a row or file that cannot be read
@@ -54,6 +55,10 @@ class MlfnError(Exception):
         # KeyError would show repr(message); a message is meant to be read.
         return str(self.args[0]) if self.args else type(self).__doc__ or ""
 
+    def __reduce__(self) -> str | tuple[object, ...]:
+        # What has none of its own is made anew without `__init__` where the package tblib is imported, as by Dask.
+        return super().__reduce__()
+
 
 class DeclarationError(MlfnError, TypeError):
     """A function that cannot be declared."""
@@ -68,7 +73,7 @@ class UnknownNameError(DeclarationError, KeyError):
 
 
 class ParameterError(MlfnError, TypeError, ValueError):
-    """An argument that the handler does not take."""
+    """An argument that the function does not take."""
 
 
 class CaptureError(MlfnError):
@@ -125,6 +130,10 @@ class MissingExtraError(MlfnError, ImportError):
 
 class PlaceError(MlfnError, RuntimeError):
     """A place cannot be used: there is no cluster, or it refuses this user."""
+
+
+class ServiceError(MlfnError, RuntimeError):
+    """A service is not there, did not begin, or answered that it cannot."""
 
 
 class StoreError(MlfnError):

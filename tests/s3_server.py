@@ -38,7 +38,7 @@ IDENTITIES = {
     ]
 }
 OPTIONS = (
-    *("-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"),
+    *("-filer", "-s3", "-s3.port.iceberg=0", "-s3.port.lance=0"),
     *("-master.volumeSizeLimitMB=64", "-volume.max=20", "-master.telemetry=false"),
 )
 PORTS = (
@@ -73,25 +73,25 @@ class S3Server:
 
 
 @contextmanager
-def s3() -> Iterator[S3Server]:
-    """Start a server and yield it."""
+def s3(host: str = "127.0.0.1") -> Iterator[S3Server]:
+    """Start a server at an address of this machine, and yield it."""
     weed = shutil.which("weed", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     if weed is None:
         raise RuntimeError(MISSING)
     with tempfile.TemporaryDirectory(prefix="mlfn-s3-") as folder:
         root = Path(folder)
         (root / IDENTITIES_FILE).write_text(json.dumps(IDENTITIES))
-        process, port = _start(weed, root)
+        process, port = _start(weed, root, host)
         try:
-            yield S3Server(f"http://127.0.0.1:{port}", process.pid)
+            yield S3Server(f"http://{host}:{port}", process.pid)
         finally:
             process.kill()  # in order it takes its time, and nothing here has to survive
             process.wait()
 
 
-def _start(weed: str, root: Path) -> tuple[subprocess.Popen[bytes], int]:
+def _start(weed: str, root: Path, host: str) -> tuple[subprocess.Popen[bytes], int]:
     for attempt in range(STARTS):
-        numbers = _free_ports(len(PORTS))
+        numbers = _free_ports(host, len(PORTS))
         ports = [f"-{name}={number}" for name, number in zip(PORTS, numbers, strict=True)]
         data = root / f"data{attempt}"
         data.mkdir()
@@ -102,7 +102,7 @@ def _start(weed: str, root: Path) -> tuple[subprocess.Popen[bytes], int]:
                     "-logtostderr",
                     "server",
                     f"-dir={data}",
-                    *OPTIONS,
+                    *(f"-ip={host}", f"-ip.bind={host}", *OPTIONS),
                     *ports,
                     f"-s3.config={root / IDENTITIES_FILE}",
                 ],
@@ -111,21 +111,21 @@ def _start(weed: str, root: Path) -> tuple[subprocess.Popen[bytes], int]:
                 stdin=subprocess.DEVNULL,
                 cwd=root,
             )
-        if _answers(process, numbers[-1]):
+        if _answers(process, host, numbers[-1]):
             return process, numbers[-1]
         process.kill()
         process.wait()  # another may have taken one of its ports since that was found free
     raise RuntimeError(f"SeaweedFS did not start:\n{(root / 'log').read_text()[-4000:]}")
 
 
-def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+def _answers(process: subprocess.Popen[bytes], host: str, port: int) -> bool:
     """Wait until a bucket can be made and written: S3 listens before the rest is ready."""
     import s3fs
 
     until = time.monotonic() + STARTING_SECONDS
     while process.poll() is None and time.monotonic() < until:
         system = s3fs.S3FileSystem(
-            key=KEY, secret=SECRET, endpoint_url=f"http://127.0.0.1:{port}", skip_instance_cache=True
+            key=KEY, secret=SECRET, endpoint_url=f"http://{host}:{port}", skip_instance_cache=True
         )
         try:
             if not system.exists("results"):
@@ -138,9 +138,9 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
-def _free_ports(count: int) -> list[int]:
+def _free_ports(host: str, count: int) -> list[int]:
     with ExitStack() as stack:
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
-            probe.bind(("127.0.0.1", 0))
+            probe.bind((host, 0))
         return [int(probe.getsockname()[1]) for probe in probes]

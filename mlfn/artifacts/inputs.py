@@ -8,13 +8,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
+from mlfn.artifacts.formats import dask_collections
 from mlfn.artifacts.formats.arrays import read_npy
 from mlfn.artifacts.formats.base import load
+from mlfn.artifacts.formats.spark_frames import active_session
 from mlfn.errors import InputNotFoundError, MlfnError, ParameterError
 
 Reader = Callable[[Path], Any]
 
-_READ_FROM_STR = frozenset({"pandas.DataFrame", "pandas.Series", "numpy.ndarray", "pathlib.Path"})
+_SPARK = "pyspark.DataFrame"
+_READ_FROM_STR = frozenset(
+    {"dask.DataFrame", "pandas.DataFrame", "pandas.Series", "numpy.ndarray", "pathlib.Path", _SPARK}
+)
 
 
 def annotation_name(annotation: Any) -> str | None:
@@ -83,8 +88,9 @@ def check_readable(path: Path, annotation_name: str | None) -> None:
     """Raise ParameterError for a file that `read_input` cannot read: a folder, or a suffix of another type."""
     if annotation_name == "pathlib.Path":
         return
-    if path.is_dir() and not (".parquet" in readable_suffixes(annotation_name) and path.suffix.lower() == ".parquet"):
-        # Parquet may lie in several files of one folder.
+    # Parquet may lie in several files of one folder; Spark writes each format so.
+    in_parts = {".parquet"} if annotation_name != _SPARK else {*_BY_SUFFIX[_SPARK]}
+    if path.is_dir() and path.suffix.lower() not in in_parts.intersection(readable_suffixes(annotation_name)):
         suffixes = ", ".join(readable_suffixes(annotation_name))
         raise ParameterError(
             f"Cannot read {path} as {annotation_name or 'a value'}: it is a folder. "
@@ -152,6 +158,15 @@ def _pandas(method: str, *, needs: str = "pandas", **options: Any) -> Reader:
     return read
 
 
+def _spark(method: str, **options: Any) -> Reader:
+    def read(path: Path) -> Any:
+        if (session := active_session()) is None:
+            raise ParameterError(f"Cannot read {path} as {_SPARK}: only runs of kind='spark' have an application.")
+        return getattr(session.read.options(**options), method)(path.as_uri())
+
+    return read
+
+
 def _one_column(reader: Reader) -> Reader:
     def read(path: Path) -> Any:
         frame = reader(path)
@@ -199,6 +214,15 @@ _BY_SUFFIX: dict[str | None, dict[str, Reader]] = {
     "pandas.DataFrame": _FRAME_READERS,
     "pandas.Series": {suffix: _one_column(reader) for suffix, reader in _FRAME_READERS.items()},
     "numpy.ndarray": {".npy": _read_array},
+    _SPARK: {
+        ".parquet": _spark("parquet"),
+        ".csv": _spark("csv", header=True, inferSchema=True),
+        ".tsv": _spark("csv", header=True, inferSchema=True, sep="\t"),
+        ".json": _spark("json", multiLine=True),
+        ".jsonl": _spark("json"),
+        ".orc": _spark("orc"),
+    },
+    "dask.DataFrame": {".csv": dask_collections.read_csv, ".parquet": dask_collections.read_frame},
     "dict": {".json": _json_of(dict)},
     "list": {".json": _json_of(list)},
     None: {

@@ -92,7 +92,13 @@ class ArtifactStore:
             folder = f"{self._home}/{folder}"
         source, suffix = _source(packed)
         if isinstance(source, Path) and source.is_dir():
-            path, summed = self.root.put_tree(folder, source)
+            try:
+                path, summed = self.root.put_tree(folder, source)
+            finally:
+                if packed.is_temporary:
+                    import shutil
+
+                    shutil.rmtree(source, ignore_errors=True)
         elif shared and isinstance(source, bytes) and isinstance(self.root, FolderRoot):
             path, summed = self.root.put_shared(folder, source, suffix)
         else:

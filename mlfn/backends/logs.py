@@ -96,10 +96,22 @@ def iter_chunks(read: Callable[[int], bytes]) -> Iterator[bytes]:
 
 def numbered(chunks: Iterable[str], child: int) -> Iterator[str]:
     """Yield the text of a sweep's child line by line, each with the child's number before it."""
+    for line in _lines(chunks):
+        yield f"[{child}] {line}\n"
+
+
+def of_rank(chunks: Iterable[str], rank: int) -> Iterator[str]:
+    """Yield the lines that one of several ranks wrote, without its number."""
+    prefix = f"[{rank}] "
+    for line in _lines(chunks):
+        if line.startswith(prefix):
+            yield f"{line.removeprefix(prefix)}\n"
+
+
+def _lines(chunks: Iterable[str]) -> Iterator[str]:
     rest = ""
     for chunk in chunks:
         *lines, rest = (rest + chunk).split("\n")
-        for line in lines:
-            yield f"[{child}] {line}\n"
+        yield from lines
     if rest:
-        yield f"[{child}] {rest}\n"
+        yield rest

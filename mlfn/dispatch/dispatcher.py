@@ -24,7 +24,7 @@ from mlfn import errors
 from mlfn.artifacts.nested import LATE
 from mlfn.backends.places.base import EventsReceived, Pool, Slot, StatusChanged, StoredExecution, Terminated
 from mlfn.dispatch.dependencies import CodecOf, resolve
-from mlfn.dispatch.failures import failed, of_termination, stopped_from_outside
+from mlfn.dispatch.failures import failed, of_termination, stopped_from_outside, with_stacks
 from mlfn.dispatch.inflight import InflightRun, OnPoint
 from mlfn.dispatch.outbox import Entry, Outbox, change_of
 from mlfn.dispatch.queue import Pace, RunQueue
@@ -384,7 +384,9 @@ class Dispatcher:
             inflight.reported = (outcome, time_)  # its unit is being stopped: the outcome counts once that is gone
             return
         if is_cancelled:
-            outcome = self._stopped_from_outside(inflight, time_)  # had we stopped it, `cause` would be set
+            outcome = with_stacks(
+                self._stopped_from_outside(inflight, time_), outcome
+            )  # had we stopped it, `cause` would be set
         self._release(inflight, execution)
         self._end_attempt(inflight, outcome, time_)
 
@@ -476,7 +478,11 @@ class Dispatcher:
         is_stopped = inflight.cause is not None or (outcome is not None and outcome.state is RunState.CANCELLED)
         if outcome is None or (is_stopped and outcome.state is not RunState.SUCCEEDED):
             started = inflight.started is not None
-            outcome = inflight.cause or of_termination(inflight.name, gone, started=started)
+            outcome = (
+                with_stacks(inflight.cause, outcome)
+                if inflight.cause is not None
+                else of_termination(inflight.name, gone, started=started)
+            )
         self._end_attempt(inflight, outcome, time_)
 
     def _end_attempt(self, inflight: InflightRun, outcome: Outcome, time_: float) -> None:
@@ -565,7 +571,8 @@ class Dispatcher:
                         self._place.finished(slot.execution)
                 elif slot.error is not None:
                     [refused] = self._queue.take(digest, 1)
-                    self._withdraw(refused, failed(Reason.NEVER_STARTED, _as_mlfn(slot.error)))
+                    reason = Reason.SKEW if isinstance(slot.error, errors.SkewError) else Reason.NEVER_STARTED
+                    self._withdraw(refused, failed(reason, _as_mlfn(slot.error)))
                 else:
                     break
 

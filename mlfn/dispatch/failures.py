@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal as signals
+from dataclasses import replace
 
 from mlfn import errors
 from mlfn.backends.places.base import Terminated
@@ -36,3 +37,16 @@ def stopped_from_outside(name: str) -> Outcome:
     """Return the outcome of an attempt that got SIGTERM, which no client has sent: by its handler itself, for example."""
     text = f"{name}: its worker got signal 15, SIGTERM, which mlfn did not send; find what sent it, or cancel with run.cancel()."
     return failed(Reason.ERROR, errors.WorkerDiedError(text), signal=int(signals.SIGTERM))
+
+
+def with_stacks(cause: Outcome, reported: Outcome | None) -> Outcome:
+    """Return why an attempt was stopped, with where its ranks stood then, if its worker has reported that."""
+    if (
+        reported is None
+        or reported.state is not RunState.CANCELLED
+        or reported.failure is None
+        or cause.failure is None
+    ):
+        return cause
+    text = f"{reported.failure.traceback}{cause.failure.type}: {cause.failure.message}"
+    return replace(cause, failure=replace(cause.failure, traceback=text))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -26,40 +25,10 @@ from mlfn.spec.record import Outcome, Reason, RunRecord, RunState
 from mlfn.store.changes import Change, Claimed, Finished, FinishedUnstarted, Requeued, Submitted
 from mlfn.worker.execution import execute, resolve_secrets
 from mlfn.worker.reporter import Judge
+from mlfn.worker.shared_environment import temporary_environment
 from mlfn.worker.task import Calling, Task
 
 _INTERRUPTED = "builtins.KeyboardInterrupt"
-
-
-_environment_lock = threading.Lock()
-_variables_set: list[Mapping[str, str]] = []  # by the inline runs that go on, in the order in which they started
-_variables_before: dict[str, str | None] = {}  # what they were before the first of these runs
-
-
-@contextmanager
-def temporary_environment(variables: Mapping[str, str]) -> Iterator[None]:
-    """Set the variables of one inline run in this process's environment, and restore it at the end.
-
-    Threads share one environment: of runs that set the same variable, the last to start wins. In whatever order they end,
-    the last one restores the value from before the first.
-    """
-    with _environment_lock:
-        _variables_set.append(variables)
-        for name, value in variables.items():
-            _variables_before.setdefault(name, os.environ.get(name))
-            os.environ[name] = value
-    try:
-        yield
-    finally:
-        with _environment_lock:
-            _variables_set[:] = [others for others in _variables_set if others is not variables]
-            for name in variables:
-                left = [others[name] for others in _variables_set if name in others]
-                restored = left[-1] if left else _variables_before.pop(name)
-                if restored is None:
-                    os.environ.pop(name, None)
-                else:
-                    os.environ[name] = restored
 
 
 @frozen

@@ -13,7 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from mlfn.artifacts.nested import is_reference
 from mlfn.artifacts.summaries import encoded_default
-from mlfn.backends.registry import capabilities, changed_options, kind_options, launch_of, place_class
+from mlfn.backends.registry import (
+    capabilities,
+    changed_options,
+    engine_class,
+    engine_of,
+    kind_options,
+    launch_of,
+    place_class,
+)
 from mlfn.code.capture import Capture
 from mlfn.code.ownership import is_own_module
 from mlfn.errors import StorageError
@@ -84,7 +92,7 @@ def prepare(
         "place": asdict(place),
         "payload": hashlib.sha256(payload).hexdigest(),
         "outputs": list(spec.outputs),
-        "shape": asdict(signature.shape),
+        "shape": signature.shape.to_json(),
         "accepts": list(signature.parameters),
         "inputs": signature.inputs(),
         "defaults": {name: encoded_default(value) for name, value in signature.defaults().items()},
@@ -110,9 +118,10 @@ def prepare(
 
 def creates(plan: Plan) -> dict[str, Any]:
     """Return what a run of this plan would have its place create, to show; nothing in the caller's own thread."""
-    can = capabilities(plan.place.name)
+    engine = engine_of(plan).name
+    can = capabilities(engine)
     if can.manifests:
-        return {"manifests": place_class(plan.place.name).manifests(plan)}
+        return {"manifests": engine_class(engine).manifests(plan)}
     return {} if can.in_caller else launch_of(plan).shown()
 
 

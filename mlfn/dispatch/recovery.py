@@ -6,7 +6,7 @@ import functools
 import logging
 from typing import Protocol
 
-from mlfn.backends.registry import place_class
+from mlfn.backends.registry import engine_class
 from mlfn.dispatch.dispatcher import NO_OWNER, Dispatcher
 from mlfn.dispatch.failures import failed
 from mlfn.dispatch.retry_policy import seconds_before_retry
@@ -33,8 +33,8 @@ class Adopter(Protocol):
 
     def register(self) -> None: ...
     def owner_lives(self, owner: str | None) -> bool: ...
-    def dispatcher_at(self, place: str, target: str) -> Dispatcher: ...
-    def another_dispatcher(self, place: str, target: str) -> Dispatcher: ...
+    def dispatcher_at(self, engine: str, target: str) -> Dispatcher: ...
+    def another_dispatcher(self, engine: str, target: str) -> Dispatcher: ...
 
 
 def settle(adopter: Adopter, dead: str, *, awaited: str | None = None) -> None:
@@ -60,13 +60,13 @@ def settle(adopter: Adopter, dead: str, *, awaited: str | None = None) -> None:
 
 
 def _has_ended(adopter: Adopter, row: ExecutionRow, *, awaited: bool) -> bool:
-    """Return whether an execution is known to have ended; nothing is known of one at a place that is not installed here."""
+    """Return whether an execution is known to have ended; nothing is known of one whose place is not installed here."""
     try:
-        place = place_class(row.place)
+        engine = engine_class(row.place)
     except MlfnError as error:
         _warn_once(f"runs of a dead client are left as they are: {error}")
         return False
-    return bool(place.has_ended(row.handle, heartbeat=adopter.settings.heartbeat, awaited=awaited))
+    return bool(engine.has_ended(row.handle, heartbeat=adopter.settings.heartbeat, awaited=awaited))
 
 
 @functools.cache
@@ -85,11 +85,11 @@ def take_over(adopter: Adopter, record: RunRecord) -> None:
                 _follow(adopter, row, held)
 
 
-def adopt_idle(adopter: Adopter, place: str, target: str) -> None:
-    """Adopt the executions that dead clients left at this place without a run: what is left of them there is removed."""
+def adopt_idle(adopter: Adopter, engine: str, target: str) -> None:
+    """Adopt the executions that dead clients left there without a run: what is left of them there is removed."""
     store = adopter.store
     for row in store.executions():
-        if (row.place, row.target) == (place, target) and not adopter.owner_lives(row.client):
+        if (row.place, row.target) == (engine, target) and not adopter.owner_lives(row.client):
             held = [record for record in _running(adopter, row.client) if record.execution == row.id]
             if not held and _takes_over(adopter, row, held, former=row.client):
                 _follow(adopter, row, held)

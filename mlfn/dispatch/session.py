@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -19,9 +19,9 @@ from typing import Any
 
 from mlfn.artifacts.codec import Codec
 from mlfn.artifacts.store import ArtifactStore
-from mlfn.backends.places.base import PlaceConfig
+from mlfn.backends.places.base import AT_SHUTDOWN, PlaceConfig
 from mlfn.backends.places.local.fork_server import discard_early
-from mlfn.backends.registry import capabilities, place_class
+from mlfn.backends.registry import capabilities, engine_class, engine_of
 from mlfn.code.own_modules import own_modules_of
 from mlfn.dispatch import hooks
 from mlfn.dispatch.dependencies import parents_of
@@ -36,6 +36,7 @@ from mlfn.host.identity import identify, is_alive, new_id, now
 from mlfn.host.private_files import ensure_folder
 from mlfn.settings import current as settings_module
 from mlfn.settings.declarations import Settings
+from mlfn.spec.plan import Plan, Selected
 from mlfn.spec.record import Outcome, RunRecord, RunState
 from mlfn.store import open_store
 from mlfn.store.changes import CancelRequested, FinishedUnstarted
@@ -65,6 +66,7 @@ class Session:
         self.artifacts = _artifact_store(settings, self.folder)
         self.store: Store = open_store(settings.store, self.folder)
         self._dispatchers: dict[tuple[str, str], Dispatcher] = {}
+        self._by_plan: dict[str, Dispatcher] = {}
         self._drivers: dict[str, RunController] = {}  # of sweeps that are not terminal
         self._inherited: list[object] = []  # of the parent process: collecting them would end its workers
         self._known: set[str] = set()
@@ -79,23 +81,43 @@ class Session:
         signers = tuple if of is None else partial(signers_of, self.store, of)
         return Codec(self.key, self.artifacts, modules_of=own_modules_of, signers=signers)
 
-    def dispatcher(self, place: str, options: Mapping[str, Any]) -> Dispatcher:
-        """Return the dispatcher of a place for what these options connect to, started at first use."""
-        target = place_class(place).target(**options) if options else {}
-        return self.dispatcher_at(place, json.dumps(target, sort_keys=True) if target else "")
+    def dispatcher(self, plan: Plan) -> Dispatcher:
+        """Return the dispatcher of what holds a plan's executions, started at first use."""
+        if (found := self._by_plan.get(plan.hash)) is None:
+            found = self._by_plan[plan.hash] = self.dispatcher_of(engine_of(plan))
+        return found
 
-    def dispatcher_at(self, place: str, target: str) -> Dispatcher:
-        """Return the dispatcher of a place at a target, which is JSON."""
+    def dispatcher_of(self, engine: Selected) -> Dispatcher:
+        """Return the dispatcher of a place or an engine, for what its options connect to, started at first use."""
+        target = engine_class(engine.name).target(**engine.options) if engine.options else {}
+        return self.dispatcher_at(engine.name, json.dumps(target, sort_keys=True) if target else "")
+
+    def dispatcher_at(self, engine: str, target: str) -> Dispatcher:
+        """Return the dispatcher of a place or an engine at a target, which is JSON."""
         with self._lock:
-            if (found := self._dispatchers.get((place, target))) is None:
-                found = self._dispatchers[place, target] = self.another_dispatcher(place, target)
-                if not capabilities(place).pooled:
-                    adopt_idle(self, place, target)
+            if (found := self._dispatchers.get((engine, target))) is None:
+                found = self._dispatchers[engine, target] = self.another_dispatcher(engine, target)
+                if not capabilities(engine).pooled:
+                    adopt_idle(self, engine, target)
             return found
 
-    def another_dispatcher(self, place: str, target: str) -> Dispatcher:
+    def another_dispatcher(self, engine: str, target: str) -> Dispatcher:
         """Return a dispatcher of its own, not shared."""
-        config = PlaceConfig(
+        member = engine_class(engine)(self.place_config(), **json.loads(target or "{}"))
+        return Dispatcher(
+            self.store,
+            member,
+            name=engine,
+            target=target,
+            client=self.id,
+            folder=self.folder,
+            resume_orphan=self._resume_orphan,
+            codec=self.codec,
+        )
+
+    def place_config(self) -> PlaceConfig:
+        """Return what places and hosts take from this client."""
+        return PlaceConfig(
             client=self.id,
             folder=self.folder,
             artifacts=self.artifacts.location,
@@ -106,22 +128,11 @@ class Session:
             grace=self.settings.grace,
             heartbeat=self.settings.heartbeat,
         )
-        member = place_class(place)(config, **json.loads(target or "{}"))
-        return Dispatcher(
-            self.store,
-            member,
-            name=place,
-            target=target,
-            client=self.id,
-            folder=self.folder,
-            resume_orphan=self._resume_orphan,
-            codec=self.codec,
-        )
 
-    def warm(self, place: str, options: Mapping[str, Any]) -> None:
-        """Start in advance what a first run at this place needs."""
-        if not capabilities(place).in_caller:
-            self.dispatcher(place, options).warm()
+    def warm(self, engine: Selected) -> None:
+        """Start in advance what a first run needs."""
+        if not capabilities(engine.name).in_caller:
+            self.dispatcher_of(engine).warm()
 
     def register(self) -> None:
         """Register this client before any row names it."""
@@ -201,10 +212,11 @@ class Session:
         """Refuse to cancel a run in the thread that called `submit`, which checks no requests, or a part of a run."""
         if record.part_of is not None and not record.state.is_terminal:
             raise ParameterError(
-                f"{record.name} ({record.id[:8]}) is child {record.iteration} of {(record.parent or '')[:8]}, opened by a "
-                f"handler, and ends with it: cancel the whole run, {record.part_of[:8]}."
+                f"{record.name} ({record.id[:8]}) is child {record.iteration} of {(record.parent or '')[:8]}, opened within a "
+                f"run, and ends with it: cancel the whole run, {record.part_of[:8]}."
             )
-        here = capabilities(record.place).in_caller and not record.sweep  # a driver checks between two children
+        in_caller = capabilities(engine_of(self.store.get_plan(record.plan)).name).in_caller
+        here = in_caller and not record.sweep  # a driver checks between two children
         if here and not record.state.is_terminal and self.owner_lives(record.owner):
             whose = "this process" if record.owner == self.id else "another process"
             raise ParameterError(
@@ -259,7 +271,7 @@ class Session:
         for parent in parents_of(record.params):
             with suppress(NotFoundError, StoreCorruptError):  # the dispatcher fails the run, naming it
                 self.resume(self.store.get_run(parent))
-        return self.dispatcher(plan.place.name, plan.place.options).resume(record, plan)
+        return self.dispatcher(plan).resume(record, plan)
 
     def wait_for(self, run: str) -> None:
         """Wait until a run has ended; one whose owner is dead is resumed here."""
@@ -309,7 +321,7 @@ class Session:
         for controller in self._controllers():
             controller.after_fork()
         self._inherited += self._controllers()
-        self._dispatchers, self._drivers = {}, {}
+        self._dispatchers, self._by_plan, self._drivers = {}, {}, {}
         self._lock = threading.RLock()
         self.id = new_id()
         self._registered = False
@@ -365,10 +377,16 @@ weakref.finalize(Session, id, None).detach()
 
 
 @atexit.register
-def _at_exit() -> None:
+def shutdown() -> None:
+    """Wait for the runs of this process, and end all that it keeps for more of them: workers, connections, clusters.
+
+    It happens by itself when the process ends. What is submitted later starts anew.
+    """
     sessions = list(_sessions.values())
     _sessions.clear()
     try:
         shut_down(sessions)
     finally:
         discard_early()
+        for action in AT_SHUTDOWN:
+            action()

@@ -15,24 +15,30 @@ from mlfn.artifacts.nested import SCALARS, is_reference, stand_ins
 from mlfn.errors import InputNotFoundError, ParameterError, nearest
 from mlfn.spec.call_shape import CallShape
 from mlfn.spec.data_item import DataItem
-from mlfn.worker.context import Context, context_parameter
+from mlfn.worker.context import Context
 from mlfn.worker.fitting import annotations_of, checker, short, shown_annotation
+from mlfn.worker.injection import context_parameter, injected_parameters
 
 _MISSING = inspect.Parameter.empty
+NOTHING: Mapping[str, str] = {}
 
 
 class Signature:
-    """The parameters that a caller may pass: the handler's own without its context."""
+    """The parameters that a caller may pass: the handler's own without its context and what its kind `injects`."""
 
-    def __init__(self, function: Callable[..., Any], name: str) -> None:
+    def __init__(self, function: Callable[..., Any], name: str, injects: Mapping[str, str] = NOTHING) -> None:
         self.name = name
+        self.function = function
         whole = _signature(function)
-        self.annotations = annotations_of(function)
         self.context = context_parameter(function)
-        parameters = [p for p in whole.parameters.values() if p.name != self.context]
+        injected = injected_parameters(function, injects)
+        self.shape = _shape(whole.parameters.values(), self.context, injected)
+        self.annotations = {key: item for key, item in annotations_of(function).items() if key not in injected}
+        called = [p for p in whole.parameters.values() if p.name != self.context]
+        parameters = [p for p in called if p.name not in injected]
+        self._called = whole.replace(parameters=called, return_annotation=_MISSING)
         self._python = whole.replace(parameters=parameters, return_annotation=_MISSING)
         self.parameters = {p.name: p for p in parameters}
-        self.shape = _shape(whole.parameters.values(), self.context)
         self._checkers: dict[str, Callable[[Any], Any]] = {}
 
     def bind(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -60,7 +66,7 @@ class Signature:
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any], ctx: Context
     ) -> tuple[list[Any], dict[str, Any]]:
         """Return the arguments of a plain call with `ctx` filled in; a TypeError is Python's own."""
-        return self.shape.arguments(self._python.bind(*args, **kwargs).arguments, ctx)
+        return self.shape.arguments(self._called.bind(*args, **kwargs).arguments, ctx)
 
     def check(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return `params` with paths of inputs as DataItem; raise ParameterError for a value that does not fit."""
@@ -115,7 +121,7 @@ class Signature:
     def _explain(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], error: TypeError) -> str:
         for name, value in kwargs.items():
             if name not in self.parameters and self.shape.varkw is None:
-                if name == self.context:
+                if name == self.context or name in self.shape.injected:
                     return f"{self.name}({name}=...) is filled in by the run: leave it out."
                 return (
                     f"{self.name}() has no parameter {name!r} (value {short(value)}): {nearest(name, self.parameters)}"
@@ -137,8 +143,8 @@ class Signature:
         return f"{self.name}(): {error}."
 
 
-def _shape(parameters: Iterable[inspect.Parameter], context: str | None) -> CallShape:
-    """Return how to pass parameters by name; `parameters` are all, the context's among them."""
+def _shape(parameters: Iterable[inspect.Parameter], context: str | None, injected: Mapping[str, str]) -> CallShape:
+    """Return how to pass parameters by name; `parameters` are all, those that the run fills in among them."""
     items = list(parameters)
     varargs = next((p.name for p in items if p.kind is p.VAR_POSITIONAL), None)
     # What stands before *args can only be given by position when there is more.
@@ -148,6 +154,7 @@ def _shape(parameters: Iterable[inspect.Parameter], context: str | None) -> Call
         varargs=varargs,
         varkw=next((p.name for p in items if p.kind is p.VAR_KEYWORD), None),
         context=context,
+        injected=injected,
     )
 
 

@@ -12,7 +12,8 @@ from mlfn.artifacts.codec import Codec
 from mlfn.artifacts.nested import NESTED, stand_ins
 from mlfn.artifacts.summaries import brief, is_whole
 from mlfn.backends.kinds.base import Command
-from mlfn.backends.registry import capabilities, launch_of, place_class
+from mlfn.backends.places.base import Capabilities
+from mlfn.backends.registry import capabilities, engine_class, engine_name, injected_by, launch_of
 from mlfn.dispatch.in_caller import InlineRunner
 from mlfn.dispatch.inflight import InflightRun
 from mlfn.dispatch.planner import Prepared
@@ -70,8 +71,8 @@ def refuse_part(record: RunRecord, what: str) -> None:
     """Refuse what cannot be done to a child that a handler opened: it is a part of another run."""
     if record.part_of is not None:
         raise ParameterError(
-            f"{record.name} ({record.id[:8]}) is child {record.iteration} of {(record.parent or '')[:8]}, opened by a "
-            f"handler, and cannot be {what} alone: it is a part of run {record.part_of[:8]}, which can."
+            f"{record.name} ({record.id[:8]}) is child {record.iteration} of {(record.parent or '')[:8]}, opened within a "
+            f"run, and cannot be {what} alone: it is a part of run {record.part_of[:8]}, which can."
         )
 
 
@@ -97,9 +98,14 @@ def _checked(session: Session, record: RunRecord, plan: Plan, params: Mapping[st
 def stored_signature(session: Session, plan: Plan) -> Signature | None:
     """Return the signature of a stored plan's function; None where that cannot be loaded here."""
     try:
-        return Signature(stored_function(session, plan), plan.name)
+        return signature_of(plan, stored_function(session, plan))
     except Exception:  # noqa: BLE001 - its imports may be missing here; the worker may have them
         return None
+
+
+def signature_of(plan: Plan, function: Callable[..., Any]) -> Signature:
+    """Return the signature of a plan's function."""
+    return Signature(function, plan.name, injected_by(plan.kind.name))
 
 
 def stored_defaults(session: Session, record: RunRecord) -> dict[str, Any]:
@@ -132,8 +138,9 @@ def refuse_unmet(plan: Plan) -> None:
     if plan.hash in _honoured:
         return
     place, name = plan.place.name, plan.name
-    place_class(place).check_plan(plan)
-    can = capabilities(place)
+    engine = engine_name(plan.kind.name, place)
+    engine_class(engine).check_plan(plan)
+    can = capabilities(engine)
     if isinstance(launch_of(plan), Command) and not can.commands:
         raise OptionError(
             f"{name} has kind={plan.kind.name!r}, which runs in processes of its own: on={place!r} starts none. Use on='local'."
@@ -155,9 +162,13 @@ def _warn_once(text: str) -> None:
     logger.warning("%s", text)
 
 
+def _can(plan: Plan) -> Capabilities:
+    return capabilities(engine_name(plan.kind.name, plan.place.name))
+
+
 def refuse_missing_secrets(plan: Plan) -> None:
     """Raise SecretNotFoundError before anything starts, where the run reads its secrets on this machine."""
-    if plan.secrets and capabilities(plan.place.name).secrets_of_caller:
+    if plan.secrets and _can(plan).secrets_of_caller:
         resolve_secrets(plan.secrets, os.environ, settings.secrets_file())
 
 
@@ -177,7 +188,10 @@ def _asks(plan: Plan, option: str) -> bool:
 def keep(session: Session, prepared: Prepared) -> None:
     """Store what all runs of a plan share."""
     plan = prepared.plan
-    session.once(f"artifact root at {plan.place.name}", functools.partial(_check_root, session, plan.place.name))
+    session.once(
+        f"artifact root at {engine_name(plan.kind.name, plan.place.name)}",
+        functools.partial(_check_root, session, plan),
+    )
     session.keep_payload(plan.payload, prepared.payload)
     session.store.add_function(
         plan.function, project=plan.project, name=plan.name, spec=prepared.spec.to_json(), time=now()
@@ -185,14 +199,14 @@ def keep(session: Session, prepared: Prepared) -> None:
     session.store.add_plan(plan.hash, function=plan.function, body=prepared.body)
 
 
-def _check_root(session: Session, place: str) -> None:
+def _check_root(session: Session, plan: Plan) -> None:
     """Refuse a chosen artifact root that cannot be written before anything runs, and not when its result is there."""
     root = session.settings.artifacts
     if not root:
         return
-    if root.startswith("memory:") and not capabilities(place).in_caller:
+    if root.startswith("memory:") and not _can(plan).in_caller:
         raise SettingsError(
-            f"artifacts={root!r} is in the memory of this process, which a run on={place!r} does not see: run it inline, or set "
+            f"artifacts={root!r} is in the memory of this process, which a run on={plan.place.name!r} does not see: run it inline, or set "
             "another root, as MLFN_ARTIFACTS=s3://bucket/path."
         )
     session.artifacts.check()
@@ -248,7 +262,7 @@ def words(plan: Plan) -> Callable[[Any, Mapping[str, Any]], dict[str, str]]:
         return maskers[0]
 
     # A secret that is kept elsewhere could not be masked.
-    can_mask = not plan.secrets or capabilities(plan.place.name).secrets_of_caller
+    can_mask = not plan.secrets or _can(plan).secrets_of_caller
 
     def described(value: Any, encoded: Mapping[str, Any]) -> dict[str, str]:
         packer = encoded.get("packer")
@@ -265,11 +279,10 @@ def words(plan: Plan) -> Callable[[Any, Mapping[str, Any]], dict[str, str]]:
 
 
 def _start(session: Session, submitted: Submitted, plan: Plan, load: Callable[[], Callable[..., Any]]) -> Submission:
-    place = plan.place
-    if capabilities(place.name).in_caller:
+    if _can(plan).in_caller:
         InlineRunner(session, plan, load).run(submitted)
         return session.store.get_run(submitted.run), None
-    [inflight] = session.dispatcher(place.name, place.options).submit([submitted], plan)
+    [inflight] = session.dispatcher(plan).submit([submitted], plan)
     return _record(submitted), inflight
 
 

@@ -19,15 +19,20 @@ from mlfn.settings.secrets import withhold
 from mlfn.spec.options import Options, check_name, check_options, merge_options, refuse_unknown
 from mlfn.spec.values import UNSET
 from mlfn.worker import context as user_context
-from mlfn.worker.context import Context, annotated, context_parameter
+from mlfn.worker.classic import is_classic, with_init_context
+from mlfn.worker.context import Context, annotated
+from mlfn.worker.injection import context_parameter
 
 if TYPE_CHECKING:
     from mlfn.code.capture import Capture
     from mlfn.dispatch.planner import Prepared
     from mlfn.dispatch.signature import Signature
     from mlfn.handles.run import Run
+    from mlfn.handles.service import Service
+    from mlfn.serving.mock import Mock
     from mlfn.settings.declarations import Settings
     from mlfn.spec.function import FunctionSpec
+    from mlfn.spec.plan import Selected
     from mlfn.sweep.description import Sweep
 
 P = ParamSpec("P")
@@ -70,7 +75,6 @@ class Function(Generic[P, C, R]):
         }
         self._outputs = outputs
         self._place = place
-        self._context = context_parameter(function)
         self._lock = threading.Lock()
         self._described: _Described | None = None
         self._prepared: Prepared | None = None
@@ -98,7 +102,7 @@ class Function(Generic[P, C, R]):
 
         if self._prepared is None:
             session = current_session()
-            session.warm(*(self._place or (session.settings.on, {})))
+            session.warm(self._engine(session.settings.on))
         prepared = self.__mlfn_prepare__()
         assert self._described is not None
         session = current_session(self._described.settings)
@@ -108,11 +112,52 @@ class Function(Generic[P, C, R]):
         refuse_unmet(prepared.plan)
         return Run(*submit(session, prepared, self._function, params), session=session)
 
+    def mock(self, *, secrets: Mapping[str, str] | None = None) -> Mock:
+        """Return this function's service without a server, for tests: the same checks, answers and errors, no socket.
+
+        `secrets` are values by name, for those that this machine does not have.
+
+        >>> import mlfn
+        >>> @mlfn.function(kind="nuclio")
+        ... def double(x: int) -> int:
+        ...     return 2 * x
+        >>> double.mock().post({"x": 4}).json()
+        8
+        >>> double.mock().post({"x": "four"}).status
+        400
+        """
+        from mlfn.serving.make import make_mock
+
+        options = check_options(self._options)
+        kind = self._service_kind("mock")
+        return make_mock(
+            self._code, options, kind=kind, name=self.__mlfn_name__, outputs=self._outputs, secrets=secrets
+        )
+
+    def deploy(self, *, again: bool = False, on: str | None = None, **options: Any) -> Service:
+        """Deploy the function as a service that outlives this process, and return it once it is ready.
+
+        `on` is the place, with its options, as `on` takes them: ``deploy(on="kubernetes", namespace="ml")``.
+        Of a version that is deployed already nothing is done, which is said, unless `again`. Raises ServiceError, with the
+        end of its log, where it does not begin; a version before it goes on.
+        """
+        from mlfn.dispatch.session import current_session
+        from mlfn.handles.services import deploy
+
+        if on is not None:
+            return self.on(on, **options).deploy(again=again)
+        refuse_unknown(options, ("again", "on"), where=f"{self.__mlfn_name__}.deploy()", elsewhere={})
+        self._service_kind("deploy")
+        prepared = self._prepare()
+        assert self._described is not None
+        return deploy(current_session(self._described.settings), prepared, again=again)
+
     def with_options(self, /, **options: Any) -> Function[P, C, R]:
         """Return another Function with `options` changed: mappings merge, `UNSET` removes."""
         refuse_unknown(options, _OPTIONS, where=f"{self.__mlfn_name__}.with_options()")
         merged = merge_options(self._options, options)
         _refuse_source(merged)
+        _refuse_generator(self._function, merged)
         _check(merged)
         return self.__replace__(options=merged)
 
@@ -212,7 +257,7 @@ class Function(Generic[P, C, R]):
         """
         from mlfn.code.capture import capture
 
-        captured = capture(self._function)
+        captured = capture(self._code)
         captured.payload(b"never leaves this process")  # a check needs no signing key
         return captured
 
@@ -228,20 +273,32 @@ class Function(Generic[P, C, R]):
         return to_manifests(plan, manifests) if manifests else to_yaml(plan)
 
     def __mlfn_plan__(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-        from mlfn.dispatch.planner import creates, prepare, shown_param
+        from mlfn.dispatch.planner import shown_param
         from mlfn.spec.plan import Selected
 
         described, signature = self._describe(), self.__mlfn_signature__
-        place = Selected(*(self._place or (described.settings.on, {})))
         params = signature.check(signature.bind(args, kwargs))
-        # Without its payload: nothing is packed or signed for it.
-        plan = prepare(described.spec, payload=b"", capture=described.capture, signature=signature, place=place).plan
+        creates = self.__mlfn_creates__()
+        place = Selected(*(self._place or (described.settings.on, {})))
         return {
             "function": {"hash": described.spec.hash, **described.spec.plain()},
             "place": {"name": place.name, "options": dict(place.options)},
-            "creates": creates(plan),
+            "creates": creates,
             "params": {name: shown_param(value) for name, value in params.items()},
         }
+
+    def __mlfn_creates__(self) -> dict[str, Any]:
+        """Return what a run would create, or of a function that answers events its service."""
+        from mlfn.dispatch.planner import creates, prepare
+        from mlfn.spec.plan import Selected
+
+        described = self._describe()
+        place = Selected(*(self._place or (described.settings.on, {})))
+        # Without its payload: nothing is packed or signed for it.
+        prepared = prepare(
+            described.spec, payload=b"", capture=described.capture, signature=self.__mlfn_signature__, place=place
+        )
+        return creates(prepared.plan)
 
     @property
     def hash(self) -> str:
@@ -266,6 +323,10 @@ class Function(Generic[P, C, R]):
     def __mlfn_name__(self) -> str:
         return str(self._options.get("name") or getattr(self, "__name__", type(self._function).__name__))
 
+    @functools.cached_property
+    def _context(self) -> str | None:
+        return None if self._streams and is_classic(self._function) else context_parameter(self._function)
+
     def __mlfn_head_start__(self) -> None:
         # The first workers start while this process still imports what it needs.
         if "mlfn.dispatch.session" in sys.modules:
@@ -273,15 +334,46 @@ class Function(Generic[P, C, R]):
         from mlfn.backends.registry import head_start
         from mlfn.settings import current as settings
 
-        head_start(self._place[0] if self._place else settings.current().on)
+        head_start(self._engine(settings.current().on).name)
+
+    def _engine(self, on: str) -> Selected:
+        """Return what will hold the runs, before there is a plan; `on` counts where no place is chosen."""
+        from mlfn.backends.registry import declared_engine
+        from mlfn.spec.plan import Selected
+
+        return declared_engine(self._options.get("kind"), Selected(*(self._place or (on, {}))))
 
     @property
     def __mlfn_signature__(self) -> Signature:
         if self._signature is None:
+            from mlfn.backends.registry import injected_by
             from mlfn.dispatch.signature import Signature
 
-            self._signature = Signature(self._function, self.__mlfn_name__)
+            injects = injected_by(self._options.get("kind"))
+            self._signature = Signature(self._function, self.__mlfn_name__, injects)
         return self._signature
+
+    @property
+    def _streams(self) -> bool:
+        """Whether its kind takes functions that answer events."""
+        return _answers_events(self._options)
+
+    @property
+    def _code(self) -> Callable[..., Any]:
+        """What travels: with a classic handler, the `init_context` of its module."""
+        return with_init_context(self._function) if self._streams and is_classic(self._function) else self._function
+
+    def _service_kind(self, call: str) -> Any:
+        """Return the options of its kind; refuse one that is no service."""
+        from mlfn.backends.registry import kind_options
+
+        name, options = kind_options(self._options.get("kind"))
+        if not _answers_events(self._options):
+            raise OptionError(
+                f"{self.__mlfn_name__}.{call}() is of functions that answer events, and its kind is {name!r}: declare it with "
+                "@mlfn.function(kind='nuclio'), or use with_options(kind='nuclio')."
+            )
+        return options
 
     def _describe(self) -> _Described:
         """Return the current code and spec; creates nothing."""
@@ -296,7 +388,7 @@ class Function(Generic[P, C, R]):
         from mlfn.dispatch.planner import make_spec
 
         with self._lock:
-            captured = capture(self._function)
+            captured = capture(self._code)
             options = check_options(self._options)
             project = options.project or current.project
             spec = make_spec(options, captured, outputs=self._outputs, name=self.__mlfn_name__, project=project)
@@ -304,6 +396,14 @@ class Function(Generic[P, C, R]):
             return self._described
 
     def __mlfn_prepare__(self) -> Prepared:
+        if _is_generator(self._function):
+            raise OptionError(
+                f"{self.__mlfn_name__} is a generator function, which streams as a service and leaves no result of a run: "
+                f"deploy it, or return a list."
+            )
+        return self._prepare()
+
+    def _prepare(self) -> Prepared:
         described, prepared = self._describe(), self._prepared
         if prepared is not None and prepared.capture is described.capture:
             return prepared  # made again only when code, options or settings have changed
@@ -473,12 +573,7 @@ def _declare(function: Any, options: Mapping[str, Any]) -> Function[..., Any, An
     while isinstance(innermost, functools.partial):
         innermost = innermost.func
     name = options.get("name") or getattr(innermost, "__name__", type(function).__name__)
-    code = annotated(function)
-    if inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code):
-        raise DeclarationError(
-            f"@function got the generator function {name}: what it yields ends with its process and cannot be kept. "
-            "Return a list, or log each item with ctx.log_result()."
-        )
+    _refuse_generator(function, {**options, "name": name})
     if name == "<lambda>":
         raise DeclarationError(
             "A lambda has no name to be found by: give it one, as in mlfn.function(name='score')(lambda x: x)."
@@ -487,6 +582,28 @@ def _declare(function: Any, options: Mapping[str, Any]) -> Function[..., Any, An
     named = {**options, "name": name}
     _check(named)
     return Function(function, named, getattr(function, _OUTPUTS, ()))
+
+
+def _is_generator(function: Any) -> bool:
+    code = annotated(function)
+    return inspect.isgeneratorfunction(code) or inspect.isasyncgenfunction(code)
+
+
+def _answers_events(options: Mapping[str, Any]) -> bool:
+    kind = options.get("kind")
+    if kind is None or kind is UNSET:
+        return False
+    from mlfn.backends.registry import kind_options
+
+    return bool(getattr(kind_options(kind)[1], "STREAMS", False))
+
+
+def _refuse_generator(function: Any, options: Mapping[str, Any]) -> None:
+    if _is_generator(function) and not _answers_events(options):
+        raise DeclarationError(
+            f"@function got the generator function {options.get('name')}: what it yields ends with its process and cannot be "
+            "kept. Return a list, or log each item with ctx.log_result(); one of kind='nuclio' may stream."
+        )
 
 
 def _refuse_source(options: Mapping[str, Any]) -> None:

@@ -280,18 +280,31 @@ class Run(Generic[R]):
         return promote(self, tag, session=self._session)
 
     @overload
-    def logs(self, *, follow: Literal[False] = ..., attempt: int | None = ...) -> str: ...
+    def logs(self, *, follow: Literal[False] = ..., attempt: int | None = ..., rank: int | None = ...) -> str: ...
     @overload
-    def logs(self, *, follow: Literal[True], attempt: int | None = ...) -> Iterator[str]: ...
-    def logs(self, *, follow: bool = False, attempt: int | None = None) -> Iterator[str] | str:
+    def logs(self, *, follow: Literal[True], attempt: int | None = ..., rank: int | None = ...) -> Iterator[str]: ...
+    def logs(self, *, follow: bool = False, attempt: int | None = None, rank: int | None = None) -> Iterator[str] | str:
         """Return what it wrote to stdout and stderr; with `follow`, an iterator over chunks until it ends.
 
-        Of `attempt`, counted from 1; without it of the last alone, and `attempts` says how many there were.
+        Of `attempt`, counted from 1; without it of the last alone, and `attempts` says how many there were. Where it has
+        several ranks, each line begins with its rank's number, as in ``[1] epoch 3``; with `rank`, only what that one wrote.
         """
         if attempt is not None:
             self._refuse_unknown_attempt(attempt)
         chunks = self._chunks(attempt, follow=follow)
+        if rank is not None:
+            chunks = self._of_rank(chunks, rank)
         return chunks if follow else "".join(chunks)
+
+    def _of_rank(self, chunks: Iterator[str], rank: Any) -> Iterator[str]:
+        from mlfn.backends.logs import of_rank
+        from mlfn.backends.registry import ranks_of
+
+        ranks = ranks_of(self._session.store.get_plan(self._record.plan))
+        if isinstance(rank, bool) or not isinstance(rank, int) or not 0 <= rank < ranks:
+            allowed = f"a whole number from 0 to {ranks - 1}" if ranks > 1 else "0, its only one,"
+            raise ParameterError(f"logs(rank={rank!r}): {allowed} is allowed for {self.name} ({self.id[:8]}).")
+        return of_rank(chunks, rank) if ranks > 1 else chunks
 
     def _refuse_unknown_attempt(self, attempt: Any) -> None:
         if isinstance(attempt, bool) or not isinstance(attempt, int) or attempt < 1:

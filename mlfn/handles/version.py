@@ -11,8 +11,7 @@ from mlfn.artifacts.inputs import read_input
 from mlfn.artifacts.nested import is_late
 from mlfn.dispatch.dependencies import resolve
 from mlfn.dispatch.session import Session
-from mlfn.dispatch.signature import Signature
-from mlfn.dispatch.submit import refuse_part, stored_function
+from mlfn.dispatch.submit import refuse_part, signature_of, stored_function
 from mlfn.errors import NotFoundError, ParameterError, nearest
 from mlfn.handles.outputs import AnyRun, Outputs
 from mlfn.host.identity import now
@@ -66,7 +65,7 @@ class Version(Generic[H]):
         session, record = self._session, self.run.record
         plan = session.store.get_plan(record.plan)
         function = stored_function(session, plan)
-        signature = Signature(function, plan.name)
+        signature = signature_of(plan, function)
         changed = signature.check(signature.bind_partly((), params))
         kept = {name: stored for name, stored in record.params.items() if name not in changed}
         resolved, _ = resolve(session.store, plan.name, kept, session.codec)

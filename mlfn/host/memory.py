@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import resource
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 _GROUP = "/sys/fs/cgroup/memory."  # as a container sees its own
 
@@ -45,6 +46,17 @@ def lift_memory_limit() -> None:
     """Take the limit of `limit_memory` back."""
     _, hard = resource.getrlimit(resource.RLIMIT_DATA)
     resource.setrlimit(resource.RLIMIT_DATA, (hard, hard))
+
+
+@contextmanager
+def without_memory_limit() -> Iterator[None]:
+    """Start within the block what the limit of `limit_memory` is not meant for."""
+    before = resource.getrlimit(resource.RLIMIT_DATA)
+    lift_memory_limit()
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
 
 
 def counted_memory() -> int:

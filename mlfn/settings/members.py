@@ -5,7 +5,9 @@ A package adds a member by an entry point in its ``pyproject.toml``::
     [project.entry-points."mlfn.places"]
     slurm = "mlfn_slurm.place:SlurmPlace"
 
-The groups are ``mlfn.kinds``, ``mlfn.places``, ``mlfn.strategies`` and ``mlfn.packers``. A member is imported when it is used,
+The groups are ``mlfn.kinds``, ``mlfn.places``, ``mlfn.engines``, ``mlfn.hosts``, ``mlfn.strategies`` and ``mlfn.packers``. An engine is a place
+that no user names: what holds the runs of a kind that runs in no process of the user's place. A host has the name of the place whose
+services it deploys. A member is imported when it is used,
 and no other with it. The table lies this low because a setting names a place.
 """
 
@@ -21,14 +23,31 @@ from typing import Any, Literal
 
 from mlfn.errors import MlfnError, UnknownNameError, nearest
 
-Family = Literal["kind", "place", "strategy", "packer"]
+Family = Literal["kind", "place", "engine", "host", "strategy", "packer"]
 
 BUILT_IN: Mapping[Family, dict[str, str]] = {
-    "kind": {"job": "mlfn.backends.kinds.job:Job"},
+    "kind": {
+        "dask": "mlfn.backends.kinds.dask:Dask",
+        "job": "mlfn.backends.kinds.job:Job",
+        "mpi": "mlfn.backends.kinds.mpi:Mpi",
+        "horovod": "mlfn.backends.kinds.horovod:Horovod",
+        "nuclio": "mlfn.backends.kinds.nuclio.options:Nuclio",
+        "spark": "mlfn.backends.kinds.spark:Spark",
+    },
     "place": {
         "local": "mlfn.backends.places.local.place:LocalPlace",
         "inline": "mlfn.backends.places.inline:InlinePlace",
         "kubernetes": "mlfn.backends.places.kubernetes.place:KubernetesPlace",
+    },
+    "engine": {
+        "dask": "mlfn.backends.places.dask.place:DaskPlace",
+        "kubernetes_operators": "mlfn.backends.places.kubernetes.operators:OperatorPlace",
+        "kubernetes_services": "mlfn.backends.places.kubernetes.services:KubernetesServicesPlace",
+        "services": "mlfn.backends.places.services:ServicesPlace",
+    },
+    "host": {
+        "local": "mlfn.backends.hosts.local:LocalHost",
+        "kubernetes": "mlfn.backends.hosts.kubernetes.host:KubernetesHost",
     },
     "strategy": {
         "grid": "mlfn.sweep.strategies.grid:Grid",
@@ -44,6 +63,8 @@ BUILT_IN: Mapping[Family, dict[str, str]] = {
 _GROUPS: Mapping[Family, str] = {
     "kind": "mlfn.kinds",
     "place": "mlfn.places",
+    "engine": "mlfn.engines",
+    "host": "mlfn.hosts",
     "strategy": "mlfn.strategies",
     "packer": "mlfn.packers",
 }

@@ -189,7 +189,7 @@ class SweepRun(Run[R]):
         return to_optuna(results.reports(), results.spaces(), directions, storage, name=study, metrics=metrics)
 
     def resume(self) -> SweepRun[R]:
-        """Resume a sweep whose process died: ended children are not run again, those in flight are adopted.
+        """Resume a sweep whose process died: ended children are not run again, those that still run are followed to their end.
 
         A cancelled or failed sweep stays as it is: a new one is returned, which reuses the results of the children that
         succeeded. Raises SweepHeldError where a living process drives it.
@@ -223,19 +223,20 @@ class SweepRun(Run[R]):
         )
 
     @overload
-    def logs(self, *, follow: Literal[False] = ..., attempt: int | None = ...) -> str: ...
+    def logs(self, *, follow: Literal[False] = ..., attempt: int | None = ..., rank: int | None = ...) -> str: ...
     @overload
-    def logs(self, *, follow: Literal[True], attempt: int | None = ...) -> Iterator[str]: ...
-    def logs(self, *, follow: bool = False, attempt: int | None = None) -> Iterator[str] | str:
+    def logs(self, *, follow: Literal[True], attempt: int | None = ..., rank: int | None = ...) -> Iterator[str]: ...
+    def logs(self, *, follow: bool = False, attempt: int | None = None, rank: int | None = None) -> Iterator[str] | str:
         """Return what its children wrote, in the order of their numbers, each line after its child's: ``[3] epoch 1``.
 
         With `follow`, an iterator that yields each child's log as that ends. A sweep itself writes nothing.
         """
-        if attempt is not None:
-            raise ParameterError(
-                f"{self.name} ({self.id[:8]}) is a sweep: logs(attempt={attempt!r}) is of one child, as in "
-                f"sweep.children[1].logs(attempt={attempt!r})."
-            )
+        for option, value in (("attempt", attempt), ("rank", rank)):
+            if value is not None:
+                raise ParameterError(
+                    f"{self.name} ({self.id[:8]}) is a sweep: logs({option}={value!r}) is of one child, as in "
+                    f"sweep.children[1].logs({option}={value!r})."
+                )
         if follow:
             return self._logs_of(self._as_they_end())
         return "".join(self._logs_of(self._children([row.run for row in self._session.store.children(self.id)])))

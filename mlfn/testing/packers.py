@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mlfn.artifacts.formats.base import INLINE_LIMIT, Packer, Stored, UnfitError
+from mlfn.artifacts.formats.base import INLINE_LIMIT, Packed, Packer, Stored, UnfitError
 from mlfn.artifacts.store import ArtifactStore
 
 
@@ -48,6 +48,10 @@ class PackerContract:
         """Return whether two values are equal and of the same type."""
         return type(one) is type(other) and bool(one == other)
 
+    def comparable(self, packed: Packed) -> Any:
+        """Return what is equal where two equal values are packed, as for a packer that writes a folder of its own."""
+        return packed
+
     def stored(self, folder: Path, *, always_as_file: bool) -> Iterator[tuple[Any, Stored]]:
         """Yield each fitting value with what the store keeps of it."""
         artifacts = ArtifactStore(folder / "artifacts")
@@ -73,7 +77,8 @@ class PackerContract:
 
     def test_equal_values_give_equal_content(self, tmp_path: Path) -> None:
         for one, other in zip(self.fit(tmp_path), self.fit(tmp_path), strict=True):
-            assert self.make().pack(one) == self.make().pack(other), repr(one)
+            first, second = self.make().pack(one), self.make().pack(other)
+            assert self.comparable(first) == self.comparable(second), repr(one)
 
     def test_it_accepts_every_value_it_packs(self, tmp_path: Path) -> None:
         packer = self.make()

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)", re.DOTALL)
 # Control characters, and changes of direction, which can make a text look like another.
 _OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_PATH = re.compile(r"""\b(?:Pure)?(?:Posix|Windows)Path\(('[^']*'|"[^"]*")\)""")
 _LONGEST_WHOLE = 1e12  # a greater number shows an exponent
 LONGEST_LINE = 300
 LONGEST_VALUE = 80
@@ -25,6 +26,11 @@ def cut(text: str, most: int, *, keep_end: bool = False) -> str:
     if len(text) <= most:
         return text
     return f"…{text[1 - most :]}" if keep_end else f"{text[: most - 1]}…"
+
+
+def without_path_classes(text: str) -> str:
+    """Return a repr with paths as texts: ``'a.csv'`` for ``PosixPath('a.csv')``."""
+    return _PATH.sub(r"\1", text)
 
 
 def last_lines(text: str, most: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from mlfn.worker.assignment import main
+from mlfn.worker.rank import main
 
 if __name__ == "__main__":
     main()

@@ -1,4 +1,4 @@
-"""One task in a folder, and the process that runs it as one rank: ``python -m mlfn.worker FOLDER``."""
+"""One task in a folder, and how a process runs it as one rank."""
 
 from __future__ import annotations
 
@@ -6,28 +6,26 @@ import json
 import os
 import signal
 import socket
-import sys
 import time
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mlfn.host.frozen import frozen
-from mlfn.settings import members
 from mlfn.spec.record import RunState
 from mlfn.worker import context as user_context
 from mlfn.worker.binding import Binding
 from mlfn.worker.control import ANSWER_SECONDS
 from mlfn.worker.execution import execute
 from mlfn.worker.journal import Journal
-from mlfn.worker.log_capture import prepare_logging
 from mlfn.worker.task import Extras, Task
 
 _FILE = "assignment.json"
 _ANSWERS = "answers"
 _POLL_SECONDS = 0.01
+ENDS_WELL = (RunState.SUCCEEDED, RunState.PRUNED)
 _SECRETS = "MLFN_RANK_SECRETS"
 # In no file: a rank gets these in its environment, and removes them from there, so that its children inherit none. The URL of
 # artifacts may hold a password.
@@ -95,42 +93,31 @@ class Answers:
         return None
 
 
-def main() -> None:
-    """Run the assignment of the folder that the command line names, as the rank that the kind finds out."""
-    user_context.in_worker = True
-    prepare_logging()
-    folder = Path(sys.argv[1])
-    sys.exit(run_rank(Assignment.read(folder), folder))
+def run_rank(
+    assignment: Assignment,
+    folder: Path,
+    *,
+    activated: AbstractContextManager[Extras] | None = None,
+    control: socket.socket | None = None,
+) -> RunState:
+    """Run an assignment, its journal in `folder`, and return how it ended; `control` wakes the reader of the journal.
 
-
-def run_rank(assignment: Assignment, folder: Path, *, control: socket.socket | None = None) -> int:
-    """Run an assignment, its journal in `folder`, and return the exit code; `control` wakes the reader of the journal.
-
-    With `control`, points are not answered: a run that is to stop is stopped.
+    `activated` says which rank this is; without it, it is the only one. With `control`, points are not answered: a run that is
+    to stop is stopped.
     """
-    signal.signal(signal.SIGTERM, _on_terminate)
+    signal.signal(signal.SIGTERM, on_terminate)
     binding = Binding(assignment.plan)
     binding.apply()
-    with _activated(assignment) as extras:
+    with activated or Extras() as extras:
         secrets: dict[str, str] = {}
         journal = Journal(folder / journal_of(extras.rank), control)
         load = partial(binding.load, secrets)
         judge = Answers(folder) if control is None else None
-        task, codec, rank = assignment.task, binding.codec(), extras.rank
-        outcome = execute(task, binding.calling, load, codec, journal, secrets, judge=judge, rank=rank)
-    return 0 if outcome.state in (RunState.SUCCEEDED, RunState.PRUNED) else 1
+        task, codec = assignment.task, binding.codec()
+        return execute(task, binding.calling, load, codec, journal, secrets, judge=judge, extras=extras).state
 
 
-def _activated(assignment: Assignment) -> AbstractContextManager[Extras]:
-    """Have the kind prepare this process, where it is one of the ranks of a command; else it is the only one."""
-    plan = assignment.plan
-    if not plan["command"]:
-        return nullcontext(Extras())
-    kind: Any = members.load("kind", plan["kind"]["name"])(**plan["kind"]["options"])
-    activated: AbstractContextManager[Extras] = kind.activate(assignment.task)
-    return activated
-
-
-def _on_terminate(*_: object) -> None:
+def on_terminate(*_: object) -> None:
+    """Handle SIGTERM: interrupt the handler."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once: a handler's ``finally`` is not interrupted by a second signal
     raise user_context.Cancelled("cancelled")

@@ -6,6 +6,7 @@ import linecache
 import os
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from mlfn.artifacts.store import ArtifactStore
 from mlfn.code import payload
 from mlfn.errors import EnvironmentBuildError, StorageError
 from mlfn.host.memory import counted_memory, lift_memory_limit, limit_memory
+from mlfn.settings import members
 from mlfn.worker.execution import reserve_memory, resolve_secrets
 from mlfn.worker.logging_setup import set_up_logging
-from mlfn.worker.task import Calling
+from mlfn.worker.task import Calling, Extras, Task
 
 # Numeric libraries read these when they are imported, to choose their number of threads.
 _THREAD_VARIABLES = (
@@ -63,11 +65,17 @@ class Binding:
         if self._refusal is not None:
             raise self._refusal.with_traceback(None)
         if self._function is None:
-            data = _read_payload(Path(self.plan["payload"]), self.calling.name)
+            data = read_payload(Path(self.plan["payload"]), self.calling.name)
             function: Callable[..., Any] = payload.unpack_pinned(data, pin=self.plan["pin"], role="function")
             self._function = function
             set_up_logging(self.plan["logging"])  # not before: what the code imports has its loggers by now
         return self._function
+
+    def activated(self, task: Task) -> AbstractContextManager[Extras]:
+        """Return what prepares this process for a run, as the plan's kind does."""
+        kind: Any = members.load("kind", self.plan["kind"]["name"])(**self.plan["kind"]["options"])
+        activated: AbstractContextManager[Extras] = kind.activate(task)
+        return activated
 
     def codec(self) -> PinnedCodec:
         """Return how values are packed on this side: signed by the execution's own key, the only one that is here."""
@@ -102,7 +110,8 @@ class Binding:
             linecache.cache[name] = (len(source), None, source.splitlines(keepends=True), name)
 
 
-def _read_payload(path: Path, name: str) -> bytes:
+def read_payload(path: Path, name: str) -> bytes:
+    """Return the packed function called `name`; raise StorageError where it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

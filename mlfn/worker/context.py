@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextvars
 import inspect
 import logging
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from functools import partial
-from types import TracebackType, UnionType
-from typing import Annotated, Any, TypeVar, Union, final, get_args, get_origin
+from types import TracebackType
+from typing import Any, TypeVar, final
 
-from mlfn.errors import ParameterError, SecretNotFoundError
+from mlfn.errors import ParameterError, PlaceError, SecretNotFoundError
 from mlfn.worker.throttle import Throttle
 from mlfn.worker.validation import MAX_STEP, as_float, as_step, output_key, refuse_missing, series_name
 
@@ -107,8 +106,11 @@ class Context:
         attempt: int = 1,
         iteration: int = 0,
         rank: int = 0,
+        size: int = 1,
+        local_rank: int = 0,
         params: Mapping[str, Any] | None = None,
         labels: Mapping[str, str] | None = None,
+        extras: Mapping[str, Callable[[], Any]] | None = None,
     ) -> None:
         self.reporter = reporter or Reporter()
         self.run_id = run_id
@@ -117,8 +119,11 @@ class Context:
         self.attempt = attempt
         self.iteration = iteration
         self.rank = rank
+        self.size = size
+        self.local_rank = local_rank
         self.params: Mapping[str, Any] = params or {}
         self.labels: Mapping[str, str] = labels or {}
+        self._extras = extras or {}
         self._series: set[str] = set()  # names that are checked
 
     @property
@@ -188,9 +193,10 @@ class Context:
         return ChildContext(self, params, self._reporting)
 
     def progress(self, items: Iterable[T], *, total: int | None = None, text: str = "") -> Iterator[T]:
-        """Yield `items` and report how many are done, ten times a second at most."""
+        """Yield `items` and report how many are done, ten times a second at most; ``len`` of it is the total, if known."""
         count = total if total is not None else len(items) if isinstance(items, Sized) else None
-        return self._progress(items, count, text)
+        reported = self._progress(items, count, text)
+        return reported if count is None else _Counted(reported, count)
 
     def _progress(self, items: Iterable[T], count: int | None, text: str) -> Iterator[T]:
         shown = Throttle(lambda done: self.reporter.progress(done, count, text))
@@ -204,6 +210,23 @@ class Context:
         finally:
             shown.finish(done)
 
+    @property
+    def dask_client(self) -> Any:
+        """A `distributed.Client` of the cluster that the run is a task of: it fans out from there.
+
+        The task's thread is then free for other tasks while the handler waits for its own.
+
+        Raises:
+            PlaceError: the run is no task of a Dask cluster.
+
+        """
+        if (make := self._extras.get("dask_client")) is None:
+            raise PlaceError(
+                f"{self.name} is no task of a Dask cluster, so ctx.dask_client is not there: declare it with "
+                "@mlfn.function(kind=mlfn.Dask()) and submit it."
+            )
+        return make()
+
     def secret(self, name: str) -> str:
         """Return the value of a secret that the function named in ``secrets=``."""
         return self.reporter.secret(name)
@@ -215,6 +238,20 @@ class Context:
     def _innermost(self) -> Context:
         """Return this context, or where it has ended the one around it."""
         return self
+
+
+class _Counted(Iterator[T]):
+    """An iterator that knows how many items it has: a progress bar around it asks for that."""
+
+    def __init__(self, items: Iterator[T], count: int) -> None:
+        self._items = items
+        self._count = count
+
+    def __next__(self) -> T:
+        return next(self._items)
+
+    def __len__(self) -> int:
+        return self._count
 
 
 @final
@@ -230,8 +267,11 @@ class ChildContext(Context):
             name=parent.name,
             project=parent.project,
             rank=parent.rank,
+            size=parent.size,
+            local_rank=parent.local_rank,
             params=params,
             labels=parent.labels,
+            extras=parent._extras,
         )
         self._parent = parent
         self._parent_reporter = parent_reporter
@@ -320,47 +360,6 @@ def call_within(ctx: Context, call: Callable[[], T]) -> T:
         return call()
     finally:
         _current.reset(token)
-
-
-def context_parameter(function: Callable[..., Any]) -> str | None:
-    """Return the name of the parameter that a run fills with its Context, if the handler has one."""
-    target = annotated(function)
-    annotations = raw_annotations(target)
-    for name, annotation in annotations.items():
-        if name != "return" and _is_context(annotation, target):
-            return name
-    code = getattr(target, "__code__", None)
-    if code is None:
-        return None
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-    return "context" if "context" in names and "context" not in annotations else None
-
-
-def _is_context(annotation: Any, target: Any) -> bool:
-    text = annotation if isinstance(annotation, str) else getattr(annotation, "__forward_arg__", None)
-    if text is not None:
-        return _says_context(text, target)
-    return annotation is Context or (Context in get_args(annotation) and get_origin(annotation) in _WRAPPERS)
-
-
-def _says_context(text: str, target: Any) -> bool:
-    """Say whether an annotation that is a text means ours; evaluating it whole could import what is not there."""
-    match = _CONTEXT.fullmatch(text.strip("'\" "))
-    if match is None:
-        return False
-    first, *rest = (match["name"] or match["alone"]).split(".")
-    # A name that is imported for type checkers only cannot be looked up: what it says must do.
-    found = getattr(target, "__globals__", {}).get(first, _UNKNOWN)
-    for name in rest:
-        found = getattr(found, name, _UNKNOWN) if found is not _UNKNOWN else found
-    return found is Context if found is not _UNKNOWN else first in ("Context", "mlfn", "mlrun")
-
-
-_UNKNOWN = object()
-_WRAPPERS = (Union, UnionType, Annotated)
-_CONTEXT = re.compile(
-    r"(?P<alone>(?:\w+\.)*Context)(?: *\| *None)?|(?:\w+\.)?Optional\[ *(?P<name>(?:\w+\.)*Context) *\]"
-)
 
 
 def annotated(function: Callable[..., Any]) -> Any:

@@ -7,7 +7,7 @@ import inspect
 import threading
 import traceback
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from mlfn.spec.record import Outcome, Output, RunState
 from mlfn.worker.context import Cancelled, Context, Pruned, call_within
 from mlfn.worker.failures import describe_out_of_memory, failed_outcome
 from mlfn.worker.reporter import Channel, Judge, RunReporter
-from mlfn.worker.task import Calling, Task
+from mlfn.worker.task import Calling, Extras, Task
 
 _memory_reserve: list[bytearray] = []
 _RESERVE_BYTES = 1 << 20
+ONLY_RANK = Extras()
 
 
 def reserve_memory() -> None:
@@ -43,17 +44,18 @@ def execute(
     secrets: Mapping[str, str],
     *,
     judge: Judge | None = None,
-    rank: int = 0,
+    extras: AbstractContextManager[Extras] = ONLY_RANK,
     loaded: Callable[[Callable[..., Any]], None] | None = None,
 ) -> Outcome:
     """Run one attempt and report it: started, what the handler logs, finished. Never raises for what user code does.
 
-    `judge` answers each point of the task's judged metric; `loaded` gets the handler before it is called.
+    `judge` answers each point of the task's judged metric; `extras` is entered once the code is loaded, and left when the
+    outputs are packed; `loaded` gets the handler before it is called.
     """
     reporter = RunReporter(task, codec, channel, secrets, judge)
     reporter.send("started")
     try:
-        outcome = _call(task, calling, load, codec, reporter, rank, loaded)
+        outcome = _call(task, calling, load, codec, reporter, extras, loaded)
     except Cancelled:
         outcome = Outcome(RunState.CANCELLED)
     except Pruned:
@@ -78,10 +80,23 @@ def _call(
     load: Callable[[], Callable[..., Any]],
     codec: Codec,
     reporter: RunReporter,
-    rank: int,
+    extras: AbstractContextManager[Extras],
     loaded: Callable[[Callable[..., Any]], None] | None,
 ) -> Outcome:
     function = load()
+    with extras as found:
+        return _call_prepared(function, task, calling, codec, reporter, found, loaded)
+
+
+def _call_prepared(
+    function: Callable[..., Any],
+    task: Task,
+    calling: Calling,
+    codec: Codec,
+    reporter: RunReporter,
+    extras: Extras,
+    loaded: Callable[[Callable[..., Any]], None] | None,
+) -> Outcome:
     params = {name: codec.decode(encoded) for name, encoded in task.params.items()}
     if late := {name: stored for name, stored in task.params.items() if "from" in stored or is_late(stored)}:
         from mlfn.worker.late_params import checked
@@ -94,11 +109,14 @@ def _call(
         project=calling.project,
         attempt=task.attempt,
         iteration=task.iteration,
-        rank=rank,
+        rank=extras.rank,
+        size=extras.size,
+        local_rank=extras.local_rank,
         params=dict(params),
         labels=task.labels,
+        extras=extras.offered,
     )
-    args, kwargs = calling.shape.arguments(params, ctx)
+    args, kwargs = calling.shape.arguments(params, ctx, extras.supplied)
     if loaded is not None:
         loaded(function)
     value = call_within(ctx, lambda: _completed(function(*args, **kwargs)))

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 import sys
 import types
 import typing
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
@@ -14,6 +17,7 @@ from mlfn.errors import nearest
 from mlfn.worker.context import annotated, raw_annotations
 
 _UNKNOWN: Any = object()
+_INIT_VAR = re.compile(r"(?:\w+\.)*InitVar\[(.*)\]")
 
 
 def checker(annotation: Any) -> Callable[[Any], Any]:
@@ -74,7 +78,7 @@ def _built_of_mapping(annotation: Any, args: tuple[Any, ...], value: Mapping[Any
 
     if args:
         return {key: _within(key, args[-1], item) for key, item in value.items()}
-    hints = _field_hints(annotation)
+    hints = field_hints(annotation)
     if not dataclasses.is_dataclass(annotation):
         return {key: _within(key, hints[key], item) if key in hints else item for key, item in value.items()}
     fields = {
@@ -91,17 +95,38 @@ def _built_of_mapping(annotation: Any, args: tuple[Any, ...], value: Mapping[Any
 
 def _refuse_strange(kind: Any, value: Mapping[Any, Any]) -> None:
     """Refuse what a plain dataclass has no field for; one of pydantic says itself what it does with that."""
-    allowed = [item.name for item in dataclasses.fields(kind) if item.init]
+    allowed = init_names(kind)
     strange = [key for key in value if key not in allowed]
     if strange and not hasattr(kind, "__pydantic_validator__"):
         raise ValueError(f"[{strange[0]!r}]: is no field of {kind.__qualname__}: {nearest(str(strange[0]), allowed)}")
 
 
-def _field_hints(annotation: Any) -> dict[str, Any]:
+def init_names(kind: Any) -> list[str]:
+    """Return what the `__init__` of a dataclass takes: fields, and `InitVar`s, which `dataclasses.fields` leaves out."""
+    fields = {item.name: item.init for item in dataclasses.fields(kind)}
+    taken = inspect.signature(kind).parameters
+    return [name for name in kind.__dataclass_fields__ if fields.get(name, name in taken)]
+
+
+def field_hints(annotation: Any, *, include_extras: bool = True) -> dict[str, Any]:
+    """Return name -> annotation of a class, as far as it can be resolved here; that of an `InitVar` is what it holds."""
     try:
-        return typing.get_type_hints(annotation, include_extras=True)
+        kind = _without_init_vars(annotation) if sys.version_info < (3, 11) else annotation
+        hints = typing.get_type_hints(kind, include_extras=include_extras)
     except Exception:  # noqa: BLE001 - a hint may name what only the worker has
         return {}
+    return {name: hint.type if isinstance(hint, dataclasses.InitVar) else hint for name, hint in hints.items()}
+
+
+def _without_init_vars(kind: Any) -> Any:
+    """Return a class with the same annotations, those of an `InitVar` as what it holds: Python 3.10 resolves none as a text."""
+    texts = [
+        (name, text) for base in reversed(kind.__mro__) for name, text in vars(base).get("__annotations__", {}).items()
+    ]
+    if not any(isinstance(text, str) and "InitVar" in text for _, text in texts):
+        return kind
+    held = {name: _INIT_VAR.sub(r"\1", text) if isinstance(text, str) else text for name, text in texts}
+    return type(kind.__name__, (), {"__annotations__": held, "__module__": kind.__module__})
 
 
 def _built_as_one_of(kinds: Iterable[Any], value: Any) -> Any:
@@ -131,9 +156,11 @@ def type_adapter(annotation: Any) -> Any:
     from pydantic import ConfigDict, TypeAdapter
 
     annotation = _with_readable_dicts(annotation)
-    for config in (ConfigDict(arbitrary_types_allowed=True), None):  # models bring a configuration of their own
-        with suppress(Exception):  # a type that pydantic cannot read is a type that is not checked
-            return TypeAdapter(annotation, config=config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that an annotation, such as `any`, is no type
+        for config in (ConfigDict(arbitrary_types_allowed=True), None):  # models bring a configuration of their own
+            with suppress(Exception):  # a type that pydantic cannot read is a type that is not checked
+                return TypeAdapter(annotation, config=config)
     return None
 
 

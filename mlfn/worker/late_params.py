@@ -8,6 +8,7 @@ from pathlib import Path
 from types import UnionType
 from typing import Any
 
+from mlfn.artifacts.formats.spark_frames import as_frame_of
 from mlfn.artifacts.inputs import annotation_name, read_input, reads_path
 from mlfn.artifacts.nested import NESTED
 from mlfn.errors import ParameterError
@@ -44,6 +45,7 @@ def checked(
 def _fitting(where: str, annotation: Any, value: Any, stored: Mapping[str, Any]) -> Any:
     if isinstance(value, Path) and reads_path(annotation):
         return read_input(value, annotation_name(annotation))
+    value = as_frame_of(value, annotation_name(annotation))
     if fits_plainly(annotation, value):
         return value
     try:

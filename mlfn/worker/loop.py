@@ -7,7 +7,6 @@ import contextvars
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -19,7 +18,8 @@ from mlfn.code import payload
 from mlfn.worker import context as user_context
 from mlfn.worker.binding import Binding
 from mlfn.worker.control import Control
-from mlfn.worker.execution import execute
+from mlfn.worker.execution import ONLY_RANK, execute
+from mlfn.worker.heartbeat import start_beating
 from mlfn.worker.journal import MEMORY_EXIT, Journal
 from mlfn.worker.log_capture import CapturedOutput, WholeLogChannel, prepare_streams, silence
 from mlfn.worker.mailbox import TaskReceiver, unpack_message
@@ -71,7 +71,7 @@ class Worker:
         binding = self._binding = Binding(unpack_message(line))
         folder = Path(binding.plan["folder"])
         self._journal = Journal(folder / "journal", self._socket)
-        threading.Thread(target=_beat, args=(folder / "beat", binding.plan["heartbeat"]), daemon=True).start()
+        start_beating(folder / "beat", binding.plan["heartbeat"])
         binding.apply()
         return binding
 
@@ -90,7 +90,8 @@ class Worker:
                 secrets: dict[str, str] = {}
                 load = partial(binding.load, secrets)
                 self._codec = self._codec or binding.codec()
-                run = partial(execute, judge=self._judge, loaded=self._note_surroundings)
+                extras = binding.activated(task) if binding.plan["activated"] else ONLY_RANK
+                run = partial(execute, judge=self._judge, extras=extras, loaded=self._note_surroundings)
                 # In a context of its own: what a run sets in context variables ends with it.
                 contextvars.copy_context().run(run, task, binding.calling, load, self._codec, channel, secrets)
         finally:
@@ -114,14 +115,6 @@ def _values(binding: Binding) -> Sequence[str]:
     with contextlib.suppress(Exception):  # a missing secret is raised again, and reported, when the run loads
         return tuple(binding.secrets().values())
     return ()
-
-
-def _beat(path: Path, every: float) -> None:
-    path.touch(mode=0o600)
-    while True:
-        time.sleep(every)
-        with contextlib.suppress(OSError):
-            os.utime(path)
 
 
 def serve(control: socket.socket, packets: socket.socket) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, final
 
 from mlfn.host.frozen import frozen
 from mlfn.settings.secrets import Secret
@@ -38,15 +38,29 @@ class Calling:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON."""
-        return {**vars(self), "shape": vars(self.shape), "secrets": [vars(secret) for secret in self.secrets]}
+        return {**vars(self), "shape": self.shape.to_json(), "secrets": [vars(secret) for secret in self.secrets]}
 
 
+@final
 @frozen
 class Extras:
-    """What a kind finds out where the run runs: which of how many ranks this is."""
+    """What a kind finds out where the run runs: which of how many ranks this is, and what it supplies to the handler.
+
+    `supplied` has the values that the kind's `INJECTS` names, `offered` what makes those that the run's context has beside.
+    """
 
     rank: int = 0
     size: int = 1
+    local_rank: int = 0  # among those on the same machine
+    supplied: Mapping[str, Any] = field(default_factory=dict)
+    offered: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+
+    def __enter__(self) -> Extras:
+        """Return itself: what needs no preparation stands for what a kind prepares."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Put nothing back."""
 
 
 @frozen

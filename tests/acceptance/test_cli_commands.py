@@ -283,6 +283,19 @@ def test_rerun_changes_what_is_named_and_keeps_the_rest(mlfn):
     assert "--depth INTEGER" in mlfn("rerun", old, "--help").out
 
 
+def test_rerun_says_where_a_parameter_stands(mlfn):
+    refused = mlfn("rerun", "--depht", "6", "last")
+
+    assert refused.code == 2
+    assert "mlfn rerun RUN --depht VALUE" in refused.err
+
+
+def test_rerun_says_which_parameter_was_meant(mlfn):
+    mlfn("run", "jobs.py:fit", "--json")
+
+    assert "did you mean '--depth'" in mlfn("rerun", "last", "--depht", "6").err
+
+
 def test_rerun_says_when_the_code_is_gone(mlfn):
     mlfn("run", "jobs.py::fit")
     for payload in (current_session().folder / "payloads").iterdir():

@@ -240,6 +240,23 @@ def test_a_sweeps_card_follows_it_and_ends_with_its_picture(book):
     assert html(book.run("mlrun.run(sweep.id)")).count("<path") == 3
 
 
+def test_a_plot_of_a_sweep_is_seen_in_an_export(book):
+    book.run("done = with_helper.grid(x=[1, 2]).with_options(select='max.return').submit(); done.wait()")
+
+    (shown,) = book.run("done.plot('parallel')").outputs
+
+    assert shown.data["application/vnd.plotly.v1+json"]["data"]  # for a front end with plotly's scripts
+    assert shown.data["image/png"]
+
+
+def test_outputs_metrics_and_a_version_have_cards(book):
+    book.run("one = with_helper.submit(1); one.wait()")
+
+    assert "return" in html(book.run("one.outputs"))
+    assert "none yet" in html(book.run("one.metrics"))
+    assert "with_helper:prod" in html(book.run("one.promote('prod')"))
+
+
 def test_a_description_is_a_table(book):
     shown = book.run("until.grid(gate=['a', 'b'], steps=range(1000))")
 
@@ -259,7 +276,7 @@ def test_a_hostile_run_shows_as_text(book):
     shown = book.run("run = hostile.submit('<script>owned()</script>'); run.wait(); run")
 
     assert "<script" not in html(shown)
-    assert html(shown).count("&lt;script&gt;owned()&lt;/script&gt;") >= 5
+    assert html(shown).replace("<wbr>", "").count("&lt;script&gt;owned()&lt;/script&gt;") >= 5
 
 
 def test_nothing_was_complained_of(book):

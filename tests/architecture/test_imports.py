@@ -16,11 +16,12 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 # Library -> the file or folder that may import it, inside a function.
-HOMES = {
+HOMES: dict[str, str | tuple[str, ...]] = {
     "cloudpickle": "code/",
     "cmaes": "sweep/optuna/",
-    "dask": "backends/places/dask.py",
-    "distributed": "backends/places/dask.py",
+    "bokeh": "backends/places/dask/",
+    "dask": ("artifacts/formats/dask_collections.py", "backends/places/dask/"),
+    "distributed": ("backends/kinds/dask.py", "backends/places/dask/"),
     "fastapi": "server/",
     "fsspec": "artifacts/url_root.py",
     "jinja2": "ui/html/",
@@ -32,7 +33,8 @@ HOMES = {
     "psycopg": "store/",
     "pyspark": "backends/kinds/spark.py",
     "starlette": "server/",
-    "uvicorn": "server/",
+    "uvicorn": ("server/", "serving/server/"),
+    "uvloop": "serving/server/",
     "yaml": "spec/yaml_text.py",
 }
 # Imported where they are needed, but never while a module of ours is being imported.
@@ -56,7 +58,7 @@ def top(target: str) -> str:
     return target.partition(".")[0]
 
 
-def strays(package: Path, homes: dict[str, str]) -> list[str]:
+def strays(package: Path, homes: dict[str, str | tuple[str, ...]]) -> list[str]:
     """List the imports of a library outside its home."""
     return [
         f"{module.path.relative_to(package).as_posix()}:{item.line} imports {item.target}"

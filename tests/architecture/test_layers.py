@@ -20,10 +20,10 @@ FLOORS = (
     ("worker",),
     ("backends",),
     ("dispatch",),
-    ("handles",),
+    ("handles", "serving"),
     ("sweep",),
     ("functions",),
-    ("server", "serving"),
+    ("server",),
     ("__main__", "ui"),
     ("", "testing"),  # mlfn/__init__.py itself, whose names only contract suites import
 )

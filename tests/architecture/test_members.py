@@ -12,13 +12,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 import mlfn.artifacts.formats
+import mlfn.backends.hosts
 import mlfn.backends.kinds
 import mlfn.backends.places
 import mlfn.store
 import mlfn.sweep
 from mlfn.artifacts.formats.pickled import PicklePacker
 from mlfn.artifacts.formats.registry import PACKERS
-from mlfn.settings.members import BUILT_IN
+from mlfn.backends.hosts.base import Host
+from mlfn.settings.members import BUILT_IN, load
 from mlfn.store.sql.engine import Engine
 from mlfn.sweep.strategy import Strategy
 from mlfn.testing.kind_place import CASES, Pair
@@ -44,7 +46,12 @@ FAMILIES: dict[str, tuple[ModuleType, Callable[[type], bool], list[str]]] = {
         lambda kind: is_dataclass(kind) and hasattr(kind, "launch"),
         list(BUILT_IN["kind"].values()),
     ),
-    "place": (mlfn.backends.places, lambda kind: hasattr(kind, "OPTIONS"), list(BUILT_IN["place"].values())),
+    "place": (
+        mlfn.backends.places,
+        lambda kind: hasattr(kind, "OPTIONS"),
+        [*BUILT_IN["place"].values(), *BUILT_IN["engine"].values()],
+    ),
+    "host": (mlfn.backends.hosts, has(Host), list(BUILT_IN["host"].values())),
     "strategy": (mlfn.sweep, lambda kind: issubclass(kind, Strategy), list(BUILT_IN["strategy"].values())),
     "store": (
         mlfn.store,
@@ -59,7 +66,11 @@ FAMILIES: dict[str, tuple[ModuleType, Callable[[type], bool], list[str]]] = {
 }
 # A packer's file is that of a family of types: text, bytes and bytearray are packed as one another, and so are a frame and
 # its column.
-SHARED = {"mlfn.artifacts.formats.text": 3, "mlfn.artifacts.formats.frames": 2}
+SHARED = {
+    "mlfn.artifacts.formats.text": 3,
+    "mlfn.artifacts.formats.frames": 2,
+    "mlfn.artifacts.formats.dask_collections": 3,
+}
 
 
 def members(package: ModuleType, is_member: Callable[[type], bool]) -> list[str]:
@@ -107,18 +118,30 @@ def test_the_stores_are_those_that_a_url_can_open() -> None:
     assert source.count("Engine(") == len(FAMILIES["store"][2])
 
 
+def runs(kind: str, place: str) -> bool:
+    """Say whether a kind runs at a place, on its own or by an engine."""
+    return place in getattr(load("kind", kind), "ENGINES", [place])
+
+
 def test_each_kind_at_each_place_has_a_pair() -> None:
     pairs = [(pair.name_of_kind(), pair.on) for pair in pairs_of(kind_places)]
 
-    assert set(pairs) >= set(itertools.product(BUILT_IN["kind"], BUILT_IN["place"]))
+    assert set(pairs) >= {pair for pair in itertools.product(BUILT_IN["kind"], BUILT_IN["place"]) if runs(*pair)}
     assert len(pairs) == len(set(pairs))
+
+
+def pair_of(suite: type) -> type | None:
+    """Return the pair that a class of tests is for: one pair may say what another says, and more."""
+    return next((base for base in suite.__mro__ if base in pairs_of(kind_places)), None)
 
 
 @pytest.mark.parametrize("pair", pairs_of(kind_places))
 def test_each_pair_runs_every_case(pair: type[Pair]) -> None:
     names = (
         *("contract.test_kind_place", "integration.test_kind_place", "integration.test_kind_place_on_chaos"),
-        "cluster.test_kind_place",
+        "integration.test_kind_place_on_dask",
+        *("cluster.test_kind_place", "horovod.test_kind_place", "spark.test_kind_place"),
+        "operators.test_kind_place",
     )
     modules = [importlib.import_module(f"tests.{name}") for name in names]
 
@@ -126,7 +149,7 @@ def test_each_pair_runs_every_case(pair: type[Pair]) -> None:
         name
         for module in modules
         for kind in vars(module).values()
-        if inspect.isclass(kind) and issubclass(kind, pair) and kind.__name__.startswith("Test")
+        if inspect.isclass(kind) and kind.__name__.startswith("Test") and pair_of(kind) is pair
         for name in dir(kind)
         if name.startswith("test_")
     ]

@@ -40,12 +40,16 @@ def train(depth: int = 8) -> tuple[str, float]:
 is_on.clear()
 for _ in range(2):
     train.submit(depth=4).result()
-is_on |= {"caller", "dispatcher"}
-run = train.submit(depth=4)
-is_on.remove("caller")
-run.result()
-is_on.clear()
-print(json.dumps(sorted(passed)), flush=True)
+declared, ways = set(passed), []
+for _ in range(3):  # what happens now and then, such as a heartbeat, may fall into one of them
+    passed.clear()
+    is_on |= {"caller", "dispatcher"}
+    run = train.submit(depth=4)
+    is_on.remove("caller")
+    run.result()
+    is_on.clear()
+    ways.append(declared | passed)
+print(json.dumps(sorted(min(ways, key=len))), flush=True)
 os._exit(0)
 """
 

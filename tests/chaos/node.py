@@ -82,7 +82,7 @@ class Unit:
             self._pump = start_pump(self._node.masked, file.fileno()) if self._node.masked else None
             output = file if self._pump is None else self._pump.stdin
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "mlfn.worker", str(self.folder)],
+                [sys.executable, "-m", "tests.chaos.unit", str(self.folder)],
                 env=self._node.environ,
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,

@@ -22,6 +22,7 @@ from pathlib import Path  # noqa: E402
 from typing import Any  # noqa: E402
 
 from mlfn.settings import members  # noqa: E402
+from mlfn.spec.plan import Selected  # noqa: E402
 from tests.chaos.checks import faults  # noqa: E402
 from tests.chaos.world import POINTS, Client, World, make_template, shown, unfinished  # noqa: E402
 
@@ -102,7 +103,7 @@ class Story:
     def _last_client(self) -> Client:
         """Return a new client, which removes what dead ones left at the place."""
         last = self.world.new_client()
-        last.session.dispatcher("chaos", self.world.options)
+        last.session.dispatcher_of(Selected("chaos", self.world.options))
         return last
 
     # -- steps

@@ -128,8 +128,8 @@ class Points:
 class StorySession(Session):
     """A session whose dispatchers take turns in the story's thread."""
 
-    def another_dispatcher(self, place: str, target: str) -> Dispatcher:
-        dispatcher = super().another_dispatcher(place, target)
+    def another_dispatcher(self, engine: str, target: str) -> Dispatcher:
+        dispatcher = super().another_dispatcher(engine, target)
         dispatcher.run_by_turns()
         return dispatcher
 
@@ -318,7 +318,7 @@ class World:
         def prepare(inflight: InflightRun) -> None:
             inflight.parallel = parallel
 
-        client.session.dispatcher(plan.place.name, plan.place.options).submit(batch, plan, prepare)
+        client.session.dispatcher(plan).submit(batch, plan, prepare)
 
 
 def make_template(folder: Path) -> Path:

@@ -20,7 +20,19 @@ from mlfn.backends.places.kubernetes.connection import ApiError, Connection
 from mlfn.backends.places.kubernetes.roles import role
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
-_GROUPS = {"jobs": "/apis/batch/v1", "roles": _RBAC, "rolebindings": _RBAC}
+_GROUPS = {
+    "jobs": "/apis/batch/v1",
+    "mpijobs": "/apis/kubeflow.org/v2beta1",
+    "daskjobs": "/apis/kubernetes.dask.org/v1",
+    "sparkapplications": "/apis/sparkoperator.k8s.io/v1beta2",
+    "deployments": "/apis/apps/v1",
+    "replicasets": "/apis/apps/v1",
+    "horizontalpodautoscalers": "/apis/autoscaling/v2",
+    "roles": _RBAC,
+    "rolebindings": _RBAC,
+}
+OPERATED = ("mpijobs", "daskjobs", "sparkapplications")
+"""What operators make pods of."""
 KUBECONFIG = os.environ.get("KUBECONFIG", "")
 
 
@@ -103,6 +115,18 @@ class Namespace:
         made = self.api.post(f"{self.path('serviceaccounts')}/user/token", {"spec": {"expirationSeconds": 7200}})
         return str(made["status"]["token"])
 
+    def permit_drivers(self) -> None:
+        """Make the service account `spark`, whose token lets a driver make the pods of its executors."""
+        self.api.post(self.path("serviceaccounts"), {"metadata": {"name": "spark"}})
+        verbs = ["create", "get", "list", "watch", "update", "patch", "delete", "deletecollection"]
+        resources = ["pods", "services", "configmaps", "persistentvolumeclaims"]
+        rule = {"apiGroups": [""], "resources": resources, "verbs": verbs}
+        self.api.post(self.path("roles"), {"metadata": {"name": "spark"}, "rules": [rule]})
+        subjects = [{"kind": "ServiceAccount", "name": "spark", "namespace": self.name}]
+        reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "spark"}
+        binding = {"metadata": {"name": "spark"}, "subjects": subjects, "roleRef": reference}
+        self.api.post(self.path("rolebindings"), binding)
+
     def write_kubeconfig(self, path: Path) -> Path:
         """Write a kubeconfig of that user, whose context has this namespace, through the forwarder."""
         config = yaml.safe_load(Path(KUBECONFIG).read_text())
@@ -127,7 +151,7 @@ class Namespace:
 
     def pod_of(self, execution: str, index: int = 0) -> str:
         """Return the name of the pod of a unit."""
-        pods = self.items("pods", labelSelector=f"mlfn.io/execution={execution}")
+        pods = self.items("pods", labelSelector=f"mlfn.io/execution={execution},!mlfn.io/role")
         key = "batch.kubernetes.io/job-completion-index"
         [name] = [pod["metadata"]["name"] for pod in pods if int(pod["metadata"]["labels"].get(key, 0)) == index]
         return str(name)
@@ -150,8 +174,8 @@ class Namespace:
         self.api.delete(f"{path}/limit")
 
     def clear(self) -> None:
-        """Delete all Jobs and Secrets."""
-        for kind in ("jobs", "secrets", "pods"):
+        """Delete all that runs leave."""
+        for kind in (*OPERATED, "jobs", "deployments", "services", "secrets", "pods"):
             for item in self.items(kind):
                 body = {"propagationPolicy": "Background", "gracePeriodSeconds": 0}
                 with suppress(ApiError):

@@ -118,13 +118,30 @@ def test_a_handler_that_stops_the_first_process_is_told_so() -> None:
 def test_a_secret_is_kept_in_the_cluster_from_the_command_line(
     namespace: Namespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def keep() -> int:
-        monkeypatch.setattr("sys.stdin", io.StringIO("a value\n"))
-        return run_command_line(["secret", "set", "TO_KEEP", "--key", "token", "--on", "kubernetes"])
+    def keep(value: str, key: str) -> int:
+        monkeypatch.setattr("sys.stdin", io.StringIO(f"{value}\n"))
+        return run_command_line(["secret", "set", "TO_KEEP", "--key", key, "--on", "kubernetes"])
 
-    assert keep() == 0
+    assert keep("a value", "token") == 0
+    assert keep("another", "user") == 0  # beside what is there
+
     [kept] = [item for item in namespace.items("secrets") if item["metadata"]["name"] == "to-keep"]
-    assert base64.b64decode(kept["data"]["token"]) == b"a value"
+    assert {key: base64.b64decode(value) for key, value in kept["data"].items()} == {
+        "token": b"a value",
+        "user": b"another",
+    }
+    assert "a value" not in capsys.readouterr().out
 
-    assert keep() != 0  # the rights of runs do not change one that is there
+
+def test_a_secret_in_a_namespace_without_rights_is_refused(
+    namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "elsewhere"
+    config.write_text(
+        (tmp_path / "kubeconfig").read_text().replace(f"namespace: {namespace.name}", "namespace: default")
+    )
+    monkeypatch.setenv("KUBECONFIG", str(config))
+    monkeypatch.setattr("sys.stdin", io.StringIO("a value\n"))
+
+    assert run_command_line(["secret", "set", "TO_KEEP", "--on", "kubernetes"]) != 0
     assert "to-keep" in (said := capsys.readouterr().err) and "forbidden" in said and "a value" not in said

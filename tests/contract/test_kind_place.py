@@ -27,7 +27,7 @@ from mlfn.testing.kind_place import (
 from mlfn.testing.kind_place.table import pairs_of, table, with_table
 from tests import kind_places
 from tests.architecture.source import ROOT
-from tests.kind_places import JobInline, JobOnLocal
+from tests.kind_places import JobInline, JobOnLocal, NuclioOnLocal
 
 PAGE = ROOT / "docs" / "kinds-and-places.md"
 
@@ -42,6 +42,12 @@ class TestResultOfJobInline(JobInline, ResultCases): ...
 
 
 class TestWatchingJobInline(JobInline, WatchingCases): ...
+
+
+class TestResultOfNuclioOnLocal(NuclioOnLocal, ResultCases): ...
+
+
+class TestWatchingNuclioOnLocal(NuclioOnLocal, WatchingCases): ...
 
 
 CASE = "log_of_each_rank"

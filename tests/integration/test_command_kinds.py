@@ -59,7 +59,7 @@ def test_a_command_runs_the_handler_in_a_process_of_its_own():
     run = square.with_options(kind="nice").submit(7)
 
     assert run.result(30) == 49
-    assert run.metrics["niceness"] == os.nice(0) + 10
+    assert run.metrics["niceness"] == min(19, os.nice(0) + 10)
     assert "rank 0 prints" in run.logs()
 
 
@@ -93,11 +93,11 @@ def test_cancelling_reaches_the_handler(tmp_path):
 
 def test_a_killed_command_says_how_it_ended(tmp_path):
     run = waits.with_options(kind="nice").submit(str(tmp_path))
-    wait_until((tmp_path / "begun").exists)
+    wait_until(lambda: (tmp_path / "begun").exists() and (tmp_path / "begun").read_text())
 
     os.kill(int((tmp_path / "begun").read_text()), signal.SIGKILL)
 
-    with pytest.raises(WorkerDiedError, match=r"its command 'nice' ended \(signal 9, SIGKILL\) before rank 0 reported"):
+    with pytest.raises(WorkerDiedError, match=r"its process ended \(signal 9, SIGKILL\) before it reported"):
         run.result(30)
 
 

@@ -12,6 +12,7 @@ import threading
 
 import mlfn
 from mlfn.dispatch.session import current_session
+from mlfn.spec.plan import Selected
 
 RUNS = 400
 
@@ -24,7 +25,7 @@ def noop() -> None:
 def main() -> None:
     mlfn.wait([noop.submit() for _ in range(60)])  # imports, caches, the pace of the function
     session = current_session()
-    dispatcher = session.dispatcher("local", {})
+    dispatcher = session.dispatcher_of(Selected("local"))
     counts = collections.Counter()
     looked = {os.stat, os.lstat, os.getcwd}
 

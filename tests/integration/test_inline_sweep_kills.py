@@ -32,7 +32,7 @@ print([(one.iteration, str(one.state), one.record.attempt) for one in sweep.chil
 
 @pytest.mark.parametrize("retry", [2, 1, 0])
 def test_the_child_is_tried_again_as_often_as_it_may_be(tmp_path, retry):
-    stage = Stage(tmp_path, SCRIPT)
+    stage = Stage(tmp_path, SCRIPT, heartbeat=0.2)
 
     for _ in range(min(retry + 1, 2)):
         stage.run(str(retry), code=-signal.SIGKILL)

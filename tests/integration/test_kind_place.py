@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from mlfn.testing.kind_place import ClientsCases, EndsCases, SafetyCases, SweepsCases
-from tests.kind_places import JobInline, JobOnLocal
+from mlfn.testing.kind_place import ClientsCases, EndsCases, KindPlaceContract, SafetyCases, SweepsCases
+from tests.kind_places import JobInline, JobOnLocal, MpiOnLocal, NuclioOnLocal
 
 
 class TestEndsOfJobOnLocal(JobOnLocal, EndsCases): ...
@@ -28,3 +28,18 @@ class TestSweepsOfJobInline(JobInline, SweepsCases): ...
 
 
 class TestSafetyOfJobInline(JobInline, SafetyCases): ...
+
+
+class TestMpiOnLocal(MpiOnLocal, KindPlaceContract): ...
+
+
+class TestEndsOfNuclioOnLocal(NuclioOnLocal, EndsCases): ...
+
+
+class TestClientsOfNuclioOnLocal(NuclioOnLocal, ClientsCases): ...
+
+
+class TestSweepsOfNuclioOnLocal(NuclioOnLocal, SweepsCases): ...
+
+
+class TestSafetyOfNuclioOnLocal(NuclioOnLocal, SafetyCases): ...

@@ -74,14 +74,15 @@ else:
 PARTS = "SELECT state, reason FROM runs WHERE iteration > 0 ORDER BY seq"
 
 
-def test_client_and_workers_killed_at_random_leave_no_child_running(tmp_path):
+def test_client_and_workers_killed_at_random_leave_no_child_running(tmp_path, request):
     seed = random.SystemRandom().randrange(10**6)
     print(f"seed={seed}")
     dice = random.Random(seed)
     stage = Stage(tmp_path, SCRIPT, heartbeat=0.2)
     killed = {"client": 0, "worker": 0}
+    rounds = 20 if request.config.getoption("--full") else 8
 
-    for number in range(1, 21):
+    for number in range(1, rounds + 1):
         process = stage.start(str(3 * number))
         process.stdout.readline()
         wait_until(lambda process=process: stage.workers() or process.poll() is not None)
@@ -94,12 +95,12 @@ def test_client_and_workers_killed_at_random_leave_no_child_running(tmp_path):
                     killed["worker"] += 1
         killed["client"] += process.poll() is None
         stage.kill(process)
-    stage.run("60")
+    stage.run(str(3 * rounds))
 
     print(killed)
-    assert min(killed.values()) > 5
+    assert min(killed.values()) > rounds // 4
     roots = stage.query("SELECT id, state, attempt FROM runs WHERE parent IS NULL")
-    assert [state for _, state, _ in roots] == ["succeeded"] * 60
+    assert [state for _, state, _ in roots] == ["succeeded"] * 3 * rounds
     audit(stage, runs=stage.query("SELECT count(*) FROM runs")[0][0])
     assert stage.query("SELECT count(*) FROM runs WHERE iteration > 0 AND state = 'failed' AND reason = 'lost'") > [
         (0,)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import ClassVar
 
 from mlfn.backends.kinds.base import WORKER, Command, Launch
 from mlfn.backends.places.base import Capabilities
@@ -13,9 +16,17 @@ from mlfn.worker.task import Extras, Task
 
 
 @dataclass(frozen=True)
+class Niceness:
+    """What a handler gets that asks for it."""
+
+    value: int
+
+
+@dataclass(frozen=True)
 class Nice:
     """Run the handler with so much less of the processor's time."""
 
+    INJECTS: ClassVar[Mapping[str, str]] = {"many_kinds.nice_kind.Niceness": "niceness"}
     by: int = 10
 
     def __post_init__(self) -> None:
@@ -28,4 +39,4 @@ class Nice:
 
     def activate(self, task: Task) -> AbstractContextManager[Extras]:
         """Return the only rank."""
-        return nullcontext(Extras())
+        return nullcontext(Extras(supplied={"niceness": Niceness(os.nice(0))}))

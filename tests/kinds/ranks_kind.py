@@ -37,7 +37,8 @@ class Ranks:
 
     def launch(self, plan: Plan, capabilities: Capabilities) -> Launch:
         """Return the launcher's command."""
-        return Command(("{python}", "-c", _LAUNCHER.replace("{", "{{").replace("}", "}}"), str(self.size), *WORKER))
+        launcher = _LAUNCHER.replace("{", "{{").replace("}", "}}")
+        return Command(("{python}", "-c", launcher, str(self.size), *WORKER), ranks=self.size)
 
     def activate(self, task: Task) -> AbstractContextManager[Extras]:
         """Return what the launcher says of this rank."""

@@ -40,6 +40,13 @@ def test_an_error_survives_pickling(error):
     assert str(again) == "gone"
 
 
+def test_errors_survive_where_dask_is_imported():
+    import distributed  # noqa: F401 - it changes how exceptions are pickled
+
+    for error in TREE:
+        assert str(pickle.loads(pickle.dumps(error("gone")))) == "gone"
+
+
 @pytest.mark.parametrize(
     ("error", "builtin"),
     [

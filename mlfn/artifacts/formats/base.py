@@ -26,7 +26,7 @@ class Packed:
 
     `packer` is the packer's own name, `type` what `type_name` says of the value. `suffix` is that of the file, with its dot;
     empty for a value without a file, and for a folder. `content` is bytes, or a file or folder that the artifact store copies. `size` is in bytes, of the JSON
-    text where the value is inline.
+    text where the value is inline. A folder that `is_temporary` is removed once it is stored.
     """
 
     packer: str
@@ -35,6 +35,7 @@ class Packed:
     content: bytes | Path | None = None
     suffix: str = ""
     size: int = 0
+    is_temporary: bool = False
 
 
 @frozen

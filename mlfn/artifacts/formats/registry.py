@@ -12,9 +12,11 @@ from typing import Any
 from mlfn.artifacts.formats.arrays import NumpyPacker
 from mlfn.artifacts.formats.base import Packed, Packer, Pickler, Stored, UnfitError, Unpickler, type_name
 from mlfn.artifacts.formats.builtin import JsonPacker
+from mlfn.artifacts.formats.dask_collections import DaskArrayPacker, DaskBagPacker, DaskDataFramePacker
 from mlfn.artifacts.formats.files import PathPacker
 from mlfn.artifacts.formats.frames import DataFramePacker, SeriesPacker
 from mlfn.artifacts.formats.pickled import PicklePacker
+from mlfn.artifacts.formats.spark_frames import SparkDataFramePacker
 from mlfn.artifacts.formats.text import BytearrayPacker, BytesPacker, TextPacker
 from mlfn.errors import MissingExtraError, MlfnError, OptionError, OutputError, PayloadError, UnpicklableError, nearest
 from mlfn.settings import members
@@ -32,6 +34,10 @@ PACKERS: tuple[Packer, ...] = (
     NumpyPacker(),
     DataFramePacker(),
     SeriesPacker(),
+    SparkDataFramePacker(),
+    DaskDataFramePacker(),
+    DaskArrayPacker(),
+    DaskBagPacker(),
 )
 
 _BY_NAME = {packer.name: packer for packer in PACKERS}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
@@ -253,8 +253,17 @@ class Pool(Place, Protocol):
         ...
 
 
+AT_SHUTDOWN: list[Callable[[], object]] = []
+"""Called when this process ends its use of mlfn, after its sessions are closed: a place may keep an engine for all of them."""
+
+
 class OneShot:
     """What the methods of `Pool` come down to where an execution is created for its runs alone."""
+
+    @staticmethod
+    def diagnose() -> Iterable[tuple[str, str, str]]:
+        """Return the findings of `mlfn doctor --on PLACE`: name, verdict (``"ok"``, ``"note"`` or ``"fails"``) and words."""
+        return ()
 
     def warm(self) -> None:
         """Start nothing ahead."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from mlfn.backends.kinds.base import Command
+from mlfn.backends.kinds.base import Command, Launch, Manifest, Pooled
 from mlfn.backends.places.base import PlaceConfig
 from mlfn.backends.registry import launch_of
 from mlfn.code.envelope import derive, pin_of
@@ -27,7 +27,7 @@ def binding_of(plan: Plan, config: PlaceConfig, execution: str) -> dict[str, Any
         "pin": _pin(payload, config.key),
         "execution": execution,
         "key": derive(config.key, execution).hex(),
-        "env": dict(plan.env),
+        "env": {**(launch.env if isinstance(launch, Pooled) else {}), **plan.env},
         "cwd": plan.workspace.cwd,
         "sys_path": plan.workspace.sys_path,
         "root": ROOT,
@@ -40,10 +40,17 @@ def binding_of(plan: Plan, config: PlaceConfig, execution: str) -> dict[str, Any
         "sources": plan.workspace.sources,
         "logging": plan.workspace.logging,
         "heartbeat": config.heartbeat,
+        "grace": config.grace,
         "kind": {"name": plan.kind.name, "options": plan.kind.options},
-        "command": vars(launch) if isinstance(launch, Command) else None,
+        "command": _command_of(launch),
+        "activated": launch.activated if isinstance(launch, Pooled) else isinstance(launch, Manifest),
         "calling": replace(Calling.of(plan), mem=plan.mem).to_json(),
     }
+
+
+def _command_of(launch: Launch) -> dict[str, Any] | None:
+    command = launch.command if isinstance(launch, Manifest) else launch
+    return vars(command) if isinstance(command, Command) else None
 
 
 def _pin(payload: Path, key: bytes) -> str | None:

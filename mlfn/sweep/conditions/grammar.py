@@ -133,7 +133,7 @@ def parse_condition(text: str, *, option: str = "stop_when", words: Mapping[str,
         raise OptionError(f"{option}={text!r} is no condition: write a text such as 'accuracy > 0.97'.")
     if len(text) > _LONGEST:
         raise OptionError(
-            f"{option} has {len(text)} characters. Allowed: {_LONGEST}. Compute a metric in the handler instead."
+            f"{option} has {len(text)} characters. Allowed: {_LONGEST}. Compute a metric in the function instead."
         )
     return Condition(text, *_Reader(text, option, words).read())
 
@@ -228,7 +228,7 @@ class _Reader:
         start, text = node.col_offset, self._text[node.col_offset : node.end_col_offset]
         is_truth = isinstance(node, (ast.BoolOp, ast.Compare)) or isinstance(getattr(node, "op", None), ast.Not)
         if level > _DEEPEST:
-            raise self._error(start, f"It has more than {_DEEPEST} levels: compute a metric in the handler instead")
+            raise self._error(start, f"It has more than {_DEEPEST} levels: compute a metric in the function instead")
         if wants_truth and not is_truth:
             raise self._error(start, f"{text} is a number, and a condition compares: write, say, {text} > 0.9")
         if is_truth and not wants_truth:

@@ -54,7 +54,7 @@ class DispatchedExecutor(Executor):
 
     def __init__(self, session: Session, plan: Plan, *, parallel: int | None, **calls: Any) -> None:
         super().__init__(session, plan, **calls)
-        self._dispatcher = session.dispatcher(plan.place.name, plan.place.options)
+        self._dispatcher = session.dispatcher(plan)
         self._parallel = parallel
         self.width = self._dispatcher.scale_to(parallel)
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from mlfn.backends.places.base import Capabilities
-from mlfn.backends.registry import capabilities
+from mlfn.backends.registry import capabilities, engine_of
 from mlfn.dispatch.failures import failed
 from mlfn.dispatch.session import Session
 from mlfn.errors import StorageError, StoreCorruptError, nearest
@@ -105,7 +105,7 @@ class SweepLoop:
         self._earlier = 0.0  # seconds that earlier drivers took
         self._executor = self._make_executor(setup)
         self._batch = _BATCH
-        self._window = self._make_window(capabilities(setup.plan.place.name))
+        self._window = self._make_window(capabilities(engine_of(setup.plan).name))
 
     @property
     def is_inline(self) -> bool:
@@ -414,7 +414,7 @@ class SweepLoop:
     def _make_executor(self, setup: SweepSetup) -> Executor:
         plan = setup.plan
         calls: dict[str, Any] = {"on_ended": self._on_ended, "metric": self._body.judged}
-        if capabilities(plan.place.name).in_caller:
+        if capabilities(engine_of(plan).name).in_caller:
             return InlineExecutor(self._session, plan, load=setup.load, on_point=self._verdict, **calls)
         return DispatchedExecutor(self._session, plan, parallel=self._body.parallel, on_point=self._on_point, **calls)
 

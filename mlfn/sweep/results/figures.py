@@ -14,10 +14,10 @@ from mlfn.host.identity import now
 from mlfn.host.imports import import_whole
 from mlfn.spec.record import RunState
 from mlfn.sweep.results.parallel_coordinates import Lines
-from mlfn.sweep.results.scales import Axis, cut_start
+from mlfn.sweep.results.scales import Axis, cut_end, cut_start
 from mlfn.sweep.results.sweep_results import SweepResults
 
-_HALO = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8}
+_HALO = {"facecolor": "white", "edgecolor": "none", "pad": 0.8}
 _COLOURS = {
     RunState.SUCCEEDED: "#3079a8",
     RunState.PENDING: "#59636e",
@@ -98,7 +98,7 @@ def static_parallel_coordinates(lines: Lines) -> Any:
 def _draw_axis(axes: Any, place: int, axis: Axis) -> None:
     axes.vlines(place, 0, 1, color="#8a939c", linewidth=1, zorder=4)
     for height, text in axis.ticks:
-        axes.text(place - 0.03, height, text[:16], ha="right", va="center", fontsize=8, zorder=5, bbox=_HALO)
+        axes.text(place - 0.03, height, cut_end(text, 16), ha="right", va="center", fontsize=8, zorder=5, bbox=_HALO)
     axes.text(place, 1.05, cut_start(axis.title, 18), ha="center", fontweight="bold")
 
 

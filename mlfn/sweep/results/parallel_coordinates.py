@@ -8,7 +8,7 @@ from html import escape
 
 from mlfn.host.frozen import frozen
 from mlfn.sweep.conditions.grammar import Selector, parse_selector
-from mlfn.sweep.results.scales import Axis, axis_of, cut_start, legible, number_of
+from mlfn.sweep.results.scales import Axis, axis_of, cut_end, cut_start, legible, number_of
 from mlfn.sweep.results.table import Table, are_different, evenly
 
 MOST_LINES = 1000
@@ -164,7 +164,7 @@ def _line(table: Table, lines: Lines, at: int) -> str:
 def _rule(share: float, axis: Axis) -> str:
     """Return an axis; each of its labels has a plate behind it, so that no line goes through a text."""
     x = f"{100 * share:.6g}%"
-    ticks = "".join(_tick(x, _y(at), _cut(text, 14)) for at, text in axis.ticks)
+    ticks = "".join(_tick(x, _y(at), cut_end(text, 14)) for at, text in axis.ticks)
     return (
         f'{ticks}<line x1="{x}" x2="{x}" y1="{_TOP}" y2="{_TOP + _HEIGHT}"/>'
         f'<text class="name" x="{x}" y="{_TOP - 20}" text-anchor="middle">{escape(cut_start(axis.title, 19))}'
@@ -215,10 +215,6 @@ def _notes(table: Table, metric: str, varied: Sequence[str], shown: int, best: i
     if same:
         notes.append(f"The same for all: {', '.join(map(legible, same))}.")
     return tuple(notes)
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def _y(share: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from pathlib import PurePath
 from typing import Any
 
 from mlfn.host.frozen import frozen
@@ -75,13 +76,20 @@ def number_of(value: Any) -> float | None:
 
 def text_of(value: Any) -> str:
     """Return a value in a few characters, none of them a control character."""
-    said = value if isinstance(value, str) else plain(value) if isinstance(value, float) else short(value)
+    said = (
+        str(value) if isinstance(value, (str, PurePath)) else plain(value) if isinstance(value, float) else short(value)
+    )
     return legible(said if len(said) <= 60 else f"{said[:59]}…")
 
 
 def legible(text: str) -> str:
     """Return text without control, direction and surrogate characters."""
     return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+
+
+def cut_end(text: str, most: int) -> str:
+    """Return the start of a text that is too long."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def cut_start(text: str, most: int) -> str:

@@ -59,7 +59,7 @@ class Cells(Strategy, Sequence[dict[str, Any]]):
             return self._params(iteration - 1)
         if not self.iterations or iteration > max(self.iterations[0], self.iterations[-1]):
             return None
-        raise ParameterError(f"Iteration {iteration} is not in this slice: it has {self.iterations!r}.")
+        raise ParameterError(f"Child {iteration} is not in this slice: it has {self.iterations!r}.")
 
     def __len__(self) -> int:
         if self.size > sys.maxsize:
@@ -85,7 +85,7 @@ class Cells(Strategy, Sequence[dict[str, Any]]):
         return iter(self[::-1])
 
     def __repr__(self) -> str:
-        view = "" if self._is_whole else f"[iterations {_shown(self.iterations)}]"
+        view = "" if self._is_whole else f"[children {_shown(self.iterations)}]"
         return f"{type(self).__name__}({', '.join(self._arguments())}){view}"
 
     @property

@@ -83,7 +83,7 @@ class ClientsCases(Pair):
 
         [run] = mlfn.runs()
         assert (run.result(self.patience), run.state) == (7, "succeeded")
-        assert run.logs() == "step 0\nstep 1\nstep 2\n"
+        assert run.logs(rank=0) == "step 0\nstep 1\nstep 2\n"
         self._is_recorded_once(run)
 
     def test_usurped_client_records_nothing(self) -> None:

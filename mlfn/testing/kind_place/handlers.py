@@ -242,6 +242,8 @@ def stays_at_first(shared: str, ctx: mlfn.Context) -> int:
 def fail_in_rank(shared: str, rank: int, ctx: mlfn.Context) -> None:
     """Fail in one rank, while the others wait."""
     note(shared, "start", ctx)
+    while ctx.rank == rank and Path(shared, "notes").read_text().count("start ") < ctx.size:
+        time.sleep(0.01)
     if ctx.rank == rank:
         raise OutOfStockError(f"rank {rank}", rank)
     wait_for(shared, "never")

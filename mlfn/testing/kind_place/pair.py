@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import mlfn
+from mlfn.backends.logs import of_rank
 from mlfn.testing.kind_place.inside import close_clients
 from mlfn.testing.kind_place.marks import CannotBeAttemptedError, Mark, apply_marks, check_marks
 
@@ -33,11 +34,11 @@ from pathlib import Path
 import mlfn
 import {_MODULE} as handlers
 
-KIND, ON, OPTIONS = pickle.loads(Path(__file__).with_name("pair.pickle").read_bytes())
+DECLARED, ON, OPTIONS = pickle.loads(Path(__file__).with_name("pair.pickle").read_bytes())
 SHARED = str(Path(__file__).parent.parent / "shared")
 
 def placed(name, **options):
-    return getattr(handlers, name).with_options(kind=KIND, **options).on(ON, **OPTIONS)
+    return getattr(handlers, name).with_options(**{{**DECLARED, **options}}).on(ON, **OPTIONS)
 
 """
 
@@ -66,11 +67,14 @@ class Pair:
     kind: Any = "job"
     """What ``@mlfn.function(kind=)`` takes."""
 
+    options: ClassVar[Mapping[str, Any]] = {}
+    """More of what ``@mlfn.function`` takes, as an image."""
+
     on: str = "local"
     place_options: ClassVar[Mapping[str, Any]] = {}
     settings: ClassVar[Mapping[str, object]] = {"heartbeat": 0.2, "grace": 1, "max_workers": 2}
 
-    patience: float = 30.0
+    patience: float = 60.0
     """Seconds within which all that a case waits for has happened."""
 
     limit: float = 0.5
@@ -167,7 +171,8 @@ class Pair:
         os.environ.update(self._environ())
         os.chdir(self.work)
         shutil.copy(Path(__file__).with_name("handlers.py"), self.work / f"{_MODULE}.py")
-        (self.work / "pair.pickle").write_bytes(pickle.dumps((self.kind, self.on, dict(self.place_options))))
+        declared = {"kind": self.kind, **self.options}
+        (self.work / "pair.pickle").write_bytes(pickle.dumps((declared, self.on, dict(self.place_options))))
         sys.path.insert(0, str(self.work))
         sys.modules.pop(_MODULE, None)
         importlib.invalidate_caches()
@@ -199,7 +204,7 @@ class Pair:
     def placed(self, handler: str, **options: Any) -> mlfn.Function[..., Any, Any]:
         """Return one of the handlers, of this kind and at this place."""
         function: mlfn.Function[..., Any, Any] = getattr(self.handlers, handler)
-        return function.with_options(kind=self.kind, **options).on(self.on, **self.place_options)
+        return function.with_options(**{"kind": self.kind, **self.options, **options}).on(self.on, **self.place_options)
 
     def begin(self, function: Any, *args: Any, **params: Any) -> mlfn.Run[Any]:
         """Submit what goes on for a while; in a thread of its own, where `submit` itself would wait for it."""
@@ -234,12 +239,20 @@ class Pair:
         (self.shared / "go").touch()
 
     # -- watching
-    def notes(self, what: str = "") -> list[Note]:
-        """Return what handlers wrote about themselves, or one sort of it."""
+    def notes(self, what: str = "", *, every_rank: bool = False) -> list[Note]:
+        """Return what handlers wrote about themselves, or one sort of it: those of rank 0, or of every rank."""
         path = self.shared / "notes"
         lines = [line.split() for line in path.read_text().splitlines()] if path.exists() else []
         found = [Note(word, run, int(attempt), int(rank), int(pid)) for word, run, attempt, rank, pid in lines]
-        return [note for note in found if what in ("", note.what)]
+        return [note for note in found if what in ("", note.what) and (every_rank or not note.rank)]
+
+    def have_begun(self) -> bool:
+        """Return whether a run has begun in all its ranks."""
+        return len(self.notes("start", every_rank=True)) == self.ranks
+
+    def of_rank_0(self, log: str) -> str:
+        """Return what rank 0 wrote into a log."""
+        return "".join(of_rank([log], 0)) if self.ranks > 1 else log
 
     def wait_until(self, condition: Callable[[], T | None], what: str) -> T:
         """Return the first true value of a condition; fail when there was none in time."""

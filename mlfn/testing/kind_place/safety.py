@@ -55,19 +55,20 @@ class SafetyCases(Pair):
         failed = self.placed("raise_secret", secrets=["SUITE_TOKEN"]).submit("SUITE_TOKEN")
         assert failed.wait(self.patience)
         while_running = self._files_with(key)
+        shown_to_all = _command_lines_with(token.encode(), *_written(key))
         self.go()
         places = set(shown.result(self.patience))
 
         self._is_nowhere(token, shown, failed)
         assert while_running == [] and self._files_with(key) == []
+        assert shown_to_all == []
         # The caller's own memory has the key, as it signs with it.
         assert places <= ({"memory"} if self.in_caller else set())
 
     def _files_with(self, key: bytes) -> list[Path]:
         """Return the files of the case, other than the key itself, that contain it."""
-        written = (key, key.hex().encode(), base64.b64encode(key)[:-1], base64.urlsafe_b64encode(key)[:-1])
-        files = [path for path in self.root.rglob("*") if path != self.root / "config/mlfn/key"]
-        return [path for path in files if any(form in _content(path) for form in written)]
+        files = [path for path in self.root.rglob("*") if path.is_file() and path != self.root / "config/mlfn/key"]
+        return [path for path in files if any(form in _content(path) for form in _written(key))]
 
     def _is_nowhere(self, token: str, *runs: mlfn.Run[object]) -> None:
         texts = [text for run in runs for text in (run.logs(), str(run.error), self.command("show", run.id))]
@@ -127,6 +128,17 @@ class SafetyCases(Pair):
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: third-party\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text(_ENTRY_POINTS)
+
+
+def _written(key: bytes) -> list[bytes]:
+    """Return what a key looks like as itself, in hexadecimal and in base64."""
+    return [key, key.hex().encode(), base64.b64encode(key)[:-1], base64.urlsafe_b64encode(key)[:-1]]
+
+
+def _command_lines_with(*texts: bytes) -> list[str]:
+    """Return the command lines on this machine, which any user may read, that contain one of the texts."""
+    lines = [(path, _content(path)) for path in Path("/proc").glob("[0-9]*/cmdline")]
+    return [str(path) for path, line in lines if any(text in line for text in texts)]
 
 
 def _content(path: Path) -> bytes:

@@ -6,7 +6,7 @@ import mlfn
 from mlfn import errors
 from mlfn.testing.kind_place.pair import Pair
 
-_SWEEP = """
+SWEEP = """
 placed("score", retry=mlfn.Retry(1, delay=0)).grid(x=[1, 2, 100, 4]).with_options(
     select="max.return", parallel=1
 ).submit(shared=SHARED).wait()
@@ -75,7 +75,7 @@ class SweepsCases(Pair):
         assert "score >= 2" in str(sweep.stop_reason)
 
     def test_resume_runs_only_the_missing(self) -> None:
-        client = self.client(_SWEEP)
+        client = self.client(SWEEP)
         self.wait_until(lambda: self.notes("start:100"), "the third child has begun")
         self.kill(client)
         self.go()

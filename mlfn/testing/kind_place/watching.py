@@ -56,11 +56,12 @@ class WatchingCases(Pair):
         self.wait_until(lambda: "step 1\n" in "".join(chunks), "the second step is in the log")
         self.wait_until(lambda: run.state == "running", "the run is shown as running")
         assert "step 2" not in "".join(chunks)
-        assert self.command("logs", run.id) == "step 0\nstep 1\n"
+        assert self.of_rank_0(self.command("logs", run.id)) == "step 0\nstep 1\n"
         self.go()
         following.join(self.patience)
 
-        assert "".join(chunks) == run.logs() == "step 0\nstep 1\nstep 2\n"
+        assert "".join(chunks) == run.logs()
+        assert run.logs(rank=0) == "step 0\nstep 1\nstep 2\n"
         assert self.command("logs", run.id) == run.logs()
 
     def test_parallel_logs_never_mix(self) -> None:
@@ -74,7 +75,7 @@ class WatchingCases(Pair):
 
         for name, run in runs.items():
             assert run.wait(self.patience) and run.state == "succeeded"
-            assert run.logs().splitlines() == [f"{name} {line}" for line in range(200)]
+            assert run.logs(rank=0).splitlines() == [f"{name} {line}" for line in range(200)]
             assert self.command("logs", run.id) == run.logs()
 
     def test_log_of_each_rank(self) -> None:
@@ -84,4 +85,5 @@ class WatchingCases(Pair):
         run = self.placed("print_rank").submit()
 
         assert run.wait(self.patience)
-        assert sorted(run.logs().split()) == sorted(f"rank {rank}" for rank in range(self.ranks))
+        assert sorted(run.logs().splitlines()) == [f"[{rank}] rank {rank}" for rank in range(self.ranks)]
+        assert [run.logs(rank=rank) for rank in range(self.ranks)] == [f"rank {rank}\n" for rank in range(self.ranks)]

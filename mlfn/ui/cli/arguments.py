@@ -6,6 +6,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 from typing import Any
 
 import click
@@ -59,13 +60,13 @@ class HandlerCommand(MlfnCommand):
     def __init__(
         self,
         function: Callable[..., Any],
-        name: str,
+        signature: Signature,
         *,
         own: Sequence[click.Option],
         act: Callable[..., Any],
         earlier: Callable[[], Mapping[str, Any]] | None = None,
     ) -> None:
-        self.signature = Signature(function, name)
+        self.signature = signature
         self._act = act
         self._earlier = earlier
         found = enumerate(_slots(self.signature, again=bool(earlier)))
@@ -77,7 +78,7 @@ class HandlerCommand(MlfnCommand):
         doc = (inspect.getdoc(function) or "") if inspect.isroutine(function) else ""
         values = click.Argument([_VALUES], nargs=-1, type=click.UNPROCESSED, metavar=" ".join(self._positions()) or " ")
         super().__init__(
-            name,
+            signature.name,
             params=[values, *self._slots, *free],
             callback=self._called,
             shown=() if earlier else ("on",),
@@ -119,7 +120,9 @@ class HandlerCommand(MlfnCommand):
         return self._act(call, **{**self._reserved, **values})
 
     def _bind(self, words: list[str], given: Sequence[tuple[Slot, Any]]) -> Call:
-        shape = replace(self.signature.shape, context=None)  # it is filled in by the run
+        whole = self.signature.shape  # what the run fills in is not given here
+        positional = tuple(name for name in whole.positional if name in self.signature.parameters)
+        shape = replace(whole, positional=positional, context=None, injected={})
         words, further = self._separated(words)
         if words and self._earlier:
             raise usage_error(f"{words[0]!r}: name what is to change, as in --depth 6.")
@@ -223,6 +226,6 @@ def _flag(name: str) -> str:
 
 def _shown(default: Any) -> str:
     text = repr(default)
-    if isinstance(default, str):
-        return default
+    if isinstance(default, (str, PurePath)):
+        return str(default)
     return text if len(text) <= 60 else f"{text[:57]}..."

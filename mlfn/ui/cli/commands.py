@@ -71,6 +71,13 @@ class NearestFlag(click.Command):
             name = error.option_name
             flags = [flag[2:] for param in self.get_params(ctx) for flag in param.opts if flag.startswith("--")]
             near = [f"--{flag}" for flag in difflib.get_close_matches(name.lstrip("-"), flags)]
+            if not near and not ctx.allow_interspersed_args and isinstance(self, MlfnCommand):
+                target = next(param.human_readable_name for param in self.params if isinstance(param, click.Argument))
+                raise click.UsageError(
+                    f"No such option {name!r}. A parameter of the function stands after {target}: "
+                    f"{ctx.command_path} {target} {name} VALUE",
+                    ctx,
+                ) from None
             raise click.NoSuchOption(name, possibilities=near, ctx=ctx) from None
 
 

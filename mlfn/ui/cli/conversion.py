@@ -5,9 +5,11 @@ from __future__ import annotations
 import collections.abc
 import contextlib
 import dataclasses
+import datetime
 import enum
 import inspect
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -15,8 +17,11 @@ from typing import Any
 
 from mlfn.artifacts.inputs import annotation_name, wants_input
 from mlfn.errors import ParameterError, nearest
+from mlfn.worker.fitting import field_hints, init_names, type_adapter
 
 MISSING = inspect.Parameter.empty
+_NUMBER = r"(\d+(?:\.\d+)?)"
+_SPAN = re.compile(rf"(?:{_NUMBER}d)? ?(?:{_NUMBER}h)? ?(?:{_NUMBER}m(?:in)?)? ?(?:{_NUMBER}s)?|{_NUMBER}")
 _MANY = (list, tuple, set, frozenset, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Set)
 
 
@@ -61,11 +66,24 @@ def choices(annotation: Any) -> dict[str, Any] | None:
     kind = bare(annotation)
     if typing.get_origin(kind) is typing.Literal:
         return {str(value): value for value in typing.get_args(kind)}
-    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+    if _is_enum(kind):
         members = list(kind)
         texts = all(isinstance(member.value, str) for member in members)
         return {member.value if texts else member.name: member for member in members}
     return None
+
+
+def _is_enum(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, enum.Enum)
+
+
+def _span(text: str) -> datetime.timedelta | None:
+    """Return the time that a text such as ``1h``, ``1h30m`` or ``90`` (seconds) names; None for another text."""
+    found = _SPAN.fullmatch(text.strip())
+    if found is None or not any(found.groups()):
+        return None
+    days, hours, minutes, seconds, alone = (float(part or 0) for part in found.groups())
+    return datetime.timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds + alone)
 
 
 def fields_of(annotation: Any) -> dict[str, Any]:
@@ -74,14 +92,14 @@ def fields_of(annotation: Any) -> dict[str, Any]:
     if not isinstance(kind, type):
         return {}
     if dataclasses.is_dataclass(kind):
-        names = [item.name for item in dataclasses.fields(kind) if item.init]
+        names = init_names(kind)
     elif isinstance(getattr(kind, "model_fields", None), Mapping):
         names = list(kind.model_fields)  # type: ignore[attr-defined]
     elif typing.is_typeddict(kind):
         names = list(kind.__annotations__)
     else:
         return {}
-    hints = typing.get_type_hints(kind)
+    hints = field_hints(kind, include_extras=False)
     return {name: hints.get(name, MISSING) for name in names}
 
 
@@ -155,21 +173,51 @@ def _one(annotation: Any, text: str, what: str, default: Any) -> Any:
     if kind is str or wants_input(annotation):
         return text
     if (listed := choices(annotation)) is not None:
-        if text not in listed:
-            raise ParameterError(f"{what} = {text!r}: {nearest(text, listed)}")
-        return listed[text]
+        if text in listed:
+            return listed[text]
+        if _is_enum(kind) and text in kind.__members__:
+            return kind[text]
+        raise ParameterError(f"{what} = {text!r}: {nearest(text, listed)}")
+    if kind is datetime.timedelta and (span := _span(text)) is not None:
+        return span
     if typing.get_origin(kind) in (typing.Union, types.UnionType):
         with contextlib.suppress(ParameterError):
             return _validated(annotation, lambda adapter: adapter.validate_python(plain(text), strict=True), what, text)
     if text.lstrip()[:1] in ("{", "[", '"'):
-        return _validated(annotation, lambda adapter: adapter.validate_json(text), what, text)
+        document = _in_json(annotation, text)
+        return _validated(annotation, lambda adapter: adapter.validate_json(document), what, text)
     return _validated(annotation, lambda adapter: adapter.validate_strings(text), what, text)
+
+
+def _in_json(annotation: Any, text: str) -> str:
+    """Return JSON with values in place of what people write for them: names of members of an enum, times as ``1h``."""
+    try:
+        data = json.loads(text)
+    except ValueError:  # pydantic says what is wrong with it
+        return text
+    valued = _valued(annotation, data)
+    return text if valued == data else json.dumps(valued)
+
+
+def _valued(annotation: Any, data: Any) -> Any:
+    kind = bare(annotation)
+    if isinstance(data, str):
+        if kind is datetime.timedelta and (span := _span(data)) is not None:
+            return span.total_seconds()
+        if _is_enum(kind):
+            named: Any = kind
+            if data in named.__members__ and all(data != member.value for member in named):
+                return named[data].value
+    elif isinstance(data, list):
+        return [_valued(_element(kind, at), item) for at, item in enumerate(data)]
+    elif isinstance(data, dict):
+        fields, args = fields_of(kind), typing.get_args(kind)
+        return {name: _valued(fields.get(name, args[-1] if args else MISSING), item) for name, item in data.items()}
+    return data
 
 
 def _validated(annotation: Any, validate: Any, what: str, given: Any) -> Any:
     from pydantic import ValidationError
-
-    from mlfn.worker.fitting import type_adapter
 
     adapter = type_adapter(annotation)
     if adapter is None:
@@ -181,4 +229,5 @@ def _validated(annotation: Any, validate: Any, what: str, given: Any) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
-    raise ParameterError(f"{what} = {given!r} does not fit: {where + ': ' if where else ''}{first['msg']}.")
+    hint = " A time is written as 1h30m, 45s or 01:30:00." if first["type"].startswith("time_delta") else ""
+    raise ParameterError(f"{what} = {given!r} does not fit: {where + ': ' if where else ''}{first['msg']}.{hint}")

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import platform
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from pathlib import Path
 import click
 
 from mlfn._version import __version__
-from mlfn.backends.registry import capabilities
+from mlfn.backends.registry import capabilities, place_class
 from mlfn.errors import MlfnError, harmless
 from mlfn.host.cores import usable_cores
 from mlfn.host.disk import files_below, room_of
@@ -123,13 +124,14 @@ def _findings(chosen: Chosen) -> Iterator[Finding]:
         "secrets": _secrets,
         "environments": _environments,
         "cores": _cores,
-        "worker": lambda: _worker(chosen),
+        "worker": lambda: _worker(chosen, "worker", "local"),
     }
     for name, check in checks.items():
         try:
             yield check()
         except MlfnError as error:
             yield Finding(name, "fails", str(error))
+    yield from _elsewhere(chosen)
     psycopg = f"psycopg {_version('psycopg')}" if importlib.util.find_spec("psycopg") else None
     yield _optional(
         "postgresql", psycopg, "not installed; a store at postgresql:// needs: pip install 'mlfn[postgres]'"
@@ -246,8 +248,9 @@ def _cores() -> Finding:
 
 
 def _workers(store: Reader, client: str) -> int:
+    pooled = {row.id for row in store.executions(client) if capabilities(row.place).pooled}
     running = store.list_runs(RunFilter(owner=client, states=(RunState.RUNNING.value,)), limit=_MOST_RUNNING)
-    return len({record.execution for record in running if capabilities(record.place).pooled})
+    return len(pooled & {record.execution for record in running})
 
 
 def _key() -> Finding:
@@ -267,24 +270,44 @@ def _private(name: str, file: Path) -> Finding:
     return Finding(name, "ok", f"{file}, mode {mode:04o}")
 
 
-def _worker(chosen: Chosen) -> Finding:
-    """Run the probe through the real local place, in a process and a data folder of its own."""
+def _elsewhere(chosen: Chosen) -> Iterator[Finding]:
+    """Check the chosen place, where runs go to an engine: last of all a run there."""
+    place = settings.current().on
+    can = capabilities(place)
+    if can.in_caller or can.pooled:
+        return
+    try:
+        found = [Finding(*check) for check in place_class(place).diagnose()]
+    except MlfnError as error:
+        found = [Finding(place, "fails", str(error))]
+    yield from found
+    if not any(finding.verdict == "fails" for finding in found):
+        yield _worker(chosen, f"worker on {place}", place)
+
+
+def _worker(chosen: Chosen, name: str, place: str) -> Finding:
+    """Run the probe at a place, by a process and in a data folder of its own."""
     with tempfile.TemporaryDirectory(prefix="mlfn-doctor-") as folder:
-        own = {"data": folder, "store": "", "artifacts": "", "on": "local"}
+        own = {"data": folder, "store": "", "artifacts": "", "on": place}
         flags = [f"{SETTINGS[name].flag}={value}" for name, value in {**chosen.flags, **own}.items()]
         start = f"import sys; sys.path.insert(0, {str(Path(__file__).parents[3])!r}); from mlfn.ui.cli.app import main; main()"
-        command = [sys.executable, "-c", start, *flags, "--json", "run", "mlfn.ui.cli.probe:answer"]
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, timeout=_WORKER_SECONDS, check=False, stdin=subprocess.DEVNULL
-            )
-        except subprocess.TimeoutExpired:
-            return Finding("worker", "fails", f"had not answered after {_WORKER_SECONDS} s.")
-    if done.returncode:
-        lines = done.stderr.strip().splitlines()
-        return Finding("worker", "fails", f"exit code {done.returncode}: {lines[-1] if lines else 'no output'}")
-    run = json.loads(done.stdout)
+        command = [sys.executable, "-c", start, *flags, "--json", "run", "mlfn.functions.probe:answer"]
+        with subprocess.Popen(
+            command, text=True, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            try:
+                out, err = process.communicate(timeout=_WORKER_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.send_signal(signal.SIGINT)  # it cancels its run
+                _, err = process.communicate()
+                return Finding(name, "fails", f"had not answered after {_WORKER_SECONDS} s. {_last_line(err)}".rstrip())
+    if process.returncode:
+        return Finding(name, "fails", f"exit code {process.returncode}: {_last_line(err) or 'no output'}")
+    run = json.loads(out)
     begun, over = (datetime.fromisoformat(run[name]) for name in ("created", "ended"))
-    return Finding(
-        "worker", "ok", f"a process answered {duration((over - begun).total_seconds(), exact=True)} after its start"
-    )
+    return Finding(name, "ok", f"answered {duration((over - begun).total_seconds(), exact=True)} after its start")
+
+
+def _last_line(text: str) -> str:
+    lines = text.strip().splitlines()
+    return lines[-1] if lines else ""

@@ -31,6 +31,7 @@ _BY_ERROR: tuple[tuple[type[MlfnError], int], ...] = (
     (errors.StoreError, STORAGE),
     (errors.RunCancelledError, CANCELLED),
     (errors.RunError, RUN_FAILED),
+    (errors.ServiceError, RUN_FAILED),
     (errors.ResultTimeoutError, STILL_RUNNING),
 )
 _BY_STATE = {RunState.SUCCEEDED: OK, RunState.CANCELLED: CANCELLED, RunState.PRUNED: OK, RunState.FAILED: RUN_FAILED}

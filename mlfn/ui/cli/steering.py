@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
 
 from mlfn.dispatch.session import current_session
-from mlfn.dispatch.submit import stored_function
+from mlfn.dispatch.signature import Signature
+from mlfn.dispatch.submit import signature_of, stored_function
 from mlfn.errors import MlfnError, ParameterError
 from mlfn.handles import finders
 from mlfn.ui.cli import exits
@@ -69,17 +70,18 @@ def rerun(chosen: Chosen, *, run: str, rest: Sequence[str], follow: bool) -> Any
         announced = f"run {again.id[:8]} of {again.name} on {again.record.place}, again after {old.id[:8]}"
         return wait_and_print(again, announced=announced, follow=bool(values["follow"] or follow), as_json=chosen.json)
 
-    function = _function_of(old)
-    inner = HandlerCommand(function, old.name, own=[follow_option()], act=act, earlier=lambda: old.params)
+    function, signature = _function_of(old)
+    inner = HandlerCommand(function, signature, own=[follow_option()], act=act, earlier=lambda: old.params)
     return run_inner(inner, run, rest, chosen)
 
 
-def _function_of(item: Any) -> Any:
-    """Return a run's function, whose stored payload is checked by its signature before it is read."""
+def _function_of(item: Any) -> tuple[Callable[..., Any], Signature]:
+    """Return a run's function and its parameters; the stored payload's signature is checked before it is read."""
     session = current_session()
     body = session.store.get_plan(item.record.plan)
     try:
-        return stored_function(session, body)
+        function = stored_function(session, body)
+        return function, signature_of(body, function)
     except MlfnError:
         raise
     except OSError as error:

@@ -45,8 +45,7 @@ def target_command(
                     changed = changed.on(chosen.flags["on"])
                 return act(chosen, changed, call, **values)
 
-            name = str(getattr(function, "__name__", "function"))
-            inner = read_as(function.__mlfn_function__, name, own=[*own, change], act=called)
+            inner = read_as(function.__mlfn_function__, function.__mlfn_signature__, own=[*own, change], act=called)
             return run_inner(inner, target, rest, chosen)
 
         return made_as(

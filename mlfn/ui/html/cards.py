@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from mlfn.ui.views.values import Value
 
 _LONGEST_WORD = 24
+_LONGEST_PART = 16
+_BETWEEN_PARTS = re.compile(r"(?<=[_/,=:])(?![_/,=:])|(?<=[A-Za-z])(?=[.-][A-Za-z])")
 
 
 def run_card(run: RunView) -> str:
@@ -97,9 +100,9 @@ def _environment() -> Environment:
     )
     environment.filters |= {
         "amount": amount,
+        "breakable": _breakable,
         "duration": lambda seconds: duration(seconds, exact=True),
         "in_a_line": in_a_line,
-        "long": _long,
         "moment": moment,
         "number": number,
         "plural": plural,
@@ -108,9 +111,19 @@ def _environment() -> Environment:
     return environment
 
 
-def _long(text: Any) -> str:
-    """Return the class of a text that may break anywhere: one with a word that no card has room for."""
-    return " mlfn-long" if any(len(word) > _LONGEST_WORD for word in str(text).split()) else ""
+def _breakable(text: Any) -> Any:
+    """Return a text whose long words may break: between their parts, and within a part that no card has room for."""
+    from markupsafe import Markup
+
+    words = re.split(r"(\s+)", clean(str(text)))
+    return Markup("").join(Markup("<wbr>").join(_parts(word)) for word in words)
+
+
+def _parts(word: str) -> list[str]:
+    if len(word) <= _LONGEST_WORD:
+        return [word]
+    parts = _BETWEEN_PARTS.split(word)
+    return [part[at : at + _LONGEST_PART] for part in parts for at in range(0, len(part), _LONGEST_PART)]
 
 
 def _finalized(value: Any) -> Any:

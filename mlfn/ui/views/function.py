@@ -8,7 +8,7 @@ from typing import Any
 
 from mlfn.functions.declaration import Declared, Function
 from mlfn.host.frozen import frozen
-from mlfn.ui.wording import cut
+from mlfn.ui.wording import cut, without_path_classes
 from mlfn.worker.fitting import shown_annotation
 
 _LONGEST = 120
@@ -76,7 +76,7 @@ def _option_text(value: object) -> str:
 def short_repr(value: object) -> str:
     """Return a repr, cut; the type's name where it fails."""
     try:
-        return cut(_SHORT.repr(value), _LONGEST)
+        return cut(without_path_classes(_SHORT.repr(value)), _LONGEST)
     except Exception:  # noqa: BLE001 - a repr may fail in any way
         return f"<{type(value).__name__}>"
 

@@ -6,14 +6,14 @@ import datetime
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import field
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from mlfn.artifacts.formats import tagged_json
 from mlfn.host.frozen import frozen
 from mlfn.settings.current import artifact_uri
 from mlfn.spec.record import Output
-from mlfn.ui.wording import LONGEST_VALUE, clean, cut, number, type_shown
+from mlfn.ui.wording import LONGEST_VALUE, clean, cut, number, type_shown, without_path_classes
 
 _PARAMS = 120  # characters of all parameters in one line
 _LONGEST_WHOLE = 1000
@@ -138,7 +138,7 @@ def _parameter_texts(stored: Mapping[str, Any]) -> tuple[str, str, int | None]:
         return cut(whole, LONGEST_VALUE, keep_end=True), whole[-_LONGEST_WHOLE:], None
     size = int(stored["size"]) if stored.get("path") is not None else None
     if stored.get("shown"):
-        whole = clean(stored["shown"][:_LONGEST_WHOLE])
+        whole = without_path_classes(clean(stored["shown"][:_LONGEST_WHOLE]))
         return cut(whole, LONGEST_VALUE), whole, size
     if size is not None:
         return packed_shown(stored), "", size
@@ -149,6 +149,9 @@ def _inline_texts(packer: str, inline: Any, kind: str) -> tuple[str, str]:
     if packer != "json":
         return type_shown(kind or packer), ""
     value = tagged_json.decode(inline)
-    whole = clean(repr(value))
+    if isinstance(value, PurePath):
+        whole = clean(str(value))
+        return cut(whole, LONGEST_VALUE, keep_end=True), whole[-_LONGEST_WHOLE:] if len(whole) > LONGEST_VALUE else ""
+    whole = without_path_classes(clean(repr(value)))
     text = number(value) if type(value) is float and len(whole) > 6 else cut(whole, LONGEST_VALUE)
     return text, whole[:_LONGEST_WHOLE] if whole != text else ""

@@ -12,3 +12,8 @@ FOLDER = "/mlfn/run"
 """Where a pod may write; below it the run's working folder, its journal and its artifacts."""
 
 TERMINATION = "/dev/termination-log"
+
+SSH_KEYS = "/mlfn/ssh"
+"""The keys by which the main pod of an execution starts ranks in the others."""
+
+SSH_PORT = 2222

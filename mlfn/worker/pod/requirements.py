@@ -46,7 +46,7 @@ def install(requirements: tuple[str, ...], environ: Mapping[str, str], say: Call
     if process.wait():
         raise EnvironmentBuildError(
             f"requirements={missing} could not be installed in the pod; check their names and versions, and that the pod reaches "
-            f"a package index (settings index_url, trusted_host). The installer said:\n{said.decode(errors='replace').strip()}"
+            f"a package index (PIP_INDEX_URL and PIP_TRUSTED_HOST in env= of the function name another). The installer said:\n{said.decode(errors='replace').strip()}"
         )
     Path(TARGET).mkdir(exist_ok=True)
     sys.path.insert(1, TARGET)

@@ -5,11 +5,9 @@ Everything goes to the pod's log, at once; the summary of the end to its termina
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import selectors
-import shutil
 import signal
 import socket
 import sys
@@ -19,16 +17,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from mlfn.errors import EnvironmentBuildError, StorageError
+from mlfn.errors import MlfnError, StorageError
 from mlfn.settings.masking import Masker, StreamMasker
 from mlfn.spec.record import Outcome, Reason, RemoteFailure, RunState
 from mlfn.worker import context as user_context
-from mlfn.worker.assignment import Assignment, journal_of, run_rank
+from mlfn.worker.assignment import ENDS_WELL, Assignment, journal_of, run_rank
 from mlfn.worker.binding import Binding
 from mlfn.worker.journal_reader import JournalReader
 from mlfn.worker.log_capture import prepare_logging
-from mlfn.worker.pod.folders import FOLDER, TASK, TERMINATION
-from mlfn.worker.pod.requirements import install
+from mlfn.worker.pod.folders import FOLDER, TERMINATION
+from mlfn.worker.pod.memory import memory_kills
+from mlfn.worker.pod.preparation import asked_of_pod, prepare
 from mlfn.worker.pod.stream import MOST, StreamWriter
 from mlfn.worker.task import Task
 
@@ -61,12 +60,12 @@ class Unit:
         self._shipped = {path for path in self._artifacts.rglob("*") if path.is_file()}
         ours, theirs = socket.socketpair()
         output, sink = os.pipe()
-        kills = _memory_kills()
+        kills = memory_kills()
         pid = os.fork()
         if not pid:
             ours.close()
             os.close(output)
-            _become_function(assignment, theirs, sink)
+            _become_function(assignment, self._asked["mark"], theirs, sink)
         theirs.close()
         os.close(sink)
         status = self._attend(pid, ours, output)
@@ -74,11 +73,12 @@ class Unit:
         for event in self._events(has_ended=True):
             self._take(event)
         self._say_left()
-        return self._conclude(code, was_short=_memory_kills() > kills)
+        return self._conclude(code, was_short=memory_kills() > kills)
 
-    def refuse(self, error: EnvironmentBuildError) -> int:
+    def refuse(self, error: MlfnError) -> int:
         """Report that the unit cannot run; return the exit code."""
-        outcome = Outcome(RunState.FAILED, Reason.ERROR, RemoteFailure.of_error(error))
+        reason = Reason.STORAGE if isinstance(error, StorageError) else Reason.ERROR
+        outcome = Outcome(RunState.FAILED, reason, RemoteFailure.of_error(error))
         facts = {"event": "finished", "run": self._task.run, "attempt": self._task.attempt, "time": time.time()}
         self._last = {**facts, **outcome.to_json()}
         self._say_left()
@@ -189,9 +189,11 @@ class Unit:
     def _conclude(self, code: int, *, was_short: bool) -> int:
         """Write the outcome and the summary, the last of all."""
         summary: dict[str, Any] = {"why": self._why}
+        if was_short and self._last is not None and self._last["state"] == RunState.FAILED.value:
+            self._last, code = None, 1  # a rank was killed, which the others report as they see it
         if self._last is not None:
             if self._too_large:
-                self._last = {**self._last, **_too_large(self._task, self._too_large).to_json()}
+                self._last = {**self._last, **too_large(self._too_large).to_json()}
             self._write(self._last)
             code = 0 if self._last["state"] in (RunState.SUCCEEDED.value, RunState.PRUNED.value) else 1
             summary["state"] = self._last["state"]
@@ -205,33 +207,20 @@ class Unit:
 
 def run() -> None:
     """Run the unit of this pod."""
-    asked = json.loads(Path(TASK, "assignment.json").read_text())
-    units = json.loads(gzip.decompress(Path(TASK, "units").read_bytes()))
-    task = Task(**units[int(os.environ.get("JOB_COMPLETION_INDEX", "0"))])
+    asked, task = asked_of_pod()
     stream = StreamWriter(_write, asked["mark"])
     user_context.in_worker = True
     plan = asked["plan"]
-    _lay_out(plan, asked["files"])
     binding = Binding(plan)
     unit = Unit(asked, task, stream, StreamMasker(Masker(_values(binding))))
     try:
-        install(tuple(asked["requirements"]), {**os.environ, **asked["installer"]}, stream.text)
-    except EnvironmentBuildError as error:
+        prepare(asked, stream.text)
+    except MlfnError as error:
         sys.exit(unit.refuse(error))
     sys.exit(unit.run(Assignment(plan, task)))
 
 
-def _lay_out(plan: Mapping[str, Any], files: Mapping[str, str]) -> None:
-    """Make the folders of the run, and put the files that came with the task where the plan says."""
-    Path(plan["cwd"]).mkdir(parents=True, exist_ok=True)
-    Path(FOLDER, "artifacts").mkdir(exist_ok=True)
-    for key, path in files.items():
-        target = Path(FOLDER, path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(Path(TASK, key), target)  # no link: a link in an artifact root may lead anywhere
-
-
-def _become_function(assignment: Assignment, control: socket.socket, sink: int) -> None:
+def _become_function(assignment: Assignment, mark: str, control: socket.socket, sink: int) -> None:
     code = 1
     try:
         os.setsid()
@@ -243,7 +232,14 @@ def _become_function(assignment: Assignment, control: socket.socket, sink: int) 
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
         prepare_logging()
-        code = run_rank(assignment, Path(FOLDER), control=control)
+        if assignment.plan["command"]:
+            from mlfn.worker.pod.ranks import start_ranks
+
+            state = start_ranks(assignment, mark=mark, control=control)
+        else:
+            activated = Binding(assignment.plan).activated(assignment.task) if assignment.plan["activated"] else None
+            state = run_rank(assignment, Path(FOLDER), activated=activated, control=control)
+        code = int(state not in ENDS_WELL)
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else 1
     except BaseException:  # noqa: BLE001 - there is no outer handler in a forked process
@@ -292,18 +288,8 @@ def _signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-def _memory_kills() -> int:
-    """Return how many processes of this container the kernel has killed for want of memory."""
-    for path, key in (
-        ("/sys/fs/cgroup/memory.events", "oom_kill"),
-        ("/sys/fs/cgroup/memory/memory.oom_control", "oom_kill"),
-    ):
-        with suppress(OSError, ValueError, IndexError), open(path) as file:
-            return next(int(line.split()[1]) for line in file if line.split()[0] == key)
-    return 0
-
-
-def _too_large(task: Task, size: int) -> Outcome:
+def too_large(size: int) -> Outcome:
+    """Return the outcome of a run with an output of so many bytes, which do not come back."""
     text = (
         f"An output has {size} bytes: without an artifact root at most {MOST} come back from a pod. Set one that both sides "
         "reach, as MLFN_ARTIFACTS=s3://bucket/path (artifacts= of mlfn.init), or return less."

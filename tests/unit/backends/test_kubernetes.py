@@ -10,9 +10,9 @@ import pytest
 
 import mlfn
 from mlfn import errors
+from mlfn.backends.kinds.pods import label_value, secret_name
 from mlfn.backends.places.kubernetes.connection import Connection
-from mlfn.backends.places.kubernetes.objects import label_value, secret_name
-from mlfn.backends.places.kubernetes.words import explain, waiting_for
+from mlfn.backends.places.kubernetes.words import LIMITS, explain, waiting_for, without_operator
 from mlfn.spec.call_shape import CallShape
 from mlfn.spec.plan import Plan
 from mlfn.spec.record import Reason
@@ -75,11 +75,34 @@ def test_a_node_is_asked_for_by_labels_taints_and_priority() -> None:
     assert (spec["nodeSelector"], spec["tolerations"], spec["priorityClassName"]) == ({"disk": "fast"}, [taint], "high")
 
 
-def test_what_no_pod_can_have_yet_is_refused_by_name() -> None:
-    spot = train.with_options(node=mlfn.Node(spot="require"), secrets=mlfn.UNSET)
+def on_spot(how: str, **node: Any) -> dict[str, Any]:
+    function = train.with_options(node=mlfn.Node(spot=how, **node)).on("kubernetes")
+    spec: dict[str, Any] = manifests(function)["Job"]["spec"]["template"]["spec"]
+    return spec
 
-    with pytest.raises(errors.OptionError, match=r"spot='require'.*selector="):
-        spot.on("kubernetes").submit(1)
+
+def test_spot_nodes_are_tolerated_required_or_prevented() -> None:
+    azure = "kubernetes.azure.com/scalesetpriority"
+    own = {"key": "gpu", "operator": "Exists"}
+
+    allowed, required, prevented = on_spot("allow", tolerations=[own]), on_spot("require"), on_spot("prevent")
+
+    taint = {"key": azure, "operator": "Equal", "value": "spot", "effect": "NoSchedule"}
+    assert own in allowed["tolerations"] and taint in allowed["tolerations"] and "affinity" not in allowed
+    rule = "requiredDuringSchedulingIgnoredDuringExecution"
+    any_of = required["affinity"]["nodeAffinity"][rule]["nodeSelectorTerms"]
+    assert {"matchExpressions": [{"key": azure, "operator": "In", "values": ["spot"]}]} in any_of
+    assert taint in required["tolerations"]
+    [none_of] = prevented["affinity"]["nodeAffinity"][rule]["nodeSelectorTerms"]
+    assert {"key": azure, "operator": "NotIn", "values": ["spot"]} in none_of["matchExpressions"]
+    assert "tolerations" not in prevented
+
+
+def test_spot_beside_a_node_affinity_is_refused() -> None:
+    both = train.with_options(node=mlfn.Node(spot="require", affinity={"nodeAffinity": {}}), secrets=mlfn.UNSET)
+
+    with pytest.raises(errors.OptionError, match=r"spot='require'.*leave one out"):
+        both.on("kubernetes").submit(1)
 
 
 def test_a_part_of_a_pods_spec_is_merged_by_name() -> None:
@@ -246,3 +269,16 @@ def test_an_unknown_context_names_those_there_are(tmp_path: Path) -> None:
 
     with pytest.raises(errors.OptionError, match=r"context='two'.*one"):
         Connection(kubeconfig=str(config), context="two")
+
+
+@pytest.mark.parametrize(
+    ("status", "age", "said"),
+    [({}, 5.0, False), ({}, 20.0, True), ({"conditions": [{"type": "Created"}]}, 20.0, False)],
+)
+def test_an_object_on_which_nobody_acts_asks_for_its_operator(status: dict[str, Any], age: float, said: bool) -> None:
+    waiting = without_operator({"kind": "MPIJob", "status": status}, age)
+
+    assert (waiting is not None) is said
+    if waiting is not None:
+        assert "the operator of MPIJobs" in waiting.words
+        assert waiting.sort in LIMITS

@@ -6,8 +6,9 @@ from __future__ import annotations
 
 import functools
 import typing
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import InitVar, dataclass
 from datetime import date
 from enum import Enum
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 import mlfn
 from mlfn.dispatch.signature import Signature
 from mlfn.errors import InputNotFoundError, ParameterError
+from mlfn.spec.call_shape import CallShape
 from mlfn.spec.data_item import DataItem
 
 if TYPE_CHECKING:
@@ -38,6 +40,49 @@ def taking(annotation: Any) -> Callable[..., Any]:
 
     f.__annotations__["x"] = annotation
     return f
+
+
+# -- what a kind injects ------------------------------------------------------------------------------------------------
+
+
+class Session: ...
+
+
+INJECTS = {f"{__name__}.Session": "session"}
+
+
+def with_session(x: int, s: Session, ctx: mlfn.Context, *, y: int = 1) -> Any:
+    return x, s, ctx, y
+
+
+def test_what_a_kind_injects_is_no_parameter() -> None:
+    signature = Signature(with_session, "with_session", INJECTS)
+
+    assert list(signature.parameters) == ["x", "y"] and "s" not in signature.annotations
+    assert signature.bind((1,), {"y": 2}) == {"x": 1, "y": 2}
+    with pytest.raises(ParameterError, match=r"with_session\(s=...\) is filled in by the run: leave it out"):
+        signature.bind((1,), {"s": Session()})
+    with pytest.raises(ParameterError, match="takes 1 parameters by position"):
+        signature.bind((1, Session()), {})
+
+
+def test_what_a_kind_supplies_is_filled_in() -> None:
+    shape = CallShape.from_json(Signature(with_session, "with_session", INJECTS).shape.to_json())
+
+    assert shape.arguments({"x": 1}, "ctx", {"session": "it"}) == ([], {"x": 1, "s": "it", "ctx": "ctx"})
+    assert shape.arguments({"x": 1}, "ctx") == ([], {"x": 1, "ctx": "ctx"})
+
+
+def test_a_plain_call_passes_what_a_run_injects() -> None:
+    signature, session, ctx = Signature(with_session, "with_session", INJECTS), Session(), mlfn.context()
+
+    assert signature.arguments((1, session), {}, ctx) == ([], {"x": 1, "s": session, "ctx": ctx})
+
+
+def test_a_shape_without_injection_is_stored_as_before() -> None:
+    shape = Signature(with_session, "with_session").shape
+
+    assert shape.to_json() == {"positional": (), "varargs": None, "varkw": None, "context": "ctx"}
 
 
 # -- binding -----------------------------------------------------------------------------------------------------------
@@ -267,6 +312,16 @@ class Line:
     width: float = 1.0
 
 
+@dataclass
+class Seeded:
+    start: Point
+    seed: InitVar[int]
+    step: InitVar[int] = 1
+
+    def __post_init__(self, seed: int, step: int) -> None:
+        self.drawn = seed + step
+
+
 class Drawing(pydantic.BaseModel):
     line: Line
     name: str = ""
@@ -286,6 +341,8 @@ class Drawing(pydantic.BaseModel):
             {"line": {"start": {"x": 1}, "width": "2"}},
             r"\['line'\]\['width'\]: Input should be a valid number",
         ),
+        (Seeded, {"start": {"x": 1}, "seed": "2"}, r"\['seed'\]: Input should be a valid integer"),
+        (Seeded, {"start": {"x": 1}}, r"\['seed'\]: Field required"),
         (Point, {"y": 1}, r"\['x'\]: Field required"),
         (Point, {"x": 1, "z": 1}, r"\['z'\]: is no field of Point"),
         (int | Point, {"x": "3"}, r"\['x'\]: Input should be a valid integer"),
@@ -294,6 +351,21 @@ class Drawing(pydantic.BaseModel):
 def test_a_field_given_in_a_mapping_is_held_to_its_annotation(annotation: Any, value: Any, words: str) -> None:
     with pytest.raises(ParameterError, match=words):
         checked(taking(annotation), value)
+
+
+def test_a_dataclass_with_an_init_var_is_made_of_a_mapping() -> None:
+    made = checked(taking(Seeded), {"start": {"x": 1}, "seed": 2})["x"]
+
+    assert (made.start, made.drawn) == (Point(1), 3)
+
+
+@pytest.mark.parametrize("annotation", [any, callable, np.array])
+def test_an_annotation_that_is_no_type_warns_of_nothing(annotation: Any) -> None:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        checked(taking(annotation), 1)
+
+    assert caught == []
 
 
 def test_mappings_within_mappings_are_made_into_what_they_stand_for() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +14,7 @@ from mlfn.spec.record import Attempt, RemoteFailure, RunState
 from mlfn.ui import notebook
 from mlfn.ui.html import cards
 from mlfn.ui.html.sparklines import sparkline
-from mlfn.ui.views.function import FunctionView
+from mlfn.ui.views.function import FunctionView, short_repr
 from mlfn.ui.views.listing import MOST_RUNS, ListingView
 from mlfn.ui.views.run import Series
 from mlfn.ui.views.values import Value
@@ -37,6 +38,7 @@ TAGS = {
     "g",
     "polyline",
     "circle",
+    "wbr",
 }
 
 
@@ -50,7 +52,8 @@ class Reader(HTMLParser):
     def handle_starttag(self, tag, attrs):
         self.tags.add(tag)
         self.attributes |= {name for name, _ in attrs}
-        self.open.append(tag)
+        if tag != "wbr":
+            self.open.append(tag)
 
     def handle_startendtag(self, tag, attrs):
         self.handle_starttag(tag, attrs)
@@ -122,6 +125,39 @@ def test_a_card_is_bounded_whatever_the_run_holds():
 
     assert len(card) < 150_000
     assert "and 9,976 more" in card
+
+
+def parts_of(text):
+    found = re.search(
+        r'<td class="mlfn-value">(.*?)\n?</td>', cards.run_card(run_view(params=(Value("x", text),))), re.DOTALL
+    )
+    assert found
+    return found[1].split("<wbr>")
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("145 kB", ["145 kB"]),
+        ("0.1234567890123456", ["0.1234567890123456"]),
+        ("iteration_results", ["iteration_results"]),
+        ("/data/cleaned/2026-01/iris_table.csv", ["/", "data/", "cleaned/", "2026-01/", "iris_", "table", ".csv"]),
+        ("learning_rate=1e-05,momentum=0.95", ["learning_", "rate=", "1e-05,", "momentum=", "0.95"]),
+        ("a" * 40, ["a" * 16, "a" * 16, "a" * 8]),
+    ],
+)
+def test_a_value_breaks_between_its_parts_alone(text, parts):
+    assert parts_of(text) == parts
+
+
+def test_a_name_of_an_output_stays_in_a_line():
+    card = read(cards.run_card(run_view(outputs=(Value("iteration_results_parquet", "x"),))))
+
+    assert '<td class="mlfn-key mlfn-fit">iteration_results_parquet</td>' in card
+
+
+def test_a_default_path_is_shown_without_its_class():
+    assert short_repr({"file": Path("a.csv")}) == "{'file': 'a.csv'}"
 
 
 def test_a_listing_shows_the_first_rows_and_counts_the_rest():

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import mlfn
+from mlfn.artifacts.formats import tagged_json
 from mlfn.backends.logs import AttemptLog
 from mlfn.spec.record import Attempt, RunState, log_file
 from mlfn.store import open_queries
@@ -151,6 +152,9 @@ def _with_params(run, params):
         ({"input": "/data/" + "d/" * 60 + "iris.csv"}, "iris.csv"),
         ({"output": {"run": "0123456789abcdef", "key": "model"}}, "output model of 01234567"),
         ({"packer": "json", "inline": {"!": "nonsense", "v": 1}}, "(cannot be read)"),
+        ({"packer": "json", "inline": tagged_json.encode(Path("/data/iris.csv"))}, "/data/iris.csv"),
+        ({"packer": "json", "inline": tagged_json.encode({"file": Path("iris.csv")})}, "{'file': 'iris.csv'}"),
+        ({"packer": "pickle", "type": "some.Kind", "shown": "Kind(file=PosixPath('a'))"}, "Kind(file='a')"),
         ({"packer": "json", "inline": {"!": "int", "v": "0x" + "f" * 5000}}, "(cannot be read)"),
         ({"packer": "other", "inline": "gASVAA==", "type": "some.pkg.Kind"}, "some.Kind"),
         ({"packer": "json", "inline": "x" * 9000}, "…"),

@@ -161,6 +161,14 @@ def test_progress_reports_first_and_last() -> None:
     assert reporter.seen[0] == (0, 5, "")
 
 
+def test_progress_knows_its_length_where_that_is_known() -> None:
+    ctx = Context(reporter=Counting())
+
+    assert len(ctx.progress("abc")) == 3  # type: ignore[arg-type]
+    assert len(ctx.progress(iter("ab"), total=5)) == 5  # type: ignore[arg-type]
+    assert not hasattr(ctx.progress(iter("ab")), "__len__")
+
+
 def test_progress_is_reported_ten_times_a_second() -> None:
     reporter = Counting()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -14,7 +14,10 @@ from mlfn.errors import MissingExtraError, OptionError, PlaceError
 _TIMEOUT = (5.0, 30.0)  # seconds to connect, and between two pieces of an answer
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _CONNECTIONS = 64
-_PATCH = "application/merge-patch+json"
+_MERGE, _OPERATIONS = "application/merge-patch+json", "application/json-patch+json"
+
+
+Body = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 
 
 class ApiError(Exception):
@@ -35,7 +38,7 @@ class Connection:
     """Requests to one API server as one user; any thread may use it."""
 
     def __init__(self, *, kubeconfig: str | None = None, context: str | None = None) -> None:
-        configuration, self.namespace = _configured(kubeconfig, context)
+        configuration, self.namespace, self.is_inside = _configured(kubeconfig, context)
         from kubernetes.client.rest import RESTClientObject
 
         configuration.connection_pool_maxsize = _CONNECTIONS
@@ -51,14 +54,18 @@ class Connection:
         """Create an object."""
         return self._call("POST", path, query, body)
 
-    def patch(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """Change some of an object."""
+    def put(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Replace an object; refused as a conflict where it is not the one that `body` was made of."""
+        return self._call("PUT", path, {}, body)
+
+    def patch(self, path: str, body: Body) -> dict[str, Any]:
+        """Change some of an object, by what is to be merged into it, or by operations one after another."""
         return self._call("PATCH", path, {}, body)
 
-    def delete(self, path: str, body: Mapping[str, Any] | None = None) -> bool:
-        """Delete an object; False where there is none."""
+    def delete(self, path: str, body: Mapping[str, Any] | None = None, **query: Any) -> bool:
+        """Delete an object, or those of a list that a query selects; False where there is none."""
         try:
-            self._call("DELETE", path, {}, body or {})
+            self._call("DELETE", path, query, body or {})
         except ApiError as error:
             if error.status == 404:
                 return False
@@ -69,13 +76,23 @@ class Connection:
         """Open an answer that goes on; `idle` seconds without a piece of it end it."""
         return Stream(self._open("GET", path, query, timeout=(_TIMEOUT[0], idle)))
 
+    def websocket(self, path: str, protocol: str, **query: Any) -> Any:
+        """Open a web socket, as the official client does."""
+        from kubernetes.stream import ws_client
+
+        library: Any = ws_client  # untyped
+        url = f"ws{self.host.removeprefix('http')}{path}?{urlencode(query)}"
+        headers = {"sec-websocket-protocol": protocol, **self._login()}
+        try:
+            return library.create_websocket(self._configuration, url, headers)
+        except Exception as error:  # each layer beneath has errors of its own
+            raise UnreachableError(_told(error)) from error
+
     def close(self) -> None:
         """Close what no request is using."""
         self._pool.clear()
 
-    def _call(
-        self, method: str, path: str, query: Mapping[str, Any], body: Mapping[str, Any] | None = None
-    ) -> dict[str, Any]:
+    def _call(self, method: str, path: str, query: Mapping[str, Any], body: Body | None = None) -> dict[str, Any]:
         answer = self._open(method, path, query, body)
         try:
             data = answer.data
@@ -84,23 +101,26 @@ class Connection:
         found: dict[str, Any] = json.loads(data)
         return found
 
+    def _login(self) -> dict[str, str]:
+        """Return the headers that say who asks."""
+        settings = self._configuration.auth_settings().values()
+        return {item["key"]: item["value"] for item in settings if item["in"] == "header" and item["value"]}
+
     def _open(
         self,
         method: str,
         path: str,
         query: Mapping[str, Any],
-        body: Mapping[str, Any] | None = None,
+        body: Body | None = None,
         *,
         timeout: tuple[float, float | None] = _TIMEOUT,
     ) -> Any:
         import urllib3
 
-        headers = {"Accept": "application/json"}
-        for setting in self._configuration.auth_settings().values():
-            if setting["in"] == "header" and setting["value"]:
-                headers[setting["key"]] = setting["value"]
+        headers = {"Accept": "application/json", **self._login()}
         if body is not None:
-            headers["Content-Type"] = _PATCH if method == "PATCH" else "application/json"
+            patch = _MERGE if isinstance(body, Mapping) else _OPERATIONS
+            headers["Content-Type"] = patch if method == "PATCH" else "application/json"
         url = f"{self.host}{path}{'?' + urlencode(query) if query else ''}"
         try:
             answer = self._pool.request(
@@ -161,8 +181,8 @@ def _told(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _configured(kubeconfig: str | None, context: str | None) -> tuple[Any, str]:
-    """Return the client's configuration and the namespace that goes with it."""
+def _configured(kubeconfig: str | None, context: str | None) -> tuple[Any, str, bool]:
+    """Return the client's configuration, the namespace that goes with it, and whether this is a pod of that cluster."""
     try:
         from kubernetes import client
         from kubernetes import config as loaders
@@ -179,7 +199,7 @@ def _configured(kubeconfig: str | None, context: str | None) -> tuple[Any, str]:
     if not any(Path(path).expanduser().exists() for path in known):
         if kubeconfig is None and context is None and is_inside:
             config.load_incluster_config(client_configuration=configuration)
-            return configuration, _NAMESPACE_FILE.read_text().strip()
+            return configuration, _NAMESPACE_FILE.read_text().strip(), True
         raise PlaceError(
             f"on='kubernetes' finds no cluster: there is no {' or '.join(known)}. Set KUBECONFIG, or name the file by "
             "on('kubernetes', kubeconfig='...')."
@@ -195,4 +215,4 @@ def _configured(kubeconfig: str | None, context: str | None) -> tuple[Any, str]:
     except config.ConfigException as error:
         raise PlaceError(f"on='kubernetes' cannot use {' or '.join(known)}: {error}.") from error
     chosen = current if context is None else next(item for item in contexts if item["name"] == context)
-    return configuration, chosen["context"].get("namespace") or "default"
+    return configuration, chosen["context"].get("namespace") or "default", False

@@ -74,7 +74,7 @@ class Follower(threading.Thread):
         where = self._followed
         stream = open_log(self._connection, where.namespace, where.pod, follow=True)
         reader = StreamReader(where.mark)
-        output = _Output(where.log)
+        output = LocalLog(where.log)
         line = 0
         try:
             for piece in _with_end(stream.pieces()):
@@ -114,7 +114,7 @@ def _with_end(pieces: Iterator[bytes]) -> Iterator[bytes | None]:
     yield None
 
 
-class _Output:
+class LocalLog:
     """A log in the data folder; what an earlier reading wrote is not written again."""
 
     def __init__(self, path: Path) -> None:

@@ -84,10 +84,5 @@ class NotDone:
     error: Exception
 
 
-@frozen
-class Woken:
-    """`collect` is to return."""
-
-
 OfExecution = Created | JobSeen | LogRead | LogEnded | Deleted | Held | NotDone
-Message = OfExecution | PodSeen | PodsListed | Woken
+Message = OfExecution | PodSeen | PodsListed

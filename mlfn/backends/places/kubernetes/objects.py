@@ -1,28 +1,29 @@
-"""What is created for an execution, as plain manifests: a Job, its Secret, and the ConfigMap that holds mlfn. Pure."""
+"""What is created for an execution, as plain manifests: a Job or an operator's object, its Secret, the ConfigMap with mlfn. Pure."""
 
 from __future__ import annotations
 
 import base64
 import gzip
 import json
-import re
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlfn._version import __version__
+from mlfn.backends.kinds.base import Manifest, Pod
+from mlfn.backends.kinds.pods import image_of, label_value, resources, secret_variable
+from mlfn.backends.places.kubernetes import spot
 from mlfn.backends.places.kubernetes.merging import merged
+from mlfn.backends.registry import launch_of
 from mlfn.host.frozen import frozen
-from mlfn.settings.secrets import Secret, variables_of
 from mlfn.spec.plan import Plan
 from mlfn.worker.pod.folders import FOLDER, TASK, WORKER
 from mlfn.worker.task import Task
 
 GROUP = "mlfn.io"
 EXECUTION = f"{GROUP}/execution"
+ROLE = f"{GROUP}/role"
+"""The label of pods beside the main one of an execution, as workers of an MPIJob; the main one has none."""
 CONTAINER = "main"
-SECRET_KEY = "value"  # noqa: S105 - a name
-"""The key of a Secret that a reference without a key means."""
 USER = 65532
 _MOUNT, _, _ARCHIVE = WORKER.rpartition("/")
 _MOST_LABEL = 63
@@ -42,19 +43,83 @@ class Wanted:
     parallel: int | None = None
 
 
-def image_of(plan: Plan) -> str:
-    """Return the image that a plan asks for, or the plain one of this Python."""
-    return plan.image or "python:{}.{}-slim".format(*sys.version_info)
+@frozen
+class Resource:
+    """What an execution is to the API server."""
+
+    api_version: str = "batch/v1"
+    kind: str = "Job"
+    plural: str = "jobs"
+
+    def path(self, namespace: str) -> str:
+        """Return the path of all of them in a namespace."""
+        return f"/apis/{self.api_version}/namespaces/{namespace}/{self.plural}"
 
 
-def job(wanted: Wanted, bundle: str) -> dict[str, Any]:
-    """Return the Job; `bundle` is the name of the ConfigMap with mlfn."""
-    plan = wanted.plan
+JOB = Resource()
+
+
+def resource_of(plan: Plan) -> Resource:
+    """Return what an execution of a plan is: its kind may want an operator's object."""
+    launch = launch_of(plan)
+    if isinstance(launch, Manifest):
+        return Resource(launch.api_version, launch.kind, launch.plural)
+    return JOB
+
+
+def execution(wanted: Wanted, bundle: str) -> dict[str, Any]:
+    """Return the Job, or what the kind wants in its place; `bundle` is the name of the ConfigMap with mlfn."""
+    launch, resource = launch_of(wanted.plan), resource_of(wanted.plan)
+    spec = _filled(launch.spec, wanted, bundle) if isinstance(launch, Manifest) else _job(wanted, bundle)
+    annotations = {f"{GROUP}/function": wanted.plan.name, f"{GROUP}/version": __version__}
+    return {
+        "apiVersion": resource.api_version,
+        "kind": resource.kind,
+        "metadata": {
+            "name": wanted.name,
+            "namespace": wanted.namespace,
+            "labels": _labels(wanted),
+            "annotations": annotations,
+        },
+        "spec": spec,
+    }
+
+
+def _filled(value: Any, wanted: Wanted, bundle: str) -> Any:
+    """Return a manifest with the templates of pods where the kind wants them, and its own name."""
+    if isinstance(value, Pod):
+        return {**_template(wanted, bundle, value), **_filled(value.beside, wanted, bundle)}
+    if isinstance(value, Mapping):
+        return {name: _filled(item, wanted, bundle) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_filled(item, wanted, bundle) for item in value]
+    return value.replace("{execution}", wanted.name) if isinstance(value, str) else value
+
+
+def _template(wanted: Wanted, bundle: str, pod: Pod) -> dict[str, Any]:
     labels = _labels(wanted)
+    spec = pod_spec(wanted, bundle)
+    [container] = [item for item in spec["containers"] if item["name"] == CONTAINER]
+    if pod.argv:
+        labels[ROLE] = pod.role
+        container["command"] = [*container["command"], *pod.argv]
+    if pod.ports:
+        container["ports"] = [{"name": name, "containerPort": port} for name, port in pod.ports.items()]
+        container["readinessProbe"] = {"tcpSocket": {"port": next(iter(pod.ports))}, "periodSeconds": 1}
+    if pod.resources is not None:
+        container["resources"] = dict(pod.resources)
+    if pod.account is not None:
+        spec = {"serviceAccountName": pod.account, **spec, "automountServiceAccountToken": True}
+    if pod.restarts:
+        spec["restartPolicy"] = "Always"
+    return {"metadata": {"labels": labels}, "spec": spec}
+
+
+def _job(wanted: Wanted, bundle: str) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "backoffLimit": 0,
         "podReplacementPolicy": "Failed",
-        "template": {"metadata": {"labels": labels}, "spec": _pod(wanted, bundle)},
+        "template": _template(wanted, bundle, Pod("main")),
     }
     if wanted.units > 1:
         spec |= {
@@ -64,23 +129,15 @@ def job(wanted: Wanted, bundle: str) -> dict[str, Any]:
             "backoffLimitPerIndex": 0,
         }
         del spec["backoffLimit"]
-    return {
-        "apiVersion": "batch/v1",
-        "kind": "Job",
-        "metadata": {
-            "name": wanted.name,
-            "namespace": wanted.namespace,
-            "labels": labels,
-            "annotations": {f"{GROUP}/function": plan.name, f"{GROUP}/version": __version__},
-        },
-        "spec": spec,
-    }
+    return spec
 
 
 def secret(
     wanted: Wanted, assignment: Mapping[str, Any], tasks: Sequence[Task], files: Mapping[str, bytes], *, owner: str
 ) -> dict[str, Any]:
-    """Return the Secret with the task; `owner` is the id of the Job, with which it goes."""
+    """Return the Secret with the task; `owner` is the id of the execution's object, with which it goes."""
+    resource = resource_of(wanted.plan)
+    reference = {"apiVersion": resource.api_version, "kind": resource.kind, "name": wanted.name, "uid": owner}
     units = gzip.compress(json.dumps([task.to_json() for task in tasks]).encode(), mtime=0)
     content = {"assignment.json": json.dumps(assignment).encode(), "units": units, **files}
     return {
@@ -90,7 +147,7 @@ def secret(
             "name": wanted.name,
             "namespace": wanted.namespace,
             "labels": _labels(wanted),
-            "ownerReferences": [{"apiVersion": "batch/v1", "kind": "Job", "name": wanted.name, "uid": owner}],
+            "ownerReferences": [reference],
         },
         "immutable": True,
         "data": {name: base64.b64encode(data).decode() for name, data in content.items()},
@@ -124,13 +181,10 @@ def _labels(wanted: Wanted) -> dict[str, str]:
     }
 
 
-def label_value(text: str) -> str:
-    """Return a text as a label may hold it: letters, digits, '-', '_' and '.', one of the first two at both ends."""
-    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", text)[:_MOST_LABEL]
-    return plain.strip("-_.")
-
-
-def _pod(wanted: Wanted, bundle: str) -> dict[str, Any]:
+def pod_spec(
+    wanted: Wanted, bundle: str, *, container: Mapping[str, Any] | None = None, spec: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Return the spec of a pod whose Secret is called as `wanted` is; the two others are merged over it, then the user's own part."""
     plan = wanted.plan
     volumes: list[tuple[str, str, dict[str, Any], bool]] = [
         ("worker", _MOUNT, {"configMap": {"name": bundle}}, True),
@@ -138,13 +192,13 @@ def _pod(wanted: Wanted, bundle: str) -> dict[str, Any]:
         ("run", FOLDER, {"emptyDir": {}}, False),
         ("tmp", "/tmp", {"emptyDir": {}}, False),  # noqa: S108 - of the container
     ]
-    container: dict[str, Any] = {
+    main: dict[str, Any] = {
         "name": CONTAINER,
         "image": image_of(plan),
         "command": ["python", WORKER],
         "workingDir": FOLDER,
-        "env": [{"name": "HOME", "value": FOLDER}, *map(_secret_variable, plan.secrets)],
-        "resources": _resources(plan),
+        "env": [{"name": "HOME", "value": FOLDER}, *map(secret_variable, plan.secrets)],
+        "resources": resources(plan),
         "terminationMessagePolicy": "File",
         "securityContext": {
             "allowPrivilegeEscalation": False,
@@ -156,7 +210,7 @@ def _pod(wanted: Wanted, bundle: str) -> dict[str, Any]:
             for name, path, _, is_fixed in volumes
         ],
     }
-    spec = {
+    made = {
         "restartPolicy": "Never",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -168,42 +222,23 @@ def _pod(wanted: Wanted, bundle: str) -> dict[str, Any]:
             "fsGroup": USER,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "containers": [container],
+        "containers": [{**main, **(container or {}), "env": [*main["env"], *(container or {}).get("env", ())]}],
         "volumes": [{"name": name, **source} for name, _, source, _ in volumes],
+        **(spec or {}),
+        **_placement(plan),
     }
-    return merged({**spec, **_placement(plan)}, plan.place.options.get("pod") or {})
+    return merged(made, plan.place.options.get("pod") or {})
 
 
 def _placement(plan: Plan) -> dict[str, Any]:
     """Return the fields that say on which nodes a pod may run."""
     node = plan.node or {}
+    how = node.get("spot")
+    affinity = {"nodeAffinity": spot.affinity(how)} if how in ("require", "prevent") else {}
     found = {
         "nodeSelector": node.get("selector"),
-        "affinity": node.get("affinity"),
-        "tolerations": node.get("tolerations"),
+        "affinity": {**(node.get("affinity") or {}), **affinity},
+        "tolerations": [*(node.get("tolerations") or ()), *(spot.tolerations() if how in ("require", "allow") else ())],
         "priorityClassName": node.get("priority"),
     }
     return {name: value for name, value in found.items() if value}
-
-
-def _secret_variable(wanted: Secret) -> dict[str, Any]:
-    """Return the environment variable by which a run gets a secret: the kubelet reads the value, nobody else."""
-    _, variable = variables_of(wanted)
-    reference = {"name": secret_name(wanted.name), "key": wanted.key or SECRET_KEY}
-    return {"name": variable, "valueFrom": {"secretKeyRef": reference}}
-
-
-def secret_name(name: str) -> str:
-    """Return what a secret is called in the cluster, whose names have small letters, digits, '-' and '.' alone."""
-    return name.lower().replace("_", "-")
-
-
-def _resources(plan: Plan) -> dict[str, Any]:
-    wanted: dict[str, str] = {}
-    if plan.cpu:
-        wanted["cpu"] = f"{round(plan.cpu * 1000)}m"
-    if plan.mem:
-        wanted["memory"] = str(plan.mem)
-    if plan.gpus:
-        wanted["nvidia.com/gpu"] = str(plan.gpus)
-    return {"requests": dict(wanted), "limits": dict(wanted)} if wanted else {}

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import queue
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from mlfn.backends.places.base import (
     Terminated,
     Unavailable,
 )
+from mlfn.backends.places.inbox import Inbox
 from mlfn.backends.places.kubernetes import objects
 from mlfn.backends.places.kubernetes.bundle import worker_bundle
 from mlfn.backends.places.kubernetes.connection import ApiError, Connection, UnreachableError
@@ -44,13 +44,23 @@ from mlfn.backends.places.kubernetes.messages import (
     OfExecution,
     PodSeen,
     PodsListed,
-    Woken,
 )
-from mlfn.backends.places.kubernetes.objects import EXECUTION, Wanted
+from mlfn.backends.places.kubernetes.objects import EXECUTION, JOB, ROLE, Resource, Wanted, resource_of
 from mlfn.backends.places.kubernetes.requests import Requests, is_final, keep_secret, refusal
-from mlfn.backends.places.kubernetes.threads import Threads
 from mlfn.backends.places.kubernetes.watch import PodWatch
-from mlfn.backends.places.kubernetes.words import LIMITS, Waiting, explain, has_begun, is_over, waiting_for, without_pod
+from mlfn.backends.places.kubernetes.words import (
+    LIMITS,
+    RANKS,
+    Waiting,
+    explain,
+    has_begun,
+    is_over,
+    object_end,
+    waiting_for,
+    without_operator,
+    without_pod,
+)
+from mlfn.backends.places.threads import Threads
 from mlfn.errors import OptionError
 from mlfn.host.identity import new_id
 from mlfn.settings import current as settings
@@ -106,6 +116,7 @@ class Execution:
     mark: str
     units: dict[int, Unit]
     parallel: int | None = None
+    resource: Resource = JOB
     is_created: bool = False
     missing: int = 0  # looks in succession at which there was no Job
     asked: float = 0.0  # when the Job was last asked for
@@ -152,12 +163,12 @@ class KubernetesPlace(OneShot):
 
     @staticmethod
     def check_plan(plan: Plan) -> None:
-        """Raise OptionError for what no pod can have yet."""
-        spot = (plan.node or {}).get("spot")
-        if spot:
+        """Raise OptionError for what says the same field twice."""
+        node = plan.node or {}
+        if node.get("spot") in ("require", "prevent") and "nodeAffinity" in (node.get("affinity") or {}):
             raise OptionError(
-                f"{plan.name} asks for node=mlfn.Node(spot={spot!r}), which on='kubernetes' cannot honour yet: name the labels and "
-                "taints of such nodes by mlfn.Node(selector=..., tolerations=...)."
+                f"{plan.name} asks for mlfn.Node(spot={node['spot']!r}, affinity={{'nodeAffinity': ...}}), which both say "
+                "affinity.nodeAffinity: leave one out, and name the labels of spot nodes in nodeAffinity yourself."
             )
 
     @staticmethod
@@ -167,12 +178,19 @@ class KubernetesPlace(OneShot):
         keep_secret(connection, connection.namespace, name, value, key=key)
 
     @staticmethod
+    def diagnose() -> Iterator[tuple[str, str, str]]:
+        """Yield what stands for and against runs in the current context's namespace."""
+        from mlfn.backends.places.kubernetes.checks import checks
+
+        return checks(Connection())
+
+    @staticmethod
     def manifests(plan: Plan) -> list[dict[str, Any]]:
         """Return what would be created for one run, without the content of its Secret; the namespace is the context's."""
         namespace = plan.place.options.get("namespace") or "default"
         wanted = Wanted("mlfn-run", namespace, plan, "", settings.current().grace)
         shown = [
-            objects.job(wanted, objects.bundle_name(worker_bundle()[0])),
+            objects.execution(wanted, objects.bundle_name(worker_bundle()[0])),
             objects.secret(wanted, {}, [], {}, owner=""),
         ]
         if "namespace" not in plan.place.options:
@@ -199,7 +217,7 @@ class KubernetesPlace(OneShot):
         self._namespace = namespace
         self._reach = {"context": context, "kubeconfig": kubeconfig}
         self._artifacts = ArtifactStore(**config.artifacts)
-        self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
+        self._inbox: Inbox[Message] = Inbox(self._take, self._look_at_all)
         self._executions: dict[str, Execution] = {}
         self._reserved: dict[str, tuple[Plan, str, int | None]] = {}
         self._pods: dict[
@@ -208,8 +226,6 @@ class KubernetesPlace(OneShot):
         self._threads = Threads(_THREADS)
         self._requests: Requests | None = None
         self._watch: PodWatch | None = None
-        self._next_look = 0.0
-        self._is_woken = False
 
     # -- what the dispatcher asks for
 
@@ -224,16 +240,17 @@ class KubernetesPlace(OneShot):
             where = self._opened().where
         except Exception as error:  # noqa: BLE001 - no cluster, no permission to read the kubeconfig
             return Unavailable(error)
-        name, mark = new_id(), f"\x1e{secrets.token_hex(8)}:"
+        name, mark = _new_name(), f"\x1e{secrets.token_hex(8)}:"
         self._reserved[name] = (plan, mark, parallel)
         units = min(waiting, self.CAPABILITIES.max_units)
-        return Slot(name, {**where, "mark": mark, "parallel": parallel}, units, queued=True)
+        resource = dict(vars(resource_of(plan)))
+        return Slot(name, {**where, "mark": mark, "parallel": parallel, "resource": resource}, units, queued=True)
 
     def start(self, execution: str, tasks: Sequence[Task]) -> None:
         """Have a thread create it."""
         plan, mark, parallel = self._reserved.pop(execution)
         units = {index: Unit(task.run, task) for index, task in enumerate(tasks)}
-        self._executions[execution] = Execution(execution, plan, mark, units, parallel)
+        self._executions[execution] = Execution(execution, plan, mark, units, parallel, resource_of(plan))
         self._create(self._executions[execution])
 
     def attach(self, stored: StoredExecution) -> None:
@@ -243,7 +260,8 @@ class KubernetesPlace(OneShot):
             stored.units[run]: Unit(run, task, lines=stored.acknowledged.get(run, 0)) for run, task in tasks.items()
         }
         handle = stored.handle
-        execution = Execution(stored.execution, stored.plan, handle["mark"], units, handle["parallel"])
+        resource = Resource(**handle.get("resource", {}))
+        execution = Execution(stored.execution, stored.plan, handle["mark"], units, handle["parallel"], resource)
         where = self._opened().where
         if any(handle[name] != value for name, value in where.items()):
             # Nothing is known of it here: what is not there may run elsewhere.
@@ -262,24 +280,15 @@ class KubernetesPlace(OneShot):
             return
         execution.is_created = True
         for pod in self._pods.get(execution.name, {}).values():
-            self._messages.put(PodSeen(pod))
+            self._inbox.put(PodSeen(pod))
 
     def collect(self, timeout: float) -> Sequence[Report]:
         """Wait for messages of the threads, and return what they come to."""
-        until = time.monotonic() + timeout
-        while True:
-            reports = list(self._taken(max(0.0, min(until - time.monotonic(), _LOOK))))
-            if time.monotonic() >= self._next_look:
-                self._next_look = time.monotonic() + _LOOK
-                for execution in list(self._executions.values()):
-                    reports += self._look(execution)
-            if reports or self._is_woken or time.monotonic() >= until:
-                self._is_woken = False
-                return reports
+        return self._inbox.collect(timeout, _LOOK)
 
     def wake(self) -> None:
         """Interrupt `collect`."""
-        self._messages.put(Woken())
+        self._inbox.wake()
 
     def stop(self, execution: str, run: str) -> None:
         """Delete the pod of one unit, at once or when it is there."""
@@ -292,10 +301,10 @@ class KubernetesPlace(OneShot):
     def cleanup(self, execution: str) -> None:
         """Have it deleted once its units have ended; its end is reported after that."""
         if self._reserved.pop(execution, None) is not None:
-            self._messages.put(Deleted(execution))
+            self._inbox.put(Deleted(execution))
         elif (found := self._executions.get(execution)) is not None and found.over_since is None:
             found.over_since = time.monotonic()
-            self._next_look = 0.0
+            self._inbox.look_soon()
 
     @staticmethod
     def read_log(wanted: LogRequest, offset: int) -> bytes:
@@ -307,7 +316,8 @@ class KubernetesPlace(OneShot):
             return b""  # the kubeconfig names another cluster by now
         selector = f"{EXECUTION}={wanted.execution}"
         pods = connection.get(f"/api/v1/namespaces/{namespace}/pods", labelSelector=selector)["items"]
-        name = next((pod["metadata"]["name"] for pod in pods if _index_of(pod) == (wanted.unit or 0)), None)
+        own = [pod["metadata"] for pod in pods if _index_of(pod) == (wanted.unit or 0) and not _is_beside(pod)]
+        name = next((metadata["name"] for metadata in own), None)
         if name is None:
             return b""
         reader, found = StreamReader(wanted.handle["mark"]), []
@@ -325,10 +335,9 @@ class KubernetesPlace(OneShot):
         until = time.monotonic() + _CLOSING
         gone: list[str] = []
         while len(gone) < len(over) and time.monotonic() < until:
-            with contextlib.suppress(queue.Empty):
-                message = self._messages.get(timeout=max(0.0, until - time.monotonic()))
-                if isinstance(message, Deleted):
-                    gone.append(message.execution)
+            message = self._inbox.next(until - time.monotonic())
+            if isinstance(message, Deleted):
+                gone.append(message.execution)
         self._end_threads()
         self._executions.clear()
         return gone
@@ -355,7 +364,7 @@ class KubernetesPlace(OneShot):
         if self._requests is None:
             connection = Connection(**self._reach)
             self._requests = Requests(connection, self._namespace or connection.namespace, self._config)
-            self._watch = PodWatch(connection, self._requests.namespace, self._messages.put)
+            self._watch = PodWatch(connection, self._requests.namespace, self._inbox.put)
             self._watch.start()
         return self._requests
 
@@ -370,7 +379,7 @@ class KubernetesPlace(OneShot):
             except Exception as error:  # noqa: BLE001 - told to the thread that decides
                 message = otherwise(error)
             if message is not None:
-                self._messages.put(message)
+                self._inbox.put(message)
 
         requests = self._opened()
         self._threads.do(run)
@@ -399,7 +408,7 @@ class KubernetesPlace(OneShot):
         execution.is_deleting = True
 
         def delete(requests: Requests) -> Message:
-            requests.delete(execution.name)
+            requests.delete(execution.resource, execution.name)
             return Deleted(execution.name)
 
         self._in_thread(delete, lambda error: NotDone(execution.name, error))
@@ -409,15 +418,17 @@ class KubernetesPlace(OneShot):
         execution.asked = time.monotonic()
 
         def ask(requests: Requests) -> Message:
-            job = requests.job(execution.name)
-            return JobSeen(execution.name, job, None if job is None else requests.why_no_pod(execution.name))
+            job = requests.object(execution.resource, execution.name)
+            return JobSeen(
+                execution.name, job, None if job is None else requests.why_no_pod(execution.resource, execution.name)
+            )
 
         self._in_thread(ask, lambda error: NotDone(execution.name, error))
 
     def _stop_unit(self, execution: Execution, unit: Unit) -> None:
         """Delete the pod of a unit; one without a pod is looked after by `_stop_unstarted`."""
         if unit.pod is None:
-            self._next_look = 0.0
+            self._inbox.look_soon()
             return
         name = unit.pod["metadata"]["name"]
 
@@ -438,17 +449,8 @@ class KubernetesPlace(OneShot):
 
     # -- what messages come to
 
-    def _taken(self, timeout: float) -> Iterator[Report]:
-        """Wait for a message, and yield the reports of all that are there."""
-        with contextlib.suppress(queue.Empty):
-            yield from self._take(self._messages.get(timeout=timeout) if timeout else self._messages.get_nowait())
-            while True:
-                yield from self._take(self._messages.get_nowait())
-
     def _take(self, message: Message) -> Iterator[Report]:
-        if isinstance(message, Woken):
-            self._is_woken = True
-        elif isinstance(message, PodSeen):
+        if isinstance(message, PodSeen):
             yield from self._take_pod(message)
         elif isinstance(message, PodsListed):
             yield from self._take_list(message)
@@ -517,6 +519,9 @@ class KubernetesPlace(OneShot):
         unit = execution.units.get(_index_of(pod))
         if unit is None or unit.has_ended:
             return
+        if _is_beside(pod):
+            yield from self._note_pod_beside(execution, unit, pod, is_deleted=is_deleted)
+            return
         unit.pod, unit.is_deleted = pod, unit.is_deleted or is_deleted
         if not execution.is_created:
             execution.is_created = True
@@ -530,6 +535,24 @@ class KubernetesPlace(OneShot):
         if unit.follower is None and has_begun(pod):
             self._follow(execution, unit)
         yield from self._conclude(execution, unit)
+
+    def _note_pod_beside(
+        self, execution: Execution, unit: Unit, pod: Mapping[str, Any], *, is_deleted: bool
+    ) -> Iterator[Report]:
+        """Say what a pod waits for that the main one waits for; one that ends before that begins ends the unit."""
+        if unit.pod is not None or is_deleted or execution.over_since is not None:
+            return
+        if not is_over(pod):
+            waiting = waiting_for(pod)
+            if waiting is not None:
+                yield from self._wait(execution, unit, replace(waiting, sort=RANKS.get(waiting.sort, waiting.sort)))
+            return
+        assert execution.plan is not None
+        unit.has_ended = True
+        end = explain(execution.plan, pod, is_deleted=False)
+        yield Terminated(
+            execution.name, end.reason, end.message, end.exit_code, end.signal, never_began=True, run=unit.run
+        )
 
     def _wait(self, execution: Execution, unit: Unit, waiting: Waiting) -> Iterator[Report]:
         if unit.words != waiting.words:
@@ -550,7 +573,7 @@ class KubernetesPlace(OneShot):
             Path(log_file(self._config.folder, unit.run, unit.task.attempt)),
             unit.lines,
         )
-        unit.follower = Follower(self._requests.connection, followed, self._artifacts, self._messages.put)
+        unit.follower = Follower(self._requests.connection, followed, self._artifacts, self._inbox.put)
         unit.follower.start()
 
     def _conclude(self, execution: Execution, unit: Unit) -> Iterator[Report]:
@@ -588,17 +611,24 @@ class KubernetesPlace(OneShot):
                     yield Terminated(execution.name, Reason.LOST, _DELETED, deleted=True, run=unit.run)
             return
         execution.missing = 0
-        conditions = {item["type"] for item in seen.job["status"].get("conditions", ()) if item["status"] == "True"}
+        end = object_end(seen.job)
+        age = time.monotonic() - execution.since
+        waiting = without_pod(seen.words) if seen.words else without_operator(seen.job, age)
         for unit in execution.units.values():
             if unit.pod is not None or unit.has_ended:
                 continue
-            if conditions & {"Failed", "Complete"}:
+            if end is not None:
                 unit.has_ended = True
                 yield Terminated(
-                    execution.name, Reason.LOST, ": its pod is gone, and its log with it.", deleted=True, run=unit.run
+                    execution.name,
+                    end.reason,
+                    end.message,
+                    deleted=end.deleted,
+                    never_began=not end.deleted,
+                    run=unit.run,
                 )
-            elif seen.words:
-                yield from self._wait(execution, unit, without_pod(seen.words))
+            elif waiting is not None:
+                yield from self._wait(execution, unit, waiting)
 
     def _take_deleted(self, execution: Execution) -> Iterator[Report]:
         if execution.over_since is not None:
@@ -609,6 +639,10 @@ class KubernetesPlace(OneShot):
             if unit.pod is None and not unit.has_ended:
                 unit.has_ended = True
                 yield Terminated(execution.name, Reason.PREEMPTED, _UNSTARTED, run=unit.run)
+
+    def _look_at_all(self) -> Iterator[Report]:
+        for execution in list(self._executions.values()):
+            yield from self._look(execution)
 
     def _look(self, execution: Execution) -> Iterator[Report]:
         """Do what no message asks for: try again, ask for a Job without pods, end what has waited too long."""
@@ -657,6 +691,16 @@ class KubernetesPlace(OneShot):
             for unit in unstarted:
                 unit.has_ended = True
                 yield Terminated(execution.name, Reason.PREEMPTED, _UNSTARTED, run=unit.run)
+
+
+def _new_name() -> str:
+    """Return a new id that begins with a letter, as the names of Services and of what operators make have to."""
+    first, rest = (found := new_id())[0], found[1:]
+    return f"{first if first.isalpha() else 'abcdef'[int(first) % 6]}{rest}"
+
+
+def _is_beside(pod: Mapping[str, Any]) -> bool:
+    return ROLE in pod["metadata"]["labels"]
 
 
 def _index_of(pod: Mapping[str, Any]) -> int:

@@ -7,18 +7,21 @@ import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from mlfn.backends.kinds.pods import SECRET_KEY, secret_name
 from mlfn.backends.places.base import PlaceConfig
 from mlfn.backends.places.kubernetes import objects
 from mlfn.backends.places.kubernetes.bundle import worker_bundle
 from mlfn.backends.places.kubernetes.connection import ApiError, Connection, UnreachableError
-from mlfn.backends.places.kubernetes.objects import EXECUTION, Wanted
+from mlfn.backends.places.kubernetes.objects import EXECUTION, JOB, Resource, Wanted, resource_of
 from mlfn.backends.places.kubernetes.staging import Staged
 from mlfn.errors import PlaceError, StorageError
 from mlfn.spec.record import Reason
 from mlfn.worker.task import Task
 
 _AGAIN = (408, 409, 429)  # and all that are the server's own fault: it may be asked again
-_MOST_EVENTS = 50
+_MOST_EVENTS = 500
+_NO_POD = ("FailedCreate", "MPIJobFailed", "ValidationError")  # events of a Job, of an operator's object
+_NO_OPERATOR = "it knows no {kind} of {api}: have its administrator install the operator that brings it, as docs/kubernetes.md says"
 
 
 class Requests:
@@ -37,13 +40,13 @@ class Requests:
         return {"server": self.connection.host, "namespace": self.namespace}
 
     def create(self, wanted: Wanted, tasks: Sequence[Task]) -> None:
-        """Create a Job, then its Secret; what is there already, under the same name and ours, counts as created.
+        """Create an execution's object, then its Secret; what is there already, under the same name and ours, counts as created.
 
         Raises ApiError for a refusal, UnreachableError, StorageError for what is too large or cannot be read.
         """
         staged = Staged(wanted, self._config, tasks)
-        bundle = self._keep_bundle()
-        owner = self._create_job(objects.job(wanted, bundle))
+        bundle = self.keep_bundle()
+        owner = self._create_object(resource_of(wanted.plan), objects.execution(wanted, bundle))
         try:
             self.connection.post(
                 f"/api/v1/namespaces/{self.namespace}/secrets",
@@ -53,54 +56,59 @@ class Requests:
             if error.reason != "AlreadyExists":
                 raise
 
-    def job(self, execution: str) -> dict[str, Any] | None:
-        """Return a Job; None where there is none."""
+    def object(self, resource: Resource, execution: str) -> dict[str, Any] | None:
+        """Return an execution's object; None where there is none."""
         try:
-            return self.connection.get(self._job_path(execution))
+            return self.connection.get(self._path(resource, execution))
         except ApiError as error:
             if error.status == 404:
                 return None
             raise
 
-    def why_no_pod(self, execution: str) -> str | None:
-        """Return what the last event of a Job says of a pod that could not be made."""
+    def why_no_pod(self, resource: Resource, execution: str) -> str | None:
+        """Return what the last event of an execution's object, or of what its operator makes, says of a pod that could not be made."""
         path = f"/api/v1/namespaces/{self.namespace}/events"
-        found = self.connection.get(path, fieldSelector=f"involvedObject.name={execution}", limit=_MOST_EVENTS)["items"]
-        failed = [event for event in found if event.get("reason") == "FailedCreate"]
+        # What an operator makes is called after the object.
+        selector = f"involvedObject.name={execution}" if resource == JOB else "type=Warning"
+        found = self.connection.get(path, fieldSelector=selector, limit=_MOST_EVENTS)["items"]
+        own = [event for event in found if str(event["involvedObject"]["name"]).startswith(execution)]
+        failed = [event for event in own if event.get("reason") in _NO_POD]
         if not failed:
             return None
         last = max(failed, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
         return str(last.get("message", ""))
 
-    def delete(self, execution: str) -> None:
-        """Delete a Job with its pods and its Secret, if it is there."""
-        self.connection.delete(self._job_path(execution), {"propagationPolicy": "Background"})
+    def delete(self, resource: Resource, execution: str) -> None:
+        """Delete an execution's object with its pods and its Secret, if it is there."""
+        self.connection.delete(self._path(resource, execution), {"propagationPolicy": "Background"})
 
     def hold(self, execution: str, parallel: int) -> None:
         """Let no more units of an execution be at work at a time than there are."""
-        self.connection.patch(self._job_path(execution), {"spec": {"parallelism": parallel}})
+        self.connection.patch(self._path(JOB, execution), {"spec": {"parallelism": parallel}})
 
     def delete_pod(self, name: str) -> None:
         """Delete one pod, if it is there: its process gets SIGTERM, and SIGKILL after the grace time."""
         self.connection.delete(f"/api/v1/namespaces/{self.namespace}/pods/{name}")
 
-    def _job_path(self, execution: str) -> str:
-        return f"/apis/batch/v1/namespaces/{self.namespace}/jobs/{execution}"
+    def _path(self, resource: Resource, execution: str) -> str:
+        return f"{resource.path(self.namespace)}/{execution}"
 
-    def _create_job(self, manifest: Mapping[str, Any]) -> str:
-        """Create a Job, or take the one that is there; return its id."""
+    def _create_object(self, resource: Resource, manifest: Mapping[str, Any]) -> str:
+        """Create it, or take the one that is there; return its id."""
         name = manifest["metadata"]["name"]
         try:
-            made = self.connection.post(f"/apis/batch/v1/namespaces/{self.namespace}/jobs", manifest)
+            made = self.connection.post(resource.path(self.namespace), manifest)
         except ApiError as error:
+            if error.status == 404 and error.reason != "NotFound":
+                raise PlaceError(_NO_OPERATOR.format(kind=resource.kind, api=resource.api_version)) from error
             if error.reason != "AlreadyExists":
                 raise
-            made = self.connection.get(self._job_path(name))
+            made = self.connection.get(self._path(resource, name))
             if made["metadata"].get("labels", {}).get(EXECUTION) != name:
                 raise
         return str(made["metadata"]["uid"])
 
-    def _keep_bundle(self) -> str:
+    def keep_bundle(self) -> str:
         """Create the ConfigMap with mlfn, once, and return its name."""
         with self._lock:
             if self._bundle is None:
@@ -118,8 +126,8 @@ class Requests:
 
 def keep_secret(connection: Connection, namespace: str, name: str, value: str, *, key: str | None) -> None:
     """Keep a value under a key of a Secret; raise PlaceError where the cluster refuses."""
-    path, called = f"/api/v1/namespaces/{namespace}/secrets", objects.secret_name(name)
-    data = {key or objects.SECRET_KEY: base64.b64encode(value.encode()).decode()}
+    path, called = f"/api/v1/namespaces/{namespace}/secrets", secret_name(name)
+    data = {key or SECRET_KEY: base64.b64encode(value.encode()).decode()}
     try:
         try:
             connection.post(path, {"metadata": {"name": called}, "data": data})
@@ -140,7 +148,8 @@ def is_final(error: ApiError) -> bool:
 
 def refusal(error: Exception) -> tuple[Reason, str]:
     """Return why an execution cannot be created, as a reason and words that go on from the function's name."""
-    if isinstance(error, ApiError):
-        return Reason.ERROR, f": the cluster refuses it ({error.message})."
+    if isinstance(error, (ApiError, PlaceError)):
+        words = error.message if isinstance(error, ApiError) else str(error)
+        return Reason.ERROR, f": the cluster refuses it ({words})."
     reason = Reason.STORAGE if isinstance(error, (StorageError, OSError)) else Reason.ERROR
     return reason, f" cannot be sent to the cluster: {error}"

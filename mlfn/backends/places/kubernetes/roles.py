@@ -1,4 +1,4 @@
-"""What a user of a namespace has to be allowed, and nothing more. Pure."""
+"""What a user of a namespace has to be allowed for runs and services, and nothing more. Pure."""
 
 from __future__ import annotations
 
@@ -6,17 +6,24 @@ from typing import Any
 
 RULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("batch", "jobs", ("create", "get", "patch", "delete")),
-    ("", "secrets", ("create",)),
+    ("kubeflow.org", "mpijobs", ("create", "get", "delete")),
+    ("kubernetes.dask.org", "daskjobs", ("create", "get", "delete")),
+    ("sparkoperator.k8s.io", "sparkapplications", ("create", "get", "delete")),
+    ("apps", "deployments", ("create", "get", "list", "update", "delete")),
+    ("autoscaling", "horizontalpodautoscalers", ("create", "patch", "deletecollection")),
+    ("", "services", ("create", "patch", "deletecollection")),
+    ("", "secrets", ("create", "patch", "delete", "deletecollection")),
     ("", "configmaps", ("create",)),
     ("", "pods", ("list", "watch", "delete")),
     ("", "pods/log", ("get",)),
+    ("", "pods/portforward", ("create", "get")),
     ("", "events", ("list",)),
 )
-"""API group, resource and verbs of each request that a place makes."""
+"""API group, resource and verbs of each request that a place or a host makes."""
 
 
 def role(namespace: str) -> dict[str, Any]:
-    """Return the Role with exactly the verbs that runs in a namespace take."""
+    """Return the Role with exactly the verbs that runs and services in a namespace take."""
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",

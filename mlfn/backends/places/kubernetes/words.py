@@ -7,7 +7,8 @@ import signal as signals
 from collections.abc import Mapping
 from typing import Any
 
-from mlfn.backends.places.kubernetes.objects import CONTAINER, image_of
+from mlfn.backends.kinds.pods import image_of
+from mlfn.backends.places.kubernetes.objects import CONTAINER
 from mlfn.host.frozen import frozen
 from mlfn.spec.plan import Plan
 from mlfn.spec.record import Reason
@@ -20,10 +21,17 @@ LIMITS: Mapping[str, float] = {
     "claim": 600.0,
     "room": float("inf"),
     "quota": float("inf"),
+    "ranks": 600.0,
+    "operator": 300.0,
     "refused": 60.0,
 }
 """Seconds that a unit waits for each sort of thing before it fails; for room and quota as long as it takes."""
+RANKS: Mapping[str, str] = {"room": "ranks", "quota": "ranks"}
+"""Sorts of waiting that end where a unit has several pods: those that have room keep it from others."""
 _KILLED = 128
+_SILENT = 15.0
+# Of a Job and an MPIJob, of a DaskJob, of a SparkApplication.
+_ENDS = {*("Failed", "Complete", "Succeeded"), "Successful", *("FAILED", "COMPLETED", "SUBMISSION_FAILED")}
 _DELETED = ": its pod was deleted, and not by mlfn."
 
 
@@ -86,6 +94,30 @@ def without_pod(words: str) -> Waiting:
     return Waiting("quota" if "exceeded quota" in words else "refused", f"a pod: {_sentence(words)}")
 
 
+def without_operator(found: Mapping[str, Any], age: float) -> Waiting | None:
+    """Return what a unit waits for whose object is `age` seconds old; None where somebody has acted on it, or may soon."""
+    if found.get("status") or age < _SILENT:
+        return None
+    kind = found["kind"]
+    return Waiting(
+        "operator", f"the operator of {kind}s, which has not acted on this one: does it run (kubectl get pods -A)?"
+    )
+
+
+def object_end(found: Mapping[str, Any]) -> End | None:
+    """Return how a unit without a pod ended, once its Job, or its operator's object, is over."""
+    status = found.get("status", {})
+    application = status.get("applicationState", {})
+    states = {item["type"] for item in status.get("conditions", ()) if item["status"] == "True"}
+    if not {*states, status.get("jobStatus"), application.get("state")} & _ENDS:
+        return None
+    if why := application.get("errorMessage"):
+        # Of all that spark-submit writes, the exception.
+        said = next((line for line in why.splitlines() if "Exception" in line), why)
+        return End(Reason.ERROR, f" could not begin: {_sentence(said)}.")
+    return End(Reason.LOST, ": its pod is gone, and its log with it.", deleted=True)
+
+
 def has_begun(pod: Mapping[str, Any]) -> bool:
     """Return whether its container runs or has run: then it has a log."""
     state = (container_of(pod) or {}).get("state", {})
@@ -101,26 +133,32 @@ def explain(plan: Plan, pod: Mapping[str, Any], *, is_deleted: bool) -> End:
     """Return why a unit ended, which has reported no outcome; its message goes on from the function's name."""
     terminated = terminated_of(pod)
     if terminated is None:
-        return _taken_away(pod) or _never_ran(pod, is_deleted=is_deleted)
-    return _by_itself(plan, terminated) or _taken_away(pod) or _exited(plan, pod, terminated, is_deleted=is_deleted)
+        return taken_away(pod) or _never_ran(pod, is_deleted=is_deleted)
+    return _by_itself(plan, terminated) or taken_away(pod) or _exited(plan, pod, terminated, is_deleted=is_deleted)
 
 
 def _by_itself(plan: Plan, terminated: Mapping[str, Any]) -> End | None:
     """Return the end of a unit that its first process has ended, or the kernel."""
     summary = _summary(terminated)
+    if "words" in summary:
+        return End(Reason.NEVER_STARTED, f": a pod of its ranks could not start: {summary['words']}.")
     if "python" in summary:
         return _skew(plan, summary["python"], summary["wanted"])
     if summary.get("why") == "timeout":
         limit = f"{plan.timeout:g} s; raise timeout=, or make it quicker."
         return End(Reason.TIMEOUT, f" did not end within its timeout of {limit}")
     if summary.get("oom") or terminated.get("reason") == "OOMKilled":
-        limit = f"its limit of mem={shown_bytes(plan.mem)}" if plan.mem else "what its node has"
-        code = int(terminated.get("exitCode", 0))
-        return End(Reason.OOM, f" took more memory than {limit}; raise mem=, or use less.", exit_code=code)
+        return End(*out_of_memory(plan), exit_code=int(terminated.get("exitCode", 0)))
     return None
 
 
-def _taken_away(pod: Mapping[str, Any]) -> End | None:
+def out_of_memory(plan: Plan) -> tuple[Reason, str]:
+    """Return the reason and the words of a unit that the kernel has killed for want of memory."""
+    limit = f"its limit of mem={shown_bytes(plan.mem)}" if plan.mem else "what its node has"
+    return Reason.OOM, f" took more memory than {limit}; raise mem=, or use less."
+
+
+def taken_away(pod: Mapping[str, Any]) -> End | None:
     """Return the end of a unit whose pod the cluster itself took away."""
     status = pod["status"]
     disruption = next((item for item in status.get("conditions", ()) if item["type"] == "DisruptionTarget"), None)

@@ -14,9 +14,9 @@ from typing import Any
 from mlfn.backends.places.base import EventsReceived, Report, Terminated
 from mlfn.backends.places.local.exits import Exit, explain
 from mlfn.host.identity import ProcessIdentity
+from mlfn.worker.heartbeat import LAPSE_BEATS
 from mlfn.worker.journal_reader import JournalReader, ends_in_order
 
-LAPSE_BEATS = 3  # heartbeats without a beat after which a worker's heartbeat has lapsed
 _MOST_BATCHES = 8
 _ELSEWHERE_LAPSE = 120.0  # the same in seconds for a worker of another host, whose process cannot be checked
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import selectors
 import socket
 import sys
@@ -11,15 +12,15 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from mlfn.backends.kinds.base import Pooled
+from mlfn.backends.kinds.base import Command, Launch, Pooled
 from mlfn.backends.places.base import Capabilities, LogRequest, PlaceConfig, Report, Slot, StoredExecution, Unavailable
 from mlfn.backends.places.binding import binding_of
 from mlfn.backends.places.local import servers
 from mlfn.backends.places.local.environments import Environments
 from mlfn.backends.places.local.fork_server import ForkServer
-from mlfn.backends.places.local.orphans import LAPSE_BEATS, Orphan, has_ended
+from mlfn.backends.places.local.orphans import Orphan, has_ended
 from mlfn.backends.places.local.process import WorkerProcess, drain, remove_folder
-from mlfn.backends.registry import launch_of
+from mlfn.backends.registry import check_machine, launch_of, ranks_of
 from mlfn.errors import OptionError, StorageError, WorkerDiedError
 from mlfn.host.cores import usable_cores
 from mlfn.host.gpus import visible_gpus
@@ -29,11 +30,13 @@ from mlfn.settings import current as settings
 from mlfn.settings.secrets import environ_mark
 from mlfn.spec.plan import Plan
 from mlfn.spec.values import shown_bytes
+from mlfn.worker.heartbeat import LAPSE_BEATS
 from mlfn.worker.task import Task
 
 PYTHON = sys.executable  # runs what has no requirements of its own
 _KEPT = 4  # times max_workers: how many workers there may be, idle ones included
 _SHARE = 0.25  # of the memory that is left: how much idle workers beyond max_workers may have
+_SINGLE_SECONDS = 600.0  # for which a single process is kept: it took long to start
 _POLL_SECONDS = 0.25
 _ORPHAN_SECONDS = 0.05
 
@@ -67,13 +70,15 @@ class LocalPlace:
 
     @staticmethod
     def check_plan(plan: Plan) -> None:
-        """Raise OptionError for more GPUs, cores or memory than this machine has."""
+        """Raise OptionError for more GPUs, cores or memory than this machine has; MlfnError for what its kind lacks here."""
         if plan.gpus:
             _check_gpus(plan.gpus, len(visible_gpus()))
         if plan.cpu:
             _check_cores(plan.cpu, plan.place.options.get("max_workers") or settings.current().max_workers or 0)
         if plan.mem:
             _check_memory(plan.mem, total_memory())
+        if not plan.requirements:  # else the environment with them is checked, where the run runs
+            check_machine(plan, {**os.environ, **plan.env})
 
     def __init__(self, config: PlaceConfig, *, max_workers: int | None = None) -> None:
         self.check(max_workers=max_workers)
@@ -250,7 +255,10 @@ class LocalPlace:
 
     def _new(self, plan: Plan, python: str, environ: int) -> WorkerProcess | None:
         """Return a new process bound to the plan; None while there is no room, or its fork server still loads."""
-        slots = min(self._slots, math.ceil(plan.cpu or 1))
+        if any(process.single for process in self._bound(plan.hash)):
+            return None
+        launch = launch_of(plan)
+        slots = min(self._slots, math.ceil((plan.cpu or 1) * ranks_of(plan)))
         if not self._fits(slots) or not self._has_gpus(plan.gpus or 0):
             return None
         server = self._servers.get(python, environ, busy=self._busy_servers())
@@ -262,7 +270,7 @@ class LocalPlace:
             self._servers.drop(server)  # this worker reports how it ended; the next comes from another
         self._processes[process.id] = process
         self._selector.register(process.control, selectors.EVENT_READ, process.id)
-        self._bind(process, plan, slots)
+        self._bind(process, plan, slots, launch)
         return process
 
     def _busy_servers(self) -> Iterable[ForkServer]:
@@ -300,7 +308,7 @@ class LocalPlace:
         self._free_gpus += process.gpus
         process.gpus = ()
 
-    def _bind(self, process: WorkerProcess, plan: Plan, slots: int) -> None:
+    def _bind(self, process: WorkerProcess, plan: Plan, slots: int, launch: Launch) -> None:
         count = plan.gpus or 0
         gpus = tuple(self._free_gpus[:count])
         binding = binding_of(plan, self._config, process.id)
@@ -309,8 +317,10 @@ class LocalPlace:
         process.bind(binding)
         # Only now: where the message could not be written, the process belongs to no plan.
         process.gpus, self._free_gpus = gpus, self._free_gpus[count:]
-        launch = launch_of(plan)
-        process.plan, process.slots, process.fresh = plan.hash, slots, isinstance(launch, Pooled) and launch.fresh
+        process.plan, process.slots = plan.hash, slots
+        process.supervises = isinstance(launch, Command)
+        if isinstance(launch, Pooled):
+            process.fresh, process.single = launch.fresh, launch.single
 
     def _select_timeout(self, timeout: float) -> float:
         if self._orphans:
@@ -352,7 +362,9 @@ class LocalPlace:
             process.kill_if_overdue(LAPSE_BEATS * self._config.heartbeat)
             if process.backlog:
                 reports += process.collect()
-            elif not process.retired and now - process.idle_since > servers.IDLE_SECONDS:
+            elif not process.retired and now - process.idle_since > (
+                _SINGLE_SECONDS if process.single else servers.IDLE_SECONDS
+            ):
                 process.retire(self._config.grace)
         self._servers.check(busy=self._busy_servers())
         return reports

@@ -6,6 +6,7 @@ import math
 import time
 import xml.etree.ElementTree as ET
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -194,3 +195,6 @@ class TestAxis:
 
     def test_a_long_text_is_cut(self):
         assert len(text_of("x" * 10_000)) == 60
+
+    def test_a_path_is_told_by_itself(self):
+        assert text_of(Path("a.csv")) == "a.csv"

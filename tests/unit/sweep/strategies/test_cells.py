@@ -142,7 +142,7 @@ def test_slice_refuses_numbers_left_out_and_then_ends():
     view = Grid({"a": range(6)})[1:4:2]
 
     assert [view.ask(2), view.ask(4), view.ask(5), view.ask(99)] == [{"a": 1}, {"a": 3}, None, None]
-    with pytest.raises(ParameterError, match="Iteration 3 is not in this slice"):
+    with pytest.raises(ParameterError, match="Child 3 is not in this slice"):
         view.ask(3)
 
 
@@ -489,9 +489,9 @@ def test_options_that_do_not_fit_are_refused(options, said):
     ("cells", "shown"),
     [
         (Grid({"depth": [4, 8], "lr": range(3)}), "Grid(depth=[4, 8], lr=range(0, 3))"),
-        (Grid({"model.depth": [4, 8]})[1:], "Grid({'model.depth': [4, 8]})[iterations 2..2]"),
-        (Zip({"a": range(9)})[::2], "Zip(a=range(0, 9))[iterations 1..9 step 2]"),
-        (Zip({"a": range(9)})[9:], "Zip(a=range(0, 9))[iterations none]"),
+        (Grid({"model.depth": [4, 8]})[1:], "Grid({'model.depth': [4, 8]})[children 2..2]"),
+        (Zip({"a": range(9)})[::2], "Zip(a=range(0, 9))[children 1..9 step 2]"),
+        (Zip({"a": range(9)})[9:], "Zip(a=range(0, 9))[children none]"),
         (Random({"a": uniform(0, 1)}, n=3, seed=7), "Random(n=3, seed=7, a=uniform(0.0, 1.0))"),
         (
             Random({"a": choice([1])}, n=np.int64(3), seed=7, method="qmc"),

@@ -8,6 +8,8 @@ import click
 import pytest
 from click.testing import CliRunner
 
+import mlfn
+from mlfn.dispatch.signature import Signature
 from mlfn.errors import ParameterError
 from mlfn.ui.cli.arguments import Call, HandlerCommand
 
@@ -32,6 +34,9 @@ def everything(a: int, /, b: int, *rest: int, c: int = 0, **more: float): ...
 def clashing(n: int, json: str = "x", o: int = 1, on: str = "y", follow: bool = False): ...
 
 
+class Session: ...
+
+
 def own() -> list[click.Option]:
     return [
         click.Option(["--follow", "-f"], is_flag=True, default=None),
@@ -42,7 +47,10 @@ def own() -> list[click.Option]:
 def call(function: Callable[..., Any], *args: str) -> tuple[Call, dict[str, Any]]:
     got: list[Any] = []
     command = HandlerCommand(
-        function, function.__name__, own=own(), act=lambda call, **values: got.append((call, values))
+        function,
+        Signature(function, function.__name__),
+        own=own(),
+        act=lambda call, **values: got.append((call, values)),
     )
     command.main(list(args), standalone_mode=False)
     (answer,) = got
@@ -127,7 +135,7 @@ def test_a_further_option_without_a_value_is_refused():
 
 
 def test_help_shows_the_doc_as_written_the_parameters_and_their_defaults():
-    command = HandlerCommand(fit, "fit", own=own(), act=lambda call: None)
+    command = HandlerCommand(fit, Signature(fit, "fit"), own=own(), act=lambda call: None)
 
     shown = CliRunner().invoke(command, ["--help"]).output
 
@@ -140,11 +148,23 @@ def test_help_shows_the_doc_as_written_the_parameters_and_their_defaults():
     assert "--cfg.lr FLOAT" in shown
 
 
+def test_what_the_run_fills_in_is_not_given():
+    def summed(ctx: mlfn.Context, session: Session, first: int, *rest: int): ...
+
+    signature = Signature(summed, "summed", {f"{__name__}.Session": "session"})
+    got: list[Call] = []
+    command = HandlerCommand(summed, signature, own=[], act=got.append)
+    command.main(["1", "2", "3"], standalone_mode=False)
+
+    assert got == [Call((1, 2, 3), {})]
+    assert "session" not in CliRunner().invoke(command, ["--help"]).output.lower()
+
+
 def test_an_earlier_call_fills_in_what_is_left_out():
     got: list[Call] = []
     command = HandlerCommand(
         fit,
-        "fit",
+        Signature(fit, "fit"),
         own=[],
         act=lambda call, **values: got.append(call),
         earlier=lambda: {"cfg": Config(9.0, "old")},

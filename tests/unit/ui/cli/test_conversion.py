@@ -6,7 +6,7 @@ import datetime
 import enum
 import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal, NewType, Optional, TypedDict
 
@@ -38,6 +38,22 @@ class Config:
     lr: float = 0.1
     layers: list[int] = field(default_factory=list)
     inner: Inner = field(default_factory=Inner)
+
+
+@dataclass
+class Painted:
+    colour: Level = Level.LOW
+    opts: list[Opt] = field(default_factory=list)
+    wait: datetime.timedelta = datetime.timedelta(0)
+
+
+@dataclass
+class Seeded:
+    seed: InitVar[int]
+    drawn: int = field(init=False)
+
+    def __post_init__(self, seed: int) -> None:
+        self.drawn = seed + 1
 
 
 class Model(BaseModel):
@@ -91,7 +107,19 @@ Rate = NewType("Rate", float)
         (Literal["a", "b"], ["b"], "b"),
         (Literal[1, 2], ["2"], 2),
         (Opt, ["sgd"], Opt.SGD),
+        (Opt, ["SGD"], Opt.SGD),
         (Level, ["HIGH"], Level.HIGH),
+        (Painted, ['{"colour": "HIGH"}'], Painted(Level.HIGH)),
+        (Painted, ['{"opts": ["SGD", "adam"]}'], Painted(opts=[Opt.SGD, Opt.ADAM])),
+        (dict[str, Opt], ['{"a": "SGD"}'], {"a": Opt.SGD}),
+        (Painted, ['{"wait": "1h"}'], Painted(wait=datetime.timedelta(hours=1))),
+        (datetime.timedelta, ["1h"], datetime.timedelta(hours=1)),
+        (datetime.timedelta, ["1d 2h30m"], datetime.timedelta(days=1, hours=2, minutes=30)),
+        (datetime.timedelta, ["10min"], datetime.timedelta(minutes=10)),
+        (datetime.timedelta, ["1.5"], datetime.timedelta(seconds=1.5)),
+        (datetime.timedelta, ["01:30:00"], datetime.timedelta(minutes=90)),
+        (Optional[datetime.timedelta], ["45s"], datetime.timedelta(seconds=45)),
+        (Seeded, ['{"seed": 2}'], Seeded(2)),
         (Config, ['{"lr": 0.5}'], Config(0.5)),
         (Model, ['{"lr": 1}'], Model(lr=1)),
         (Path, ["here"], "here"),  # named here, made a Path and checked when it is submitted
@@ -124,6 +152,8 @@ def test_an_undeclared_parameter_with_a_text_as_default_takes_texts():
         (dict[str, int], ['{"a": "x"}'], "a: Input should be a valid integer"),
         (dict[str, int], ["{broken"], "Invalid JSON"),
         (Model, ["{}"], "lr: Field required"),
+        (datetime.timedelta, ["soon"], "written as 1h30m"),
+        (Painted, ['{"colour": "MID"}'], "colour: Input should be"),
         (complex, ["x"], "--x = 'x' does not fit"),
         (Opaque, ["x"], "--x = 'x' does not fit"),
     ],
@@ -146,6 +176,10 @@ def test_fields_are_put_over_the_default():
 @pytest.mark.parametrize(("annotation", "value"), [(Model, Model(lr=0.5)), (Typed, {"lr": 0.5}), (Config, Config(0.5))])
 def test_fields_alone_make_the_whole(annotation, value):
     assert assemble(annotation, MISSING, {("lr",): ["0.5"]}, what="--cfg") == value
+
+
+def test_an_init_var_is_a_field_of_its_dataclass():
+    assert assemble(Seeded, MISSING, {("seed",): ["2"]}, what="--cfg") == Seeded(2)
 
 
 def test_a_field_that_does_not_fit_is_named_with_its_path():

@@ -55,13 +55,11 @@ class Pod:
 
 
 @pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pod]:
+def start(tmp_path: Path) -> Callable[..., Pod]:
     """Return what runs a function as a pod does."""
 
     def run(function: Any, *, grace: float = 1.0, **params: Any) -> Pod:
         task_folder, folder, termination = tmp_path / "task", tmp_path / "run", tmp_path / "termination"
-        monkeypatch.setattr("mlfn.backends.places.kubernetes.staging.TASK", str(task_folder))
-        monkeypatch.setattr("mlfn.backends.places.kubernetes.staging.FOLDER", str(folder))
         described, signature = function._describe(), function.__mlfn_signature__
         key = settings.signing_key()
         payload = described.capture.payload(key)
@@ -80,7 +78,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Pod]
         codec = Codec(key, artifacts)
         encoded = {name: codec.encode("a" * 32, name, value) for name, value in params.items()}
         wanted = Wanted("e" * 32, "here", prepared.plan, MARK, grace)
-        staged = Staged(wanted, config, [Task("a" * 32, 1, encoded)])
+        staged = Staged(wanted, config, [Task("a" * 32, 1, encoded)], folder=str(folder))
         task_folder.mkdir()
         folder.mkdir()
         units = gzip.compress(json.dumps([task.to_json() for task in staged.tasks]).encode())

@@ -19,7 +19,7 @@ class Threads:
         """Have a thread do something, which must not raise."""
         self._queue.put(action)
         if len(self._started) < self._most:
-            thread = threading.Thread(target=self._work, name="mlfn-kubernetes", daemon=True)
+            thread = threading.Thread(target=self._work, name="mlfn-place", daemon=True)
             self._started.append(thread)
             thread.start()
 

@@ -1,0 +1,1 @@
+"""Where services are deployed: their life cycle, which is another than that of runs."""

@@ -1,0 +1,35 @@
+"""What hosts refuse in the same words."""
+
+from __future__ import annotations
+
+from mlfn.backends.hosts.base import ServiceRecord
+from mlfn.backends.kinds.nuclio.options import Nuclio
+from mlfn.errors import NotFoundError, OptionError
+from mlfn.spec.plan import Plan
+
+
+def refuse_other_triggers(plan: Plan) -> None:
+    """Refuse triggers that the embedded server has no client for."""
+    kind = Nuclio(**plan.kind.options)
+    for name, trigger in kind.named_triggers.items():
+        if trigger.KIND not in ("http", "cron"):
+            raise OptionError(
+                f"{plan.name} has the trigger {name!r} (mlfn.{type(trigger).__name__}), which needs Nuclio itself: the embedded server "
+                "has mlfn.Http and mlfn.Cron. Test it with mock().event(...)."
+            )
+
+
+def refuse_other_version(plan: Plan, record: ServiceRecord) -> None:
+    """Refuse a run of another version than the one that is deployed."""
+    if record.version.hash != plan.function:
+        raise OptionError(
+            f"{plan.name} is deployed in another version ({record.version.hash[:8]}) than this one "
+            f"({plan.function[:8]}), and goes on answering: deploy() this one first, or give it another name, as in "
+            f"with_options(name={plan.name + '_trial'!r})."
+        )
+
+
+def not_found(project: str, name: str, known: list[str]) -> NotFoundError:
+    """Return the error for a service that is not there."""
+    there = f"There: {', '.join(known)}." if known else "None is deployed there."
+    return NotFoundError(f"No service {name!r} is deployed in project {project!r}. {there}")

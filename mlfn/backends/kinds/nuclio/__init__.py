@@ -1,0 +1,1 @@
+"""A function that is called by events, on Nuclio or in the embedded server."""

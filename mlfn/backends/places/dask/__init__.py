@@ -1,0 +1,1 @@
+"""Dask: runs are tasks of a cluster that is started here, or is there already."""

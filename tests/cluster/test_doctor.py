@@ -1,0 +1,57 @@
+"""`mlfn doctor --on kubernetes`, as users with and without the rights that runs take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mlfn.ui.cli.app import run_command_line
+from tests.cluster.api import Namespace
+
+
+@pytest.fixture
+def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Namespace]:
+    made = Namespace(restricted=True)
+    monkeypatch.setenv("KUBECONFIG", str(made.write_kubeconfig(tmp_path / "kubeconfig")))
+    yield made
+    made.close()
+
+
+def findings(capsys: pytest.CaptureFixture[str]) -> dict[str, tuple[str, str]]:
+    """Return what each check says, by its name."""
+    run_command_line(["--json", "doctor", "--on", "kubernetes"])
+    checks: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["checks"]
+    return {check["name"]: (check["verdict"], check["text"]) for check in checks}
+
+
+def test_a_user_with_the_role_may_run(namespace: Namespace, capsys: pytest.CaptureFixture[str]) -> None:
+    found = findings(capsys)
+
+    assert found["cluster"][0] == "ok" and namespace.name in found["cluster"][1]
+    assert found["permissions"][0] == "ok"
+    assert found["worker on kubernetes"][0] == "ok"
+    assert found["quota"] == ("note", found["quota"][1])  # the role does not read quotas
+
+
+def test_a_verb_that_is_missing_is_named(namespace: Namespace, capsys: pytest.CaptureFixture[str]) -> None:
+    path = f"{namespace.path('roles')}/mlfn"
+    rules = [rule for rule in namespace.api.get(path)["rules"] if "configmaps" not in rule["resources"]]
+    namespace.api.patch(path, {"rules": rules})
+
+    found = findings(capsys)
+
+    assert found["permissions"][0] == "fails"
+    assert f"may not create configmaps in namespace {namespace.name}" in found["permissions"][1]
+    assert "mlfn rbac --namespace" in found["permissions"][1]
+    assert "worker on kubernetes" not in found
+
+
+def test_a_cluster_without_an_answer_is_named(namespace: Namespace, capsys: pytest.CaptureFixture[str]) -> None:
+    with namespace.forwarder.cut():
+        found = findings(capsys)
+
+    assert found["cluster"][0] == "fails" and "no answer of https://127.0.0.1" in found["cluster"][1]

@@ -1,0 +1,97 @@
+"""A Spark application of its own for each run, by the real operator: the main pod is its driver."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import mlfn
+from tests.cluster.api import Namespace
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+pytestmark = pytest.mark.timeout(400)
+KIND = mlfn.Spark(
+    executors=1,
+    driver_memory="512m",
+    executor_memory="512m",
+    conf={
+        "spark.kubernetes.driver.request.cores": "100m",
+        "spark.kubernetes.executor.request.cores": "100m",
+        "spark.driver.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "spark.executor.extraJavaOptions": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC",
+        "spark.ui.enabled": False,
+    },
+)
+IMAGE = "mlfn.test/spark:1"
+
+
+@pytest.fixture(scope="module")
+def namespace() -> Iterator[Namespace]:
+    made = Namespace(restricted=True)
+    made.permit_drivers()
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def reach(namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(namespace.write_kubeconfig(tmp_path / "kubeconfig")))
+
+
+def where(rows: Iterator[Any]) -> Iterator[tuple[str, int]]:
+    import socket
+
+    yield socket.gethostname(), sum(row.id for row in rows)
+
+
+@mlfn.function(image=IMAGE, kind=KIND)
+def count(n: int, spark: SparkSession) -> dict[str, Any]:
+    import socket
+
+    print("counts", n, flush=True)
+    found = spark.range(n).rdd.mapPartitions(where).collect()
+    return {"sum": sum(part for _, part in found), "elsewhere": socket.gethostname() not in {host for host, _ in found}}
+
+
+@mlfn.function(image=IMAGE, kind=KIND)
+def fail(spark: SparkSession) -> None:
+    spark.range(3).rdd.map(lambda row: 1 // row.id).collect()
+
+
+@mlfn.function(image=IMAGE, kind=KIND)
+def make(n: int, spark: SparkSession) -> DataFrame:
+    return spark.range(n)
+
+
+@mlfn.function(image=IMAGE, kind=KIND)
+def add_up(frame: DataFrame, spark: SparkSession) -> int:
+    return int(frame.groupBy().sum("id").collect()[0][0])
+
+
+def test_a_handler_drives_executors_in_pods(namespace: Namespace) -> None:
+    run = count.on("kubernetes").submit(10)
+
+    assert run.result(timeout=300) == {"sum": 45, "elsewhere": True}
+    assert "counts 10\n" in run.logs()
+    until = time.monotonic() + 60
+    while namespace.items("sparkapplications") + namespace.items("pods") and time.monotonic() < until:
+        time.sleep(0.2)
+    assert not namespace.items("sparkapplications") + namespace.items("pods")
+
+
+def test_an_exception_in_an_executor_is_the_runs() -> None:
+    error = fail.on("kubernetes").submit().exception(300)
+
+    assert "ZeroDivisionError" in str(error)
+
+
+def test_frames_come_back_and_go_in() -> None:
+    run = make.on("kubernetes").submit(10)
+
+    assert add_up.on("kubernetes").submit(getattr(run.outputs, "return")).result(timeout=300) == 45
