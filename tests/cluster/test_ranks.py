@@ -61,8 +61,11 @@ def fail_elsewhere(how: str, ctx: mlfn.Context) -> None:
 def wait(ctx: mlfn.Context) -> None:
     import time
 
-    ctx.log_metric("begun", 1)
+    from mpi4py import MPI
+
     try:
+        MPI.COMM_WORLD.Barrier()  # both are here
+        ctx.log_metric("begun", 1)
         time.sleep(120)
     finally:
         print(f"rank {ctx.rank} cleans up", flush=True)

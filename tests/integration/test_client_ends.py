@@ -13,6 +13,7 @@ SCRIPT = """
 import os
 import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -88,6 +89,20 @@ elif how in ("fork", "fork and die"):
         limit = time.monotonic() + 30
         while not Path(ledger + ".leave").exists() and time.monotonic() < limit:
             time.sleep(0.005)
+elif how == "fork while a worker starts":
+    from mlfn.backends.places.local import fork_server
+
+    begun, identify = threading.Event(), fork_server.identify
+    fork_server.identify = lambda pid: (begun.set(), time.sleep(0.5), identify(pid))[-1]
+    work.submit(1, ledger)
+    begun.wait()
+    if os.fork():
+        os.kill(os.getpid(), signal.SIGKILL)
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    while not Path(ledger + ".leave").exists():
+        time.sleep(0.005)
+    os._exit(0)
 elif how == "ctrl-c":
     run = endless.submit(ledger)
     pending = endless.with_options(cpu=2).submit(ledger)
@@ -363,3 +378,12 @@ def test_a_forked_child_waits_for_a_run_of_its_parent_and_submits_its_own(stage,
     assert how == "fork" or of_child in stage.workers(), "the child holds its own worker only"
     (stage.folder / "ledger.leave").touch()
     audit(stage, runs=3, once=["work"])
+
+
+def test_a_child_forked_while_a_worker_starts_does_not_hold_that_worker(stage):
+    stage.run("fork while a worker starts", code=-signal.SIGKILL)
+
+    try:
+        wait_until(lambda: not stage.workers())
+    finally:
+        (stage.folder / "ledger.leave").touch()

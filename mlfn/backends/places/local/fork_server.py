@@ -30,8 +30,11 @@ _CLOSING_SECONDS = 1.0
 _POLL_SECONDS = 0.02  # between checks of a worker whose server is gone
 
 _early: list[ForkServer] = []
-# Held while one starts, and during forks: a child forked in between would hold its pipes, and `Popen` wait for their end.
-_starting = threading.RLock()
+no_forks = threading.RLock()
+"""Held during forks, and while what leads to a new process is not yet where `after_fork` finds and closes it.
+
+A child forked in between would hold it for as long as it lives: `Popen` would wait, and a worker not see its client's end.
+"""
 _inherited: list[ForkServer] = []  # in a forked child: kept, or their `Popen` would warn that they still run
 
 
@@ -224,14 +227,14 @@ def launch(python: str) -> ForkServer:
         if early.fits(python, environ_mark()) and not early.is_gone:
             return early
         early.close()
-    with _starting:
+    with no_forks:
         return ForkServer(python)
 
 
 def launch_early() -> None:
     """Start the fork server of first runs while the caller still loads the rest; `launch` finds it."""
     if not _early:
-        with _starting:
+        with no_forks:
             _early.append(ForkServer(sys.executable))
 
 
@@ -264,11 +267,11 @@ def _file_without_name() -> BinaryIO:
 
 
 def _after_fork() -> None:
-    _starting.release()
+    no_forks.release()
     for early in _early:
         early.after_fork()
     _inherited.extend(_early)
     _early.clear()
 
 
-os.register_at_fork(before=_starting.acquire, after_in_parent=_starting.release, after_in_child=_after_fork)
+os.register_at_fork(before=no_forks.acquire, after_in_parent=no_forks.release, after_in_child=_after_fork)

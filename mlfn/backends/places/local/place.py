@@ -17,7 +17,7 @@ from mlfn.backends.places.base import Capabilities, LogRequest, PlaceConfig, Rep
 from mlfn.backends.places.binding import binding_of
 from mlfn.backends.places.local import servers
 from mlfn.backends.places.local.environments import Environments
-from mlfn.backends.places.local.fork_server import ForkServer
+from mlfn.backends.places.local.fork_server import ForkServer, no_forks
 from mlfn.backends.places.local.orphans import Orphan, has_ended
 from mlfn.backends.places.local.process import WorkerProcess, drain, remove_folder
 from mlfn.backends.registry import check_machine, launch_of, ranks_of
@@ -265,10 +265,11 @@ class LocalPlace:
         if not (server.is_ready or server.is_gone):
             return None
         self._retire_idle(coming=1)
-        process = WorkerProcess(server, self._config.folder / "workers")
+        with no_forks:
+            process = WorkerProcess(server, self._config.folder / "workers")
+            self._processes[process.id] = process
         if server.is_gone:
             self._servers.drop(server)  # this worker reports how it ended; the next comes from another
-        self._processes[process.id] = process
         self._selector.register(process.control, selectors.EVENT_READ, process.id)
         self._bind(process, plan, slots, launch)
         return process

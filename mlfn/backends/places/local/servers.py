@@ -6,7 +6,7 @@ import selectors
 import time
 from collections.abc import Iterable
 
-from mlfn.backends.places.local.fork_server import ForkServer
+from mlfn.backends.places.local.fork_server import ForkServer, no_forks
 from mlfn.backends.places.local.process import fork_server
 
 IDLE_SECONDS = 60.0
@@ -31,8 +31,9 @@ class ForkServers:
             self.drop(server)  # it was killed; one that was never ready reports why to the run that waits for it
         for server in [s for s in self._unused(busy) if s.environ != environ][:-_SPARE]:
             self.drop(server)
-        server = fork_server(python)
-        self._servers.append(server)
+        with no_forks:
+            server = fork_server(python)
+            self._servers.append(server)
         self._selector.register(server.channel, selectors.EVENT_READ, server)
         return server
 
