@@ -115,7 +115,10 @@ def spark(session: nox.Session) -> None:
     """Run against real applications of Spark, which need a Java on this machine."""
     # PySpark warns of pandas 3 in each log.
     session.install("-e", f".[{TESTED_EXTRAS},spark]", "pandas<3", *_group("test"))
-    session.run("pytest", "-n", "2", "tests/spark", *session.posargs)
+    classes = Path(session.create_tmp(), "classes.jsa").resolve()
+    session.run("python", "-m", "tests.spark.archive_classes", str(classes))
+    env = {"SPARK_SUBMIT_OPTS": f"-XX:SharedArchiveFile={classes}"}
+    session.run("pytest", "-n", "2", "tests/spark", *session.posargs, env=env)
 
 
 def _require_cluster(session: nox.Session) -> None:
