@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
-from mlfn.spec.record import Attempt, log_file
+from mlfn.errors import ParameterError
+from mlfn.spec.plan import Plan
+from mlfn.spec.record import Attempt, RunRecord, log_file
 from mlfn.store.queries import ExecutionRow, Queries
 
 _CHUNK = 1 << 20
@@ -98,6 +101,17 @@ def numbered(chunks: Iterable[str], child: int) -> Iterator[str]:
     """Yield the text of a sweep's child line by line, each with the child's number before it."""
     for line in _lines(chunks):
         yield f"[{child}] {line}\n"
+
+
+def checked_of_rank(chunks: Iterable[str], rank: Any, record: RunRecord, plan: Plan) -> Iterable[str]:
+    """Return what one of a run's ranks wrote; raise ParameterError for a rank that it does not have."""
+    from mlfn.backends.registry import ranks_of
+
+    ranks = ranks_of(plan)
+    if isinstance(rank, bool) or not isinstance(rank, int) or not 0 <= rank < ranks:
+        allowed = f"a whole number from 0 to {ranks - 1}" if ranks > 1 else "0, its only one,"
+        raise ParameterError(f"rank={rank!r} has no log: {allowed} is allowed for {record.name} ({record.id[:8]}).")
+    return of_rank(chunks, rank) if ranks > 1 else chunks
 
 
 def of_rank(chunks: Iterable[str], rank: int) -> Iterator[str]:

@@ -293,18 +293,11 @@ class Run(Generic[R]):
             self._refuse_unknown_attempt(attempt)
         chunks = self._chunks(attempt, follow=follow)
         if rank is not None:
-            chunks = self._of_rank(chunks, rank)
+            from mlfn.backends.logs import checked_of_rank
+
+            plan = self._session.store.get_plan(self._record.plan)
+            chunks = iter(checked_of_rank(chunks, rank, self._record, plan))
         return chunks if follow else "".join(chunks)
-
-    def _of_rank(self, chunks: Iterator[str], rank: Any) -> Iterator[str]:
-        from mlfn.backends.logs import of_rank
-        from mlfn.backends.registry import ranks_of
-
-        ranks = ranks_of(self._session.store.get_plan(self._record.plan))
-        if isinstance(rank, bool) or not isinstance(rank, int) or not 0 <= rank < ranks:
-            allowed = f"a whole number from 0 to {ranks - 1}" if ranks > 1 else "0, its only one,"
-            raise ParameterError(f"logs(rank={rank!r}): {allowed} is allowed for {self.name} ({self.id[:8]}).")
-        return of_rank(chunks, rank) if ranks > 1 else chunks
 
     def _refuse_unknown_attempt(self, attempt: Any) -> None:
         if isinstance(attempt, bool) or not isinstance(attempt, int) or attempt < 1:

@@ -326,6 +326,8 @@ def test_logs_of_the_local_place(mlfn):
     assert mlfn("logs", "-f", run).out == "one\ntwo\n"
     assert mlfn("logs", "--json", run).document == {"id": run, "attempt": 1, "log": "one\ntwo\n"}
     assert mlfn("logs", "--attempt", "2", run).code == 3
+    assert mlfn("logs", "--rank", "0", run).out == mlfn("logs", "-f", "--rank", "0", run).out == "one\ntwo\n"
+    assert "rank=1 has no log: 0, its only one, is allowed for f" in mlfn("logs", "--rank", "1", run).err
 
 
 def test_logs_of_a_sweep_are_those_of_its_children(mlfn):
@@ -337,6 +339,7 @@ def test_logs_of_a_sweep_are_those_of_its_children(mlfn):
     assert mlfn("logs", "-f", sweep).out == "[1] x is 5\n[2] x is 6\n"
     assert mlfn("logs", "--json", sweep).document["log"] == "[1] x is 5\n[2] x is 6\n"
     assert "--attempt is of a child" in mlfn("logs", "--attempt", "2", sweep).err
+    assert "--rank is of a child" in mlfn("logs", "--rank", "0", sweep).err
 
 
 def test_a_log_elsewhere_is_not_read(mlfn, tmp_path):

@@ -103,6 +103,7 @@ class Namespace:
         labels = {"pod-security.kubernetes.io/enforce": "restricted"} if restricted else {}
         self.api.post("/api/v1/namespaces", {"metadata": {"name": self.name, "labels": labels}})
         self._token = self._permit()
+        self._volumes: list[str] = []
 
     def _permit(self) -> str:
         """Make a user with the rights that `mlfn rbac` prints, and return its token."""
@@ -161,6 +162,16 @@ class Namespace:
         data = {key: base64.b64encode(value.encode()).decode() for key, value in values.items()}
         self.api.post(self.path("secrets"), {"metadata": {"name": name}, "data": data})
 
+    def make_claim(self, name: str, folder: Path) -> None:
+        """Create a claim, and the volume that it is bound to: a folder of the node."""
+        common = {"accessModes": ["ReadWriteOnce"], "storageClassName": ""}
+        volume = f"{self.name}-{name}"
+        spec = {**common, "capacity": {"storage": "1Gi"}, "hostPath": {"path": str(folder)}}
+        self.api.post("/api/v1/persistentvolumes", {"metadata": {"name": volume}, "spec": spec})
+        self._volumes.append(volume)
+        claim = {**common, "volumeName": volume, "resources": {"requests": {"storage": "1Gi"}}}
+        self.api.post(self.path("persistentvolumeclaims"), {"metadata": {"name": name}, "spec": claim})
+
     @contextmanager
     def quota(self, **hard: str) -> Iterator[None]:
         """Limit what there may be while the block runs."""
@@ -185,3 +196,5 @@ class Namespace:
         """Delete it with all that is in it."""
         self.forwarder.close()
         self.api.delete(f"/api/v1/namespaces/{self.name}")
+        for volume in self._volumes:
+            self.api.delete(f"/api/v1/persistentvolumes/{volume}")

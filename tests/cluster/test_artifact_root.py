@@ -22,19 +22,13 @@ def server() -> Iterator[S3Server]:
         yield started
 
 
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[Namespace]:
-    made = Namespace(restricted=True)
-    made.make_secret("aws", id=KEY, key=SECRET)
-    yield made
-    made.close()
+@pytest.fixture(scope="module", autouse=True)
+def login(namespace: Namespace) -> None:
+    namespace.make_secret("aws", id=KEY, key=SECRET)
 
 
 @pytest.fixture
-def variables(
-    namespace: Namespace, server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> dict[str, str]:
-    monkeypatch.setenv("KUBECONFIG", str(namespace.write_kubeconfig(tmp_path / "kubeconfig")))
+def variables(reach: None, server: S3Server, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     monkeypatch.setenv("MLFN_ARTIFACTS", "s3://results/pods")
     for name, value in server.environ().items():
         monkeypatch.setenv(name, value)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -19,16 +17,7 @@ if TYPE_CHECKING:
 IMAGE = "mlfn.test/dask:1"
 
 
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[Namespace]:
-    made = Namespace(restricted=True)
-    yield made
-    made.close()
-
-
-@pytest.fixture(autouse=True)
-def reach(namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(namespace.write_kubeconfig(tmp_path / "kubeconfig")))
+pytestmark = pytest.mark.usefixtures("reach")
 
 
 def square(n: int) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterator
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +14,14 @@ import pytest
 import mlfn
 from mlfn.backends.places.kubernetes import words
 from mlfn.ui.cli.app import run_command_line
-from tests.cluster.api import Namespace
+from tests.cluster.api import KUBECONFIG, Namespace
 
-
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[Namespace]:
-    made = Namespace(restricted=True)
-    yield made
-    made.close()
+pytestmark = pytest.mark.usefixtures("reach")
 
 
 @pytest.fixture(autouse=True)
-def reach(namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(namespace.write_kubeconfig(tmp_path / "kubeconfig")))
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait for what never comes for two seconds only."""
     monkeypatch.setattr(words, "LIMITS", {**words.LIMITS, **dict.fromkeys(("image", "start", "refused"), 2.0)})
     monkeypatch.setattr("mlfn.backends.places.kubernetes.place.LIMITS", words.LIMITS)
 
@@ -58,6 +53,35 @@ def stop_the_first_process() -> None:
     os.kill(1, signal.SIGKILL)  # not possible from within
     os.kill(1, signal.SIGTERM)
     time.sleep(30)
+
+
+@mlfn.function
+def rest(seconds: float, ctx: mlfn.Context) -> str:
+    ctx.log_metric("begun", 1)
+    time.sleep(seconds)
+    return "rested"
+
+
+@mlfn.function
+def kill_the_first_process(ctx: mlfn.Context) -> None:
+    import signal
+
+    ctx.log_metric("begun", 1)
+    os.kill(os.getppid(), signal.SIGKILL)
+    time.sleep(30)
+
+
+@mlfn.function
+def as_many(mebibytes: int) -> bytes:
+    return os.urandom(mebibytes << 20)
+
+
+@mlfn.function
+def look_around() -> dict[str, Any]:
+    found = {path.name: path.read_text() for path in (Path("/config/depth"), Path("/token/value"))}
+    Path("/claim/kept").write_text("kept")
+    shared = os.statvfs("/dev/shm")
+    return {**found, "shared": shared.f_blocks * shared.f_frsize, "home": sorted(os.listdir("/claim"))}
 
 
 def failure(function: Any, *args: Any) -> tuple[str, str]:
@@ -145,3 +169,88 @@ def test_a_secret_in_a_namespace_without_rights_is_refused(
 
     assert run_command_line(["secret", "set", "TO_KEEP", "--on", "kubernetes"]) != 0
     assert "to-keep" in (said := capsys.readouterr().err) and "forbidden" in said and "a value" not in said
+
+
+def test_a_result_of_7_mib_comes_through_the_log() -> None:
+    assert len(as_many.on("kubernetes").submit(7).result(120)) == 7 << 20
+
+
+def test_a_supervisor_that_is_killed_is_named() -> None:
+    # Without a shared namespace of processes the supervisor is the first one, which no other can kill.
+    run = kill_the_first_process.on("kubernetes", pod={"shareProcessNamespace": True}).submit()
+
+    assert "signal 9, SIGKILL" in str(run.exception(60)) and run.record.reason == "error"
+    assert run.metrics["begun"] == 1
+
+
+def test_a_client_whose_clock_is_an_hour_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 3600)
+    limited = rest.with_options(timeout=30)
+
+    run = limited.on("kubernetes").submit(1)
+
+    assert run.result(60) == "rested"
+    assert 1 <= run.record.ended - run.record.started < 30, "both are the pod's"
+
+
+def test_a_namespace_that_is_being_deleted_takes_no_run() -> None:
+    ending = Namespace()
+    body = {"metadata": {"name": "kept", "finalizers": ["mlfn.test/kept"]}}
+    ending.api.post(ending.path("configmaps"), body)
+    ending.close()
+    try:
+        reason, said = failure(double.on("kubernetes", namespace=ending.name, kubeconfig=KUBECONFIG), 1)
+    finally:
+        ending.api.patch(f"{ending.path('configmaps')}/kept", {"metadata": {"finalizers": None}})
+
+    assert reason == "error" and "being terminated" in said
+
+
+def test_a_login_that_is_no_longer_accepted_is_waited_for(namespace: Namespace) -> None:
+    config = Path(os.environ["KUBECONFIG"])
+    working = config.read_text()
+    before = rest.on("kubernetes").submit(4)
+    while not before.metrics:
+        time.sleep(0.1)
+
+    config.write_text(working.replace("token: ", "token: x"))
+    mlfn.init(grace=9)  # another session, which reads the kubeconfig anew
+    run = double.on("kubernetes").submit(3)
+    while not (said := mlfn.run(run.id).record.status):
+        time.sleep(0.1)
+    assert "a login that the cluster at" in said and "Unauthorized" in said
+    config.write_text(working)
+
+    assert run.result(60) == 6
+    assert before.result(60) == "rested"
+
+
+def test_volumes_of_each_sort_come_by_a_part_of_the_pods_spec(namespace: Namespace, tmp_path: Path) -> None:
+    namespace.make_secret("token", value="of the cluster")
+    namespace.api.post(namespace.path("configmaps"), {"metadata": {"name": "config"}, "data": {"depth": "4"}})
+    namespace.api.post(namespace.path("serviceaccounts"), {"metadata": {"name": "trainer"}})
+    claimed = tmp_path / "claimed"
+    claimed.mkdir()
+    claimed.chmod(0o777)
+    namespace.make_claim("claim", claimed)
+    volumes: dict[str, dict[str, Any]] = {
+        "/config": {"configMap": {"name": "config"}},
+        "/token": {"secret": {"secretName": "token"}},
+        "/claim": {"persistentVolumeClaim": {"claimName": "claim"}},
+        "/dev/shm": {"emptyDir": {"medium": "Memory", "sizeLimit": "16Mi"}},
+    }
+    mounts = [{"name": path.strip("/").replace("/", "-"), "mountPath": path} for path in volumes]
+    pod = {
+        "serviceAccountName": "trainer",
+        "imagePullSecrets": [{"name": "registry"}],
+        "volumes": [{"name": mount["name"], **volumes[mount["mountPath"]]} for mount in mounts],
+        "containers": [
+            {"name": "main", "volumeMounts": mounts, "resources": {"limits": {"ephemeral-storage": "1Gi"}}},
+        ],
+    }
+
+    found = look_around.with_options(mem="100Mi").on("kubernetes", pod=pod).submit().result(60)
+
+    assert found == {"depth": "4", "value": "of the cluster", "shared": 16 << 20, "home": ["kept"]}
+    assert (claimed / "kept").read_text() == "kept"

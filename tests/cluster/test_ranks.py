@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,16 +14,7 @@ from tests.cluster.api import Namespace
 IMAGE = "mlfn.test/mpi:1"
 
 
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[Namespace]:
-    made = Namespace(restricted=True)
-    yield made
-    made.close()
-
-
-@pytest.fixture(autouse=True)
-def reach(namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(namespace.write_kubeconfig(tmp_path / "kubeconfig")))
+pytestmark = pytest.mark.usefixtures("reach")
 
 
 @mlfn.function(image=IMAGE, kind=mlfn.Mpi(replicas=2, slots=2))

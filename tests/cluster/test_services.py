@@ -32,18 +32,14 @@ IMAGE = "mlfn.test/service:1"
 LEFT = ("deployments", "replicasets", "services", "horizontalpodautoscalers", "pods", "secrets")
 
 
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[Namespace]:
-    made = Namespace(restricted=True)
-    made.make_secret("score-token", value="of-the-cluster")
-    made.make_secret("model-login", value="a-password")
-    yield made
-    made.close()
+@pytest.fixture(scope="module", autouse=True)
+def secrets(namespace: Namespace) -> None:
+    namespace.make_secret("score-token", value="of-the-cluster")
+    namespace.make_secret("model-login", value="a-password")
 
 
 @pytest.fixture(autouse=True)
-def client(namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("KUBECONFIG", str(namespace.write_kubeconfig(tmp_path / "kubeconfig")))
+def client(reach: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MLFN_ON", "kubernetes")
     yield
     for service in mlfn.services():

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -31,17 +30,12 @@ KIND = mlfn.Spark(
 IMAGE = "mlfn.test/spark:1"
 
 
-@pytest.fixture(scope="module")
-def namespace() -> Iterator[Namespace]:
-    made = Namespace(restricted=True)
-    made.permit_drivers()
-    yield made
-    made.close()
+@pytest.fixture(scope="module", autouse=True)
+def drivers(namespace: Namespace) -> None:
+    namespace.permit_drivers()
 
 
-@pytest.fixture(autouse=True)
-def reach(namespace: Namespace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KUBECONFIG", str(namespace.write_kubeconfig(tmp_path / "kubeconfig")))
+pytestmark = pytest.mark.usefixtures("reach")
 
 
 def where(rows: Iterator[Any]) -> Iterator[tuple[str, int]]:

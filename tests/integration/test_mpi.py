@@ -261,7 +261,7 @@ def test_arguments_reach_mpirun() -> None:
 def test_a_rank_that_is_not_there_has_no_log() -> None:
     run = add_up.submit()
 
-    with pytest.raises(errors.ParameterError, match=r"logs\(rank=2\): a whole number from 0 to 1 is allowed"):
+    with pytest.raises(errors.ParameterError, match=r"rank=2 has no log: a whole number from 0 to 1 is allowed"):
         run.logs(rank=2)
     assert run.wait(60)
 

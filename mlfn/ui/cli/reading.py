@@ -132,9 +132,10 @@ def _print_tree(run: RunView) -> None:
 @command("logs", no_args_is_help=True)
 @click.option("--follow", "-f", is_flag=True, help="Go on until the run ends.")
 @click.option("--attempt", type=int, help="Of this attempt; of the last without it.")
+@click.option("--rank", type=int, help="Only what this rank wrote, from 0.")
 @click.option("--tail", "-n", type=click.IntRange(min=0), metavar="N", help="Only the last N lines of what is there.")
 @click.argument("run", metavar="RUN")
-def logs(chosen: Chosen, *, run: str, follow: bool, attempt: int | None, tail: int | None) -> None:
+def logs(chosen: Chosen, *, run: str, follow: bool, attempt: int | None, rank: int | None, tail: int | None) -> None:
     """Print what a run wrote to stdout and stderr; of a sweep what its children did, each line after its child's number.
 
     RUN is as `mlfn show` takes it.
@@ -143,34 +144,45 @@ def logs(chosen: Chosen, *, run: str, follow: bool, attempt: int | None, tail: i
 
     with open_source() as source:
         record = find_run(source.store, run)
-        if record.sweep and attempt is not None:
+        of_a_child = next((name for name, value in (("attempt", attempt), ("rank", rank)) if value is not None), None)
+        if record.sweep and of_a_child:
             raise ParameterError(
-                f"{record.id[:8]} is a sweep: --attempt is of a child; `mlfn runs --parent {run}` lists them."
+                f"{record.id[:8]} is a sweep: --{of_a_child} is of a child; `mlfn runs --parent {run}` lists them."
             )
         if not follow:
-            _print_log(chosen, record, attempt, _chunks(source, record, attempt, tail))
+            _print_log(chosen, record, attempt, _chunks(source, record, attempt, rank, tail))
             return
         skipped = 0
         if tail is not None:
-            skipped = _before_last_lines("".join(_chunks(source, record, attempt, None)), tail)
-    _follow(record, attempt, skipped=skipped, quietly=chosen.json)
+            skipped = _before_last_lines("".join(_chunks(source, record, attempt, rank, None)), tail)
+    _follow(record, attempt, rank, skipped=skipped, quietly=chosen.json)
     if chosen.json:
         with open_source() as source:
             record = source.store.get_run(record.id)
-            _print_log(chosen, record, attempt, _chunks(source, record, attempt, tail))
+            _print_log(chosen, record, attempt, _chunks(source, record, attempt, rank, tail))
 
 
-def _chunks(source: Source, record: RunRecord, attempt: int | None, tail: int | None) -> Iterable[str]:
+def _chunks(
+    source: Source, record: RunRecord, attempt: int | None, rank: int | None, tail: int | None
+) -> Iterable[str]:
     if record.sweep:
-        chunks = _children_chunks(source, record)
-        if tail is None:
-            return chunks
-        text = "".join(chunks)
-        return [text[_before_last_lines(text, tail) :]]
+        return _with_last_lines(_children_chunks(source, record), tail)
     log = _log(source, record, attempt)
+    if rank is not None:
+        from mlfn.backends.logs import checked_of_rank
+
+        plan = source.store.get_plan(record.plan)
+        return _with_last_lines(checked_of_rank(_texts(log) if log else (), rank, record, plan), tail)
     if log is None:
         return ()
     return _texts(log) if tail is None else [_last_lines(log, tail)]
+
+
+def _with_last_lines(chunks: Iterable[str], tail: int | None) -> Iterable[str]:
+    if tail is None:
+        return chunks
+    text = "".join(chunks)
+    return [text[_before_last_lines(text, tail) :]]
 
 
 def _children_chunks(source: Source, record: RunRecord) -> Iterator[str]:
@@ -208,7 +220,7 @@ def _print_log(chosen: Chosen, record: RunRecord, attempt: int | None, chunks: I
         sys.stdout.flush()
 
 
-def _follow(record: RunRecord, attempt: int | None, *, skipped: int, quietly: bool) -> None:
+def _follow(record: RunRecord, attempt: int | None, rank: int | None, *, skipped: int, quietly: bool) -> None:
     from mlfn.handles import finders
     from mlfn.ui.cli import exits
     from mlfn.ui.cli.watching import copy_logs, leave_at_once
@@ -218,7 +230,7 @@ def _follow(record: RunRecord, attempt: int | None, *, skipped: int, quietly: bo
         if quietly:
             run.wait()
         else:
-            copy_logs(_without_first(run.logs(follow=True, attempt=attempt), skipped), sys.stdout)
+            copy_logs(_without_first(run.logs(follow=True, attempt=attempt, rank=rank), skipped), sys.stdout)
     except KeyboardInterrupt:
         leave_at_once(exits.INTERRUPTED)
 

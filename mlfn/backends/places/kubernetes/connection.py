@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -14,6 +15,7 @@ from mlfn.errors import MissingExtraError, OptionError, PlaceError
 _TIMEOUT = (5.0, 30.0)  # seconds to connect, and between two pieces of an answer
 _NAMESPACE_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 _CONNECTIONS = 64
+_UNAUTHORIZED = 401
 _MERGE, _OPERATIONS = "application/merge-patch+json", "application/json-patch+json"
 
 
@@ -29,6 +31,11 @@ class ApiError(Exception):
         self.reason = reason
         self.message = message
 
+    @property
+    def is_of_login(self) -> bool:
+        """Whether the server does not know who asks, as after a token has expired."""
+        return self.status == _UNAUTHORIZED
+
 
 class UnreachableError(Exception):
     """There is no answer: what was asked may have happened all the same."""
@@ -38,7 +45,8 @@ class Connection:
     """Requests to one API server as one user; any thread may use it."""
 
     def __init__(self, *, kubeconfig: str | None = None, context: str | None = None) -> None:
-        configuration, self.namespace, self.is_inside = _configured(kubeconfig, context)
+        self._source = (kubeconfig, context)
+        configuration, self.namespace, self.is_inside = _configured(*self._source)
         from kubernetes.client.rest import RESTClientObject
 
         configuration.connection_pool_maxsize = _CONNECTIONS
@@ -115,9 +123,32 @@ class Connection:
         *,
         timeout: tuple[float, float | None] = _TIMEOUT,
     ) -> Any:
+        login = self._login()
+        try:
+            return self._request(method, path, query, body, login, timeout)
+        except ApiError as error:
+            if not error.is_of_login or not self._has_new_login(login):
+                raise
+        return self._request(method, path, query, body, self._login(), timeout)
+
+    def _has_new_login(self, refused: Mapping[str, str]) -> bool:
+        """Return whether the kubeconfig has another login than the one refused, as after its user has logged in again."""
+        with suppress(PlaceError, OptionError):
+            self._configuration = _configured(*self._source)[0]
+        return self._login() != refused
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, Any],
+        body: Body | None,
+        login: Mapping[str, str],
+        timeout: tuple[float, float | None],
+    ) -> Any:
         import urllib3
 
-        headers = {"Accept": "application/json", **self._login()}
+        headers = {"Accept": "application/json", **login}
         if body is not None:
             patch = _MERGE if isinstance(body, Mapping) else _OPERATIONS
             headers["Content-Type"] = patch if method == "PATCH" else "application/json"

@@ -46,7 +46,7 @@ from mlfn.backends.places.kubernetes.messages import (
     PodsListed,
 )
 from mlfn.backends.places.kubernetes.objects import EXECUTION, JOB, ROLE, Resource, Wanted, resource_of
-from mlfn.backends.places.kubernetes.requests import Requests, is_final, keep_secret, refusal
+from mlfn.backends.places.kubernetes.requests import Requests, is_final, keep_secret, refusal, without_answer
 from mlfn.backends.places.kubernetes.watch import PodWatch
 from mlfn.backends.places.kubernetes.words import (
     LIMITS,
@@ -487,9 +487,9 @@ class KubernetesPlace(OneShot):
             return
         if isinstance(error, UnreachableError) or (isinstance(error, ApiError) and not is_final(error)):
             execution.create_at = time.monotonic() + _AGAIN
-            host = self._opened().where["server"]
+            words = without_answer(self._opened().where["server"], error)
             for unit in execution.units.values():
-                yield StatusChanged(execution.name, unit.run, f"an answer of the cluster at {host}: {error}")
+                yield StatusChanged(execution.name, unit.run, words)
             return
         reason, words = refusal(error)
         for unit in execution.units.values():

@@ -143,7 +143,14 @@ def keep_secret(connection: Connection, namespace: str, name: str, value: str, *
 
 def is_final(error: ApiError) -> bool:
     """Return whether the same request will be refused again."""
-    return 400 <= error.status < 500 and error.status not in _AGAIN
+    return 400 <= error.status < 500 and error.status not in _AGAIN and not error.is_of_login
+
+
+def without_answer(host: str, error: ApiError | UnreachableError) -> str:
+    """Return what an execution waits for that cannot be created now."""
+    if isinstance(error, ApiError) and error.is_of_login:
+        return f"a login that the cluster at {host} accepts ({error.message}): log in again as for kubectl; the kubeconfig is read again"
+    return f"an answer of the cluster at {host}: {error}"
 
 
 def refusal(error: Exception) -> tuple[Reason, str]:

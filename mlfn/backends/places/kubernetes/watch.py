@@ -28,6 +28,7 @@ class PodWatch(threading.Thread):
         self._path = f"/api/v1/namespaces/{namespace}/pods"
         self._tell = tell
         self.is_closed = False
+        self._warned = ""  # said once, until pods are listed again
 
     def run(self) -> None:
         """Watch until it is closed."""
@@ -37,7 +38,9 @@ class PodWatch(threading.Thread):
             except UnreachableError as error:
                 logger.debug("the watch of pods is broken: %s", error)
             except ApiError as error:
-                logger.warning("the pods of %s cannot be watched: %s", self._path, error.message)
+                if error.message != self._warned:
+                    logger.warning("the pods of %s cannot be watched: %s", self._path, error.message)
+                self._warned = error.message
             except Exception:
                 logger.exception("the watch of pods begins anew after an unexpected error")
             if not self.is_closed:
@@ -53,6 +56,7 @@ class PodWatch(threading.Thread):
                 self._tell(PodSeen(_kept(pod)))
             token = page["metadata"].get("continue")
             if not token:
+                self._warned = ""
                 self._tell(PodsListed(frozenset(names)))
                 return str(page["metadata"]["resourceVersion"])
             more = {"continue": token}
