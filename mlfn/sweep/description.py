@@ -108,6 +108,8 @@ class Sweep(Generic[R]):
 
         Raises ParameterError, before anything starts, for a parameter that is swept as well or does not fit.
         """
+        with _errors_of(self._function, "submit"):
+            _refuse_options(self._function, kwargs)
         self._function.__mlfn_head_start__()
         from mlfn.sweep.submit import submit_sweep
 
@@ -163,21 +165,34 @@ def _errors_of(function: Sweepable[Any], method: str) -> Iterator[None]:
         raise type(error)(f"{function.__mlfn_name__}.{method}(): {error}") from None
 
 
+def _refuse_options(function: Sweepable[Any], given: Mapping[str, Any]) -> None:
+    """Raise ParameterError for what is an option of the sweep, where the function has no parameter of that name."""
+    signature = function.__mlfn_signature__
+    for name, value in given.items():
+        if name in _OPTIONS and name not in signature.parameters and signature.shape.varkw is None:
+            raise ParameterError(
+                f"{name}= is an option of the sweep, and no parameter: give it by .with_options({name}={value!r})."
+            )
+
+
 def grid(function: Sweepable[R], points: Any, values: Mapping[str, Sequence[Any]]) -> Sweep[R]:
     """Describe every combination of the values."""
     with _errors_of(function, "grid"):
+        _refuse_options(function, values)
         return _sweep(function, FromCells(Grid(_listed("grid", grid_from_file, points, values))))
 
 
 def zipped(function: Sweepable[R], points: Any, values: Mapping[str, Any]) -> Sweep[R]:
     """Describe the first values of all, the second ones, and so on."""
     with _errors_of(function, "zip"):
+        _refuse_options(function, values)
         return _sweep(function, FromCells(Zip(_listed("zip", zip_from_file, points, values))))
 
 
 def drawn(function: Sweepable[R], points: Any, values: Mapping[str, Any], **arguments: Any) -> Sweep[R]:
     """Describe draws from spaces."""
     with _errors_of(function, "random"):
+        _refuse_options(function, values)
         spaces = {**_mapping("random", points), **values}
         return _sweep(function, FromCells(Random(spaces, **arguments), unseeded=arguments["seed"] is None))
 
@@ -185,6 +200,7 @@ def drawn(function: Sweepable[R], points: Any, values: Mapping[str, Any], **argu
 def searched(function: Sweepable[R], points: Any, values: Mapping[str, Any], *, n: int, **arguments: Any) -> Sweep[R]:
     """Describe `n` children that an adaptive sampler chooses."""
     with _errors_of(function, "search"):
+        _refuse_options(function, values)
         spaces = {**_mapping("search", points), **values}
         check_keys(spaces)
         arguments["first"] = _points_to_begin(arguments.get("first", ()))
@@ -218,6 +234,7 @@ def given(function: Sweepable[R], points: Any) -> Sweep[R]:
 def mapped(function: Sweepable[R], lists: Sequence[Any], values: Mapping[str, Any]) -> Sweep[R]:
     """Describe one child for each item of the lists, which go to the first parameters in turn."""
     with _errors_of(function, "map"):
+        _refuse_options(function, values)
         signature = function.__mlfn_signature__
         names = [
             name for name, parameter in signature.parameters.items() if parameter.kind is not parameter.VAR_KEYWORD

@@ -21,6 +21,7 @@ import mlfn
 from mlfn.errors import NotFoundError, OptionError, ServiceError
 from mlfn.spec.yaml_text import from_yaml
 from tests.architecture.source import ROOT
+from tests.brokers import Mosquitto
 from tests.cluster.api import Namespace
 from tests.ledger import wait_until
 
@@ -408,3 +409,20 @@ os._exit(1)
     assert run.result(timeout=60) == 6.0
     assert run.logs() == "begins\n"
     assert len(run.attempts) == 1
+
+
+def test_messages_of_a_broker_come_to_a_pod(namespace: Namespace, tmp_path: Path) -> None:
+    broker = Mosquitto(tmp_path, host=HOST, login=("trainer", "drowssap"))
+    broker.start()
+    try:
+        namespace.make_secret("broker", password="drowssap")
+        password = mlfn.Secret("BROKER", key="password")
+        trigger = mlfn.Mqtt(broker.url, ["numbers"], qos=1, client_id="double", username="trainer", password=password)
+        service = double.with_options(kind=mlfn.Nuclio(triggers=[trigger]), env=ENV).deploy()
+        wait_until(lambda: any("listening" in line for line in service.logs()))
+
+        broker.publish("numbers", '{"x": 21}')
+
+        wait_until(lambda: any("double by mqtt: 200, 42" in line for line in service.logs()))
+    finally:
+        broker.stop()

@@ -12,10 +12,10 @@ def refuse_other_triggers(plan: Plan) -> None:
     """Refuse triggers that the embedded server has no client for."""
     kind = Nuclio(**plan.kind.options)
     for name, trigger in kind.named_triggers.items():
-        if trigger.KIND not in ("http", "cron"):
+        if trigger.KIND not in ("http", "cron", "mqtt", "nats"):
             raise OptionError(
                 f"{plan.name} has the trigger {name!r} (mlfn.{type(trigger).__name__}), which needs Nuclio itself: the embedded server "
-                "has mlfn.Http and mlfn.Cron. Test it with mock().event(...)."
+                "has mlfn.Http, mlfn.Cron, mlfn.Mqtt and mlfn.Nats. Test it with mock().event(...)."
             )
 
 

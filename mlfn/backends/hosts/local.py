@@ -102,6 +102,7 @@ class LocalHost:
             port=port,
             workers=min(_MOST_REPLICAS, (http.workers or kind.workers) * replicas),
             token=self._value(http.token) if http.token else None,
+            passwords={name: self._value(secret) for name, secret in kind.passwords.items()},
             internal=internal_token(self._config.key, plan.project, plan.name),
             grace=max(self._config.grace, plan.timeout or 0),
         )

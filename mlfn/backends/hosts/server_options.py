@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ FILE = "server.json"
 _VARIABLE = "MLFN_SERVER_SECRETS"
 # In no file: the key that payloads are signed by, and secrets.
 _WITHHELD = ("key", "artifacts", "secrets")
+_HIDDEN = ("token", "internal", "passwords")
 
 
 @frozen
@@ -43,16 +44,22 @@ class ServerOptions:
     cors: tuple[str, ...] = ()
     token: str | None = None
     internal: str = ""  # what mlfn itself brings, to have a run executed
-    triggers: Mapping[str, Mapping[str, Any]] | None = None
+    triggers: Mapping[str, Mapping[str, Any]] | None = None  # those other than HTTP, by their names
+    passwords: Mapping[str, str] = field(default_factory=dict)  # of triggers
     grace: float = 10.0
     in_pod: bool = False  # its clients share no folder with it
     request_time: float = 30.0  # within which a request has to arrive
+
+    @property
+    def secrets(self) -> list[str]:
+        """What no log may hold."""
+        return [*([self.token] if self.token else []), *self.passwords.values()]
 
     @staticmethod
     def of_plan(plan: Plan, kind: Nuclio) -> dict[str, Any]:
         """Return those that a function declares itself, whichever host starts it."""
         http = kind.http
-        crons = {name: trigger.to_json() for name, trigger in kind.named_triggers.items() if trigger.KIND == "cron"}
+        others = {name: trigger.to_json() for name, trigger in kind.named_triggers.items() if trigger.KIND != "http"}
         return {
             "name": plan.name,
             "project": plan.project,
@@ -64,16 +71,17 @@ class ServerOptions:
             "max_body": int(http.max_body),
             "rate": http.rate,
             "cors": tuple(http.cors),
-            "triggers": crons or None,
+            "triggers": others or None,
         }
 
     def write(self, folder: Path) -> dict[str, str]:
         """Write what may be in a file, and return the variables for the rest."""
         withheld = {name: self.binding.get(name) for name in _WITHHELD}
         binding = {name: value for name, value in self.binding.items() if name not in _WITHHELD}
-        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in ("token", "internal")}
+        hidden = {name: getattr(self, name) for name in _HIDDEN}
+        plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
         replace(folder / FILE, json.dumps({**plain, "binding": binding}).encode())
-        return {_VARIABLE: json.dumps({"token": self.token, "internal": self.internal, "binding": withheld})}
+        return {_VARIABLE: json.dumps({**hidden, "binding": withheld})}
 
     @classmethod
     def read(cls, folder: Path) -> ServerOptions:

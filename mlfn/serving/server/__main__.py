@@ -17,7 +17,7 @@ from mlfn.serving.server.supervisor import Supervisor, bind
 def main(folder: Path) -> int:
     """Serve the function of a folder; return the exit code."""
     options = ServerOptions.read(folder)
-    journals.set_up([options.token] if options.token else [])
+    journals.set_up(options.secrets)
     try:
         listener = bind(options)
     except MlfnError as error:

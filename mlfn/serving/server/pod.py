@@ -28,10 +28,12 @@ def run() -> None:
     user_context.in_worker = True
     asked = json.loads(Path(TASK, "assignment.json").read_text())
     token = os.environ.pop(TOKEN)
+    server = asked["server"]
+    passwords = {name: os.environ.pop(variable) for name, variable in server["passwords"].items()}
     try:
         prepare(asked, lambda said: os.write(2, said))
-        options = ServerOptions.of_json({**asked["server"], "binding": asked["plan"], "token": token})
-        journals.set_up([token])
+        options = ServerOptions.of_json({**server, "binding": asked["plan"], "token": token, "passwords": passwords})
+        journals.set_up([token, *passwords.values()])
         listener = bind(options)
     except MlfnError as error:
         _say(str(error), type(error).__name__)

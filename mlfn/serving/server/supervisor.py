@@ -21,7 +21,7 @@ from mlfn.backends.hosts.status import Status
 from mlfn.errors import ServiceError
 from mlfn.host.frozen import frozen
 from mlfn.host.identity import identify
-from mlfn.serving.server import journals, schedule, worker
+from mlfn.serving.server import journals, triggers, worker
 from mlfn.serving.server.statistics import Statistics
 
 logger = logging.getLogger("mlfn.serving")
@@ -61,7 +61,7 @@ class Supervisor:
         self._folder = folder
         self._listener: socket.socket | None = listener
         self._wanted = options.workers
-        self._crons = 1 if options.triggers else 0
+        self._bringers = 1 if options.triggers else 0
         self._statistics = Statistics(MOST_WORKERS + 1)
         self._children: dict[int, Child] = {}
         self._pipes: set[int] = set()
@@ -106,7 +106,7 @@ class Supervisor:
 
     def _numbers(self) -> range:
         """Return the slots in use: the workers', and before them that of the triggers other than HTTP."""
-        return range(1 - self._crons, self._wanted + 1)
+        return range(1 - self._bringers, self._wanted + 1)
 
     def _open(self) -> None:
         """Take connections from here on: one that was taken before would be lost where a process cannot begin."""
@@ -193,7 +193,7 @@ class Supervisor:
         try:
             if number == 0:
                 listener.close()
-                return schedule.serve(self._options, self._statistics[0], ready)
+                return triggers.serve(self._options, self._statistics[0], ready)
             return worker.serve(self._options, self._folder, listener, self._statistics, number, ready)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is said why this process did not begin
             traceback.print_exc()

@@ -42,7 +42,7 @@ def load(options: ServerOptions, worker: int) -> tuple[Adapter, Callable[..., An
     binding.apply()
     secrets: dict[str, str] = {}
     function = binding.load(secrets)
-    journals.set_up([*secrets.values(), *([options.token] if options.token else [])])
+    journals.set_up([*secrets.values(), *options.secrets])
     adapter = adapter_of(
         function, name=options.name, project=options.project, outputs=options.outputs, secrets=secrets, worker=worker
     )

@@ -9,7 +9,7 @@ import pytest
 
 import mlfn
 from mlfn.backends.hosts.kubernetes.host import KubernetesHost
-from mlfn.backends.hosts.kubernetes.manifests import service_name
+from mlfn.backends.hosts.kubernetes.manifests import password_variables, requirements, service_name
 from mlfn.backends.hosts.kubernetes.readiness import trouble_of, trouble_of_deployment
 from mlfn.backends.hosts.kubernetes.records import is_rolled_out, record_of
 from mlfn.errors import OptionError
@@ -48,12 +48,37 @@ def test_the_manifests_are_as_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> 
         (mlfn.Nuclio(replicas=2, triggers=[mlfn.Http(), mlfn.Cron("@hourly")]), {}, "each of its pods would keep"),
         (mlfn.Nuclio(prebuilt=True), {"image": "a:1"}, "it builds no image; use image="),
         (mlfn.Nuclio(triggers=[mlfn.Http(ingresses={"a.example": "/"})]), {}, "for the Service fraud-score"),
-        (mlfn.Nuclio(triggers=[mlfn.Nats(url="nats://b:4222", topic="a", queue="q")]), {}, "which needs Nuclio itself"),
+        (
+            mlfn.Nuclio(triggers=[mlfn.RabbitMq(url="amqp://b", exchange="a", queue="q")]),
+            {},
+            "which needs Nuclio itself",
+        ),
+        (
+            mlfn.Nuclio(replicas=2, triggers=[mlfn.Mqtt("tcp://b:1883", ["a/#"])]),
+            {},
+            r"each of its pods would get each message; use replicas=1, or a shared subscription, as in topics=\['\$share/score/a/#'\]",
+        ),
     ],
 )
 def test_what_the_embedded_server_cannot_do_is_refused(kind: mlfn.Nuclio, more: dict[str, Any], words: str) -> None:
     with pytest.raises(OptionError, match=words):
         KubernetesHost.check_plan(planned(kind, **more, **ON_KUBERNETES))
+
+
+def test_triggers_bring_what_they_need_into_a_pod() -> None:
+    password = mlfn.Secret("BROKER_LOGIN", key="password")
+    shared = mlfn.Mqtt("tcp://b:1883", ["$share/score/a/#"], username="a", password=password)
+    kind = mlfn.Nuclio(replicas=2, triggers=[shared, mlfn.Nats("nats://b:4222", "a", "q")])
+    plan = planned(kind, **ON_KUBERNETES)
+    KubernetesHost.check_plan(plan)
+
+    [container] = KubernetesHost.manifests(plan)[0]["spec"]["template"]["spec"]["containers"]
+
+    reference = {"name": "broker-login", "key": "password"}
+    assert {"name": "MLFN_TRIGGER_PASSWORD_0", "valueFrom": {"secretKeyRef": reference}} in container["env"]
+    assert password_variables(kind) == {"mqtt": "MLFN_TRIGGER_PASSWORD_0"}
+    assert requirements(kind)[-2:] == ["paho-mqtt", "nats-py"]
+    assert "paho-mqtt" not in requirements(mlfn.Nuclio())
 
 
 def test_another_engine_than_there_is_is_refused() -> None:

@@ -217,7 +217,7 @@ class KubernetesHost:
         """Return what the Secret of a version holds: the code, and what its server is started with."""
         plan, kind = release.plan, release.kind
         staged = Staged(Wanted(release.secret, release.namespace, plan, "", release.grace), self._config, [])
-        requirements = [*manifests.REQUIREMENTS, *staged.assignment["requirements"]]
+        requirements = [*manifests.requirements(kind), *staged.assignment["requirements"]]
         asked = {**staged.assignment, "starts": "mlfn.serving.server.pod", "requirements": requirements}
         http = kind.http
         options = {
@@ -228,6 +228,7 @@ class KubernetesHost:
             "grace": release.grace,
             "internal": internal_token(self._config.key, plan.project, plan.name),
             "in_pod": True,
+            "passwords": manifests.password_variables(kind),
         }
         return {"assignment.json": json.dumps({**asked, "server": options}).encode(), **staged.files}
 

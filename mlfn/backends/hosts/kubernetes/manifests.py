@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -13,6 +13,7 @@ from mlfn._version import __version__
 from mlfn.backends.hosts.base import VersionRecord
 from mlfn.backends.kinds.nuclio.configuration import function_name
 from mlfn.backends.kinds.nuclio.options import Nuclio
+from mlfn.backends.kinds.nuclio.triggers import Mqtt
 from mlfn.backends.kinds.pods import SECRET_KEY, label_value, secret_name
 from mlfn.backends.places.kubernetes.objects import GROUP, Wanted, pod_spec
 from mlfn.errors import OptionError
@@ -25,9 +26,10 @@ SERVICE = f"{GROUP}/service"
 RELEASE = f"{GROUP}/release"
 """The label of pods: which version of the service they are, and which try to deploy it."""
 PORT = 8080
-REQUIREMENTS = ("uvicorn", "httptools", "nuclio-sdk", "pydantic")
-"""What the server needs in a pod beside mlfn itself; an image that has them is left as it is."""
+_REQUIREMENTS = ("uvicorn", "httptools", "nuclio-sdk", "pydantic")
+_OF_BROKERS = {"mqtt": "paho-mqtt", "nats": "nats-py"}
 TOKEN = "MLFN_SERVICE_TOKEN"  # noqa: S105 - the name of a variable
+_PASSWORD = "MLFN_TRIGGER_PASSWORD_{}"  # noqa: S105
 DRAIN = 3
 """Seconds for which a pod that is to end takes further requests: so long the cluster may go on sending some to it."""
 _PROBE = "/__internal/health"
@@ -62,6 +64,17 @@ def service_name(project: str, name: str) -> str:
     return found if found[0].isalpha() else f"mlfn-{found}"
 
 
+def requirements(kind: Nuclio) -> list[str]:
+    """Return what the server needs in a pod beside mlfn itself; an image that has them is left as it is."""
+    named = {trigger.KIND for trigger in kind.named_triggers.values()}
+    return [*_REQUIREMENTS, *(package for name, package in _OF_BROKERS.items() if name in named)]
+
+
+def password_variables(kind: Nuclio) -> dict[str, str]:
+    """Return in which variables a pod has the passwords of triggers, by the triggers' names."""
+    return {name: _PASSWORD.format(number) for number, name in enumerate(sorted(kind.passwords))}
+
+
 def token_secret(name: str) -> str:
     """Return the name of the Secret with the token of a service that names none."""
     return f"{name}-token"
@@ -72,7 +85,7 @@ def token_reference(kind: Nuclio, name: str) -> dict[str, str]:
     token = kind.http.token
     if token is None:
         return {"name": token_secret(name), "key": SECRET_KEY}
-    return {"name": secret_name(token.name), "key": token.key or SECRET_KEY}
+    return _reference(token)
 
 
 def deployment(release: Release) -> dict[str, Any]:
@@ -110,7 +123,9 @@ def _template(release: Release) -> dict[str, Any]:
     kind = release.kind
     container = {
         "ports": [{"name": "http", "containerPort": PORT}],
-        "env": [{"name": TOKEN, "valueFrom": {"secretKeyRef": token_reference(kind, release.name)}}],
+        "env": [
+            {"name": name, "valueFrom": {"secretKeyRef": reference}} for name, reference in _secret_variables(release)
+        ],
         "readinessProbe": {
             "httpGet": {"path": _PROBE, "port": "http"},
             "periodSeconds": 1,
@@ -132,6 +147,17 @@ def _template(release: Release) -> dict[str, Any]:
         },
         "spec": made,
     }
+
+
+def _secret_variables(release: Release) -> Iterator[tuple[str, dict[str, str]]]:
+    kind = release.kind
+    yield TOKEN, token_reference(kind, release.name)
+    for name, variable in password_variables(kind).items():
+        yield variable, _reference(kind.passwords[name])
+
+
+def _reference(secret: Secret) -> dict[str, str]:
+    return {"name": secret_name(secret.name), "key": secret.key or SECRET_KEY}
 
 
 def service(release: Release, owner: str) -> dict[str, Any]:
@@ -225,6 +251,20 @@ def check(plan: Plan) -> None:
     if "cron" in named and most > 1:
         raise _refused(
             plan, f"replicas={(least, most)} and mlfn.Cron", "each of its pods would keep the schedule", "replicas=1"
+        )
+    unshared = [
+        topic
+        for trigger in kind.named_triggers.values()
+        if isinstance(trigger, Mqtt)
+        for topic in trigger.topics
+        if not topic.startswith("$share/")
+    ]
+    if unshared and most > 1:
+        raise _refused(
+            plan,
+            f"replicas={(least, most)} and mlfn.Mqtt of {unshared[0]!r}",
+            "each of its pods would get each message",
+            f"replicas=1, or a shared subscription, as in topics=['$share/{plan.name}/{unshared[0]}']",
         )
     if kind.prebuilt or kind.build_commands:
         raise _refused(

@@ -13,6 +13,7 @@ from mlfn.backends.kinds.nuclio.configuration import configuration
 from mlfn.backends.kinds.nuclio.triggers import AnyTrigger, Http, made
 from mlfn.backends.places.base import Capabilities
 from mlfn.errors import OptionError
+from mlfn.settings.secrets import Secret
 from mlfn.spec.plan import Plan
 from mlfn.spec.values import option_values
 from mlfn.worker.task import Extras, Task
@@ -106,6 +107,12 @@ class Nuclio:
                 raise OptionError(f"triggers has two that are called {name!r}: give one of them another name=.")
             found[name] = trigger
         return found
+
+    @property
+    def passwords(self) -> dict[str, Secret]:
+        """The secrets by which triggers log in, by the triggers' names."""
+        found = {name: getattr(trigger, "password", None) for name, trigger in self.named_triggers.items()}
+        return {name: secret for name, secret in found.items() if secret is not None}
 
     @property
     def http(self) -> Http:
