@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import types
+from typing import Any
+
 import pytest
 
 import mlfn
+from mlfn.backends.places.base import Terminated
+from mlfn.backends.places.dask import place as dask_place
 from mlfn.backends.places.dask.connection import _by_value, _check_versions, _look
-from mlfn.backends.places.dask.place import cluster_of
+from mlfn.backends.places.dask.place import Batch, DaskPlace, Execution, TaskEnded, Unit, WorkerGone, cluster_of
 from mlfn.errors import OptionError, PlaceError, SkewError
 from mlfn.worker.task import Task
 
@@ -91,3 +96,40 @@ def test_a_scheduler_that_does_not_listen_is_named(monkeypatch: pytest.MonkeyPat
 
     with pytest.raises(PlaceError, match=r"No scheduler answers at tcp://127.0.0.1:1: "):
         mlfn.Dask(address="tcp://127.0.0.1:1").activate(Task("a" * 32, 1, {})).__enter__()
+
+
+def with_one_task() -> DaskPlace:
+    """Return a place with one task, which has begun at a worker."""
+    config: Any = types.SimpleNamespace(max_workers=1, grace=1.0)
+    plan: Any = types.SimpleNamespace(hash="h", name="train")
+    made = DaskPlace(config)
+    execution = Execution("e", plan, b"", None)
+    unit = Unit(execution, Task("a" * 32, 1, {}), began=1.0)
+    unit.batch = batch = Batch(execution, "key", [unit], worker="tcp://w")
+    execution.units[unit.task.run] = unit
+    execution.batches["key"] = made._batches["key"] = batch
+    made._executions["e"] = execution
+    return made
+
+
+def ends(place: DaskPlace, *messages: Any) -> list[tuple[str, str]]:
+    """Return how runs end when these messages come one after the other, and a look between them."""
+    found = [report for message in messages for report in (*place._take(message), *place._look_at_all())]
+    return [(str(report.reason), report.message) for report in found if isinstance(report, Terminated)]
+
+
+FINISHED, RETIRED = TaskEnded("key", "finished", None), WorkerGone("tcp://w", is_expected=True)
+
+
+@pytest.mark.parametrize("messages", [(FINISHED, RETIRED), (RETIRED, FINISHED)])
+def test_a_worker_that_leaves_with_its_task_has_preempted_it(messages: tuple[Any, ...]) -> None:
+    """It interrupts the function, whose task then returns, before or after the scheduler knows that the worker is gone."""
+    assert ends(with_one_task(), *messages) == [("preempted", ": its worker (tcp://w) was retired.")]
+
+
+def test_a_task_that_returns_without_an_outcome_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = with_one_task()
+    assert ends(place, FINISHED) == []
+
+    monkeypatch.setattr(dask_place, "_LEAVING", 0.0)
+    assert ends(with_one_task(), FINISHED) == [("lost", ": its task ended without an outcome.")]

@@ -45,6 +45,7 @@ _SAY_AFTER = 0.5  # seconds after which a task that has not begun says what it w
 _NO_OUTCOME = ": its task ended without an outcome."
 _REFUSED = 2.0  # seconds in which no other attempt is made to connect
 _SETTLE = 0.5  # seconds in which the reason of a worker's end arrives
+_LEAVING = 5.0  # seconds in which a worker that leaves is gone, after the function that it has interrupted
 _AHEAD = 3  # tasks for each thread that the scheduler knows of at a time
 _FEWEST_AHEAD = 16  # where others have added the workers, and may add more
 _BATCH_SECONDS = 0.05  # of estimated work in a task
@@ -159,6 +160,8 @@ class Batch:
     since: float = field(default_factory=time.monotonic)
     worker: str | None = None  # where it has begun
     lost_at: float | None = None  # when its worker was gone
+    settle: float = _SETTLE
+    is_finished: bool = False  # the task has returned, and not all of its units have said how they ended
     is_preempted: bool = False
     asked_back: bool = False
 
@@ -486,10 +489,12 @@ class DaskPlace(OneShot):
         if batch is None or (ended.status != "finished" and batch.lost_at is not None):
             return
         if ended.status == "finished":
-            for unit in batch.left:
-                if unit.stopped_at is None:  # else it was not begun, and the answer to that question ends it
-                    yield self._terminated(unit, Reason.LOST, _NO_OUTCOME)
-            self._leave(batch)
+            # One that was to stop was not begun, and the answer to that question ends it.
+            if all(unit.stopped_at is not None for unit in batch.left):
+                self._leave(batch)
+            else:
+                batch.is_finished = True
+                self._lose(batch, is_preempted=False, settle=_LEAVING)
         elif self._is_scheduler_gone():
             yield from self._end(
                 batch, Reason.LOST, f": the scheduler of {self._cluster.shown} is gone, and all its tasks with it."
@@ -521,10 +526,11 @@ class DaskPlace(OneShot):
         unit.batch = None
         unit.execution.waiting.appendleft(unit)
 
-    def _lose(self, batch: Batch, *, is_preempted: bool) -> None:
+    def _lose(self, batch: Batch, *, is_preempted: bool, settle: float = _SETTLE) -> None:
         """Give a task up whose worker is gone, before Dask begins it again elsewhere."""
+        batch.is_preempted |= is_preempted
         if batch.lost_at is None:
-            batch.lost_at, batch.is_preempted = time.monotonic(), is_preempted
+            batch.lost_at, batch.settle = time.monotonic(), settle
             self._cancel(batch)
 
     def _cancel(self, batch: Batch) -> None:
@@ -573,7 +579,7 @@ class DaskPlace(OneShot):
         now = time.monotonic()
         for batch in list(execution.batches.values()):
             if batch.lost_at is not None:
-                if now > batch.lost_at + _SETTLE:
+                if now > batch.lost_at + batch.settle or (batch.is_finished and batch.is_preempted):
                     yield from self._end(batch, *self._words_of_loss(batch))
                 continue
             if batch.worker is None and now > batch.since + _SAY_AFTER:
@@ -619,14 +625,16 @@ class DaskPlace(OneShot):
 
     def _words_of_loss(self, batch: Batch) -> tuple[Reason, str]:
         worker, cluster = batch.worker, self._cluster
-        if worker is None:
+        if worker is None and not batch.is_finished:
             return Reason.NEVER_STARTED, f": each worker of {cluster.shown} that was to begin it died."
-        if (size := self._memory.get(worker)) is not None:
+        if worker is not None and (size := self._memory.get(worker)) is not None:
             limit = f" of mem={shown_bytes(cluster.mem)}" if cluster.mem else ""
             words = f": its worker ({worker}) had {size / 2**20:.0f}Mi and exceeded its limit{limit}, so its nanny ended it."
             return Reason.OOM, words + " Raise Dask(mem=), have fewer threads, or use less."
         if batch.is_preempted:
             return Reason.PREEMPTED, f": its worker ({worker}) was retired."
+        if batch.is_finished:
+            return Reason.LOST, _NO_OUTCOME
         return Reason.LOST, f": its worker ({worker}) of {cluster.shown} died."
 
     def _is_scheduler_gone(self) -> bool:
