@@ -27,7 +27,7 @@ def work(i: int, ledger: str, ctx: mlfn.Context) -> int:
 
 ledger, how = sys.argv[1:]
 if how == "finish":
-    mlfn.wait(mlfn.runs(limit=None))
+    mlfn.wait(mlfn.runs(limit=10_000))
 else:
     there = work.on("kubernetes", pod=json.loads(os.environ["POD"]))
     runs = [there.submit(i, ledger) for i in range(2)]

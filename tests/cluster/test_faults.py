@@ -67,6 +67,7 @@ def kill_the_first_process(ctx: mlfn.Context) -> None:
     import signal
 
     ctx.log_metric("begun", 1)
+    time.sleep(2)  # in which it passes that on
     os.kill(os.getppid(), signal.SIGKILL)
     time.sleep(30)
 
@@ -199,12 +200,14 @@ def test_a_namespace_that_is_being_deleted_takes_no_run() -> None:
     body = {"metadata": {"name": "kept", "finalizers": ["mlfn.test/kept"]}}
     ending.api.post(ending.path("configmaps"), body)
     ending.close()
+    time.sleep(1)  # until the API server knows
     try:
-        reason, said = failure(double.on("kubernetes", namespace=ending.name, kubeconfig=KUBECONFIG), 1)
+        run = double.on("kubernetes", namespace=ending.name, kubeconfig=KUBECONFIG).submit(1)
+        said = str(run.exception(60))
     finally:
         ending.api.patch(f"{ending.path('configmaps')}/kept", {"metadata": {"finalizers": None}})
 
-    assert reason == "error" and "being terminated" in said
+    assert run.record.reason == "error" and "being terminated" in said
 
 
 def test_a_login_that_is_no_longer_accepted_is_waited_for(namespace: Namespace) -> None:

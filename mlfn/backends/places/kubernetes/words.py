@@ -141,7 +141,7 @@ def _by_itself(plan: Plan, terminated: Mapping[str, Any]) -> End | None:
     """Return the end of a unit that its first process has ended, or the kernel."""
     summary = _summary(terminated)
     if "words" in summary:
-        return End(Reason.NEVER_STARTED, f": a pod of its ranks could not start: {summary['words']}.")
+        return End(Reason.ERROR, f": a pod of its ranks could not start: {summary['words']}.")
     if "python" in summary:
         return _skew(plan, summary["python"], summary["wanted"])
     if summary.get("why") == "timeout":
