@@ -32,7 +32,7 @@ IMAGE = "python:{}.{}-slim".format(*sys.version_info)
 REPEATS, CHILDREN, AT_A_TIME, WATCHED = 10, 50, 8, 1000
 
 
-@mlfn.function(cpu=0.05)
+@mlfn.function
 def noop(n: int) -> float:
     import time
 
@@ -44,7 +44,6 @@ def container(code: str) -> dict[str, Any]:
         "name": "main",
         "image": IMAGE,
         "command": ["python", "-c", code],
-        "resources": {"requests": {"cpu": "50m"}, "limits": {"cpu": "50m"}},
     }
 
 
