@@ -31,7 +31,9 @@ def test_a_grid_of_1000_is_made_by_three_writes(namespace: Namespace, monkeypatc
     with namespace.quota(pods="0"):  # nothing of it begins
         monkeypatch.setattr(Connection, "_call", counting)
         sweep = double.on("kubernetes").grid(n=range(1000)).submit()
-        wait_until(lambda: any("exceeded quota" in (mlfn.run(child.id).record.status or "") for child in sweep.children))
+        wait_until(
+            lambda: any("exceeded quota" in (mlfn.run(child.id).record.status or "") for child in sweep.children)
+        )
         assert written == ["POST configmaps", "POST jobs", "POST secrets"]
 
         sweep.cancel()
