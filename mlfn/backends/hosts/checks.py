@@ -17,6 +17,11 @@ def refuse_other_triggers(plan: Plan) -> None:
                 f"{plan.name} has the trigger {name!r} (mlfn.{type(trigger).__name__}), which needs Nuclio itself: the embedded server "
                 "has mlfn.Http, mlfn.Cron, mlfn.Mqtt and mlfn.Nats. Test it with mock().event(...)."
             )
+        if trigger.KIND != "http" and (trigger.workers or 1) > 1:
+            raise OptionError(
+                f"{plan.name} has mlfn.{type(trigger).__name__}(workers={trigger.workers}), which needs Nuclio itself: the embedded server "
+                "handles the events of all triggers but mlfn.Http one after another. Leave workers= out, or give it more replicas."
+            )
 
 
 def refuse_other_version(plan: Plan, record: ServiceRecord) -> None:

@@ -54,6 +54,11 @@ def test_the_manifests_are_as_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> 
             "which needs Nuclio itself",
         ),
         (
+            mlfn.Nuclio(triggers=[mlfn.Nats("nats://b:4222", "a", "q", workers=4)]),
+            {},
+            r"Nats\(workers=4\), which needs",
+        ),
+        (
             mlfn.Nuclio(replicas=2, triggers=[mlfn.Mqtt("tcp://b:1883", ["a/#"])]),
             {},
             r"each of its pods would get each message; use replicas=1, or a shared subscription, as in topics=\['\$share/score/a/#'\]",
