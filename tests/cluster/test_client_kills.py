@@ -34,13 +34,14 @@ else:
     print("submitted", flush=True)
     mlfn.wait([*runs, there.grid(i=[2, 3]).submit(ledger=ledger)])
 """
-SECONDS = 6.0  # in which a script starts, submits, and has its results
 
 
 @pytest.mark.timeout(1800)
 def test_kills_of_the_client_lose_nothing_and_repeat_nothing(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     rounds = 50 if request.config.getoption("--full") else 5
-    chosen = random.Random(11)
+    seed = random.SystemRandom().randrange(10**6)
+    print(f"seed={seed}")
+    dice = random.Random(seed)
     namespace = Namespace()
     mount = {"name": "ledger", "mountPath": str(tmp_path / "stage")}
     volume = {"name": "ledger", "hostPath": {"path": str(tmp_path / "stage")}}
@@ -52,9 +53,12 @@ def test_kills_of_the_client_lose_nothing_and_repeat_nothing(tmp_path: Path, req
     for path, mode in ((stage.folder, 0o777), (stage.ledger, 0o666)):
         path.chmod(mode)
     try:
+        begun = time.monotonic()
+        stage.run("submit", timeout=120)
+        whole = time.monotonic() - begun
         for _ in range(rounds):
             process = stage.start("submit")
-            time.sleep(chosen.uniform(0.3, SECONDS))
+            time.sleep(dice.uniform(0.1, whole))
             stage.kill(process)
         stage.run("finish", timeout=600)
         wait_until(lambda: not namespace.items("jobs"), timeout=60)
@@ -63,4 +67,5 @@ def test_kills_of_the_client_lose_nothing_and_repeat_nothing(tmp_path: Path, req
 
     audit(stage, runs=len(stage.query("SELECT id FROM runs")), once=["work"])
     runs = stage.query("SELECT state, attempt FROM runs WHERE sweep = 0")
-    assert len(runs) > rounds and {*runs} == {("succeeded", 1)}
+    assert len(runs) > 4, "no client was killed that had submitted anything"
+    assert {*runs} == {("succeeded", 1)}

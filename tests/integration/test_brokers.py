@@ -6,6 +6,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ import pytest
 
 import mlfn
 from tests.brokers import Mosquitto, NatsServer
-from tests.ledger import wait_until
+from tests.ledger import wait_until as wait_for
+
+wait_until = partial(wait_for, timeout=60.0)  # a broker that is down is tried again with longer and longer waits
 
 
 @pytest.fixture(autouse=True)
