@@ -78,6 +78,21 @@ def pandas_prices() -> pd.DataFrame:
     return pd.DataFrame({"id": [7], "price": [70]})
 
 
+@mlfn.function(
+    kind=mlfn.Spark(conf={**QUICK, "spark.master": "local-cluster[2,1,512]", "spark.executor.memory": "512m"})
+)
+def in_executors(spark: SparkSession, folder: str) -> list[int]:
+    """Wait in two executors of processes of their own for a sign, and return the numbers that they were given."""
+
+    def wait(numbers):  # type: ignore[no-untyped-def]
+        Path(folder, f"begun-{os.getpid()}").touch()
+        while not Path(folder, "over").exists():
+            time.sleep(0.05)
+        yield from numbers
+
+    return sorted(spark.sparkContext.parallelize(range(4), 2).mapPartitions(wait).collect())
+
+
 @shared
 def waits(spark: SparkSession, folder: str) -> None:
     Path(folder, "begun").write_text(str(os.getpid()))

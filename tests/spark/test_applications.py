@@ -90,6 +90,22 @@ def test_a_frame_is_a_folder_of_parquet_wherever_it_is_read(home: Path, tmp_path
     assert len(javas(home)) == 1, "the application of the first run has ended"
 
 
+def test_an_executor_that_is_killed_is_replaced(home: Path, tmp_path: Path) -> None:
+    run = jobs.in_executors.submit(str(tmp_path))
+    wait_until(lambda: len(list(tmp_path.glob("begun-*"))) == 2, timeout=PATIENCE)
+
+    executors = [
+        pid for pid in javas(home) if b"CoarseGrainedExecutorBackend" in Path("/proc", pid, "cmdline").read_bytes()
+    ]
+    assert len(executors) == 2
+    os.kill(int(executors[0]), signal.SIGKILL)
+    wait_until(lambda: len(list(tmp_path.glob("begun-*"))) == 3, timeout=PATIENCE)
+    (tmp_path / "over").touch()
+
+    assert run.result(PATIENCE) == [0, 1, 2, 3]
+    wait_until(lambda: not javas(home), timeout=PATIENCE)
+
+
 def test_a_driver_that_is_killed_takes_its_application_along(home: Path, tmp_path: Path) -> None:
     run = jobs.waits.submit(str(tmp_path))
     wait_until((tmp_path / "begun").exists, timeout=PATIENCE)
