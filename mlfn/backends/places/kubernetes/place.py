@@ -523,7 +523,8 @@ class KubernetesPlace(OneShot):
             yield from self._note_pod_beside(execution, unit, pod, is_deleted=is_deleted)
             return
         unit.pod, unit.is_deleted = pod, unit.is_deleted or is_deleted
-        if not execution.is_created:
+        # A pod alone is none of that: its client may have died before it created the Secret, without which no container begins.
+        if not execution.is_created and (has_begun(pod) or is_over(pod)):
             execution.is_created = True
             yield EventsReceived(execution.name, (), cursor="seen")
         if unit.is_stopped and not is_deleted and "deletionTimestamp" not in pod["metadata"]:
