@@ -86,7 +86,7 @@ def test_client_and_workers_killed_at_random_leave_no_child_running(tmp_path, re
         process = stage.start(str(3 * number))
         process.stdout.readline()
         wait_until(lambda process=process: stage.workers() or process.poll() is not None)
-        until = time.monotonic() + dice.uniform(0.1, 0.7)
+        until = time.monotonic() + dice.uniform(0.1, 0.4)
         while time.monotonic() < until and process.poll() is None:
             time.sleep(0.02)
             if dice.random() < 0.2 and (workers := stage.workers()):
@@ -98,7 +98,7 @@ def test_client_and_workers_killed_at_random_leave_no_child_running(tmp_path, re
     stage.run(str(3 * rounds))
 
     print(killed)
-    assert min(killed.values()) > rounds // 4
+    assert min(killed.values()) >= rounds // 8
     roots = stage.query("SELECT id, state, attempt FROM runs WHERE parent IS NULL")
     assert [state for _, state, _ in roots] == ["succeeded"] * 3 * rounds
     audit(stage, runs=stage.query("SELECT count(*) FROM runs")[0][0])

@@ -212,9 +212,9 @@ def test_a_port_that_is_taken_is_named() -> None:
 
 
 def test_other_triggers_are_refused_by_name() -> None:
-    kind = mlfn.Nuclio(triggers=[mlfn.Nats(url="nats://b:4222", topic="t", queue="q")])
+    kind = mlfn.Nuclio(triggers=[mlfn.RabbitMq(url="amqp://b", exchange="e", queue="q")])
 
-    with pytest.raises(OptionError, match=r"the trigger 'nats' \(mlfn.Nats\), which needs Nuclio itself"):
+    with pytest.raises(OptionError, match=r"the trigger 'rabbit-mq' \(mlfn.RabbitMq\), which needs Nuclio itself"):
         double.with_options(kind=kind).deploy()
 
 

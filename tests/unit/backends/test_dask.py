@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import types
 from typing import Any
 
@@ -11,7 +12,7 @@ import mlfn
 from mlfn.backends.places.base import Terminated
 from mlfn.backends.places.dask import place as dask_place
 from mlfn.backends.places.dask.connection import _by_value, _check_versions, _look
-from mlfn.backends.places.dask.place import Batch, DaskPlace, Execution, TaskEnded, Unit, WorkerGone, cluster_of
+from mlfn.backends.places.dask.place import Batch, DaskPlace, Execution, Posted, TaskEnded, Unit, WorkerGone, cluster_of
 from mlfn.errors import OptionError, PlaceError, SkewError
 from mlfn.worker.task import Task
 
@@ -103,6 +104,7 @@ def with_one_task() -> DaskPlace:
     config: Any = types.SimpleNamespace(max_workers=1, grace=1.0)
     plan: Any = types.SimpleNamespace(hash="h", name="train")
     made = DaskPlace(config)
+    made._connection = types.SimpleNamespace(is_alive=True)  # type: ignore[assignment]
     execution = Execution("e", plan, b"", None)
     unit = Unit(execution, Task("a" * 32, 1, {}), began=1.0)
     unit.batch = batch = Batch(execution, "key", [unit], worker="tcp://w")
@@ -119,12 +121,26 @@ def ends(place: DaskPlace, *messages: Any) -> list[tuple[str, str]]:
 
 
 FINISHED, RETIRED = TaskEnded("key", "finished", None), WorkerGone("tcp://w", is_expected=True)
+INTERRUPTED = Posted(
+    "tcp://w",
+    "key",
+    json.dumps([["a" * 32, 1, 1, [{"event": "finished", "run": "a" * 32, "state": "cancelled", "time": 2.0}]]]),
+)
 
 
-@pytest.mark.parametrize("messages", [(FINISHED, RETIRED), (RETIRED, FINISHED)])
+@pytest.mark.parametrize(
+    "messages",
+    [(FINISHED, RETIRED), (RETIRED, FINISHED), (INTERRUPTED, FINISHED, RETIRED), (INTERRUPTED, RETIRED, FINISHED)],
+)
 def test_a_worker_that_leaves_with_its_task_has_preempted_it(messages: tuple[Any, ...]) -> None:
     """It interrupts the function, whose task then returns, before or after the scheduler knows that the worker is gone."""
     assert ends(with_one_task(), *messages) == [("preempted", ": its worker (tcp://w) was retired.")]
+
+
+def test_a_task_that_others_delete_says_so_however_its_function_ends() -> None:
+    found = ends(with_one_task(), INTERRUPTED, TaskEnded("key", "cancelled", None))
+
+    assert len(found) == 1 and found[0][0] == "lost" and "was deleted at the scheduler" in found[0][1]
 
 
 def test_a_task_that_returns_without_an_outcome_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -34,7 +34,7 @@ from mlfn.errors import OptionError
 from mlfn.host.frozen import frozen
 from mlfn.host.identity import new_id
 from mlfn.spec.plan import Plan
-from mlfn.spec.record import Reason
+from mlfn.spec.record import Reason, RunState
 from mlfn.spec.values import parse_bytes, shown_bytes
 from mlfn.worker.task import Task
 
@@ -478,6 +478,8 @@ class DaskPlace(OneShot):
             if event["event"] == "started":
                 unit.began = event["time"]
             elif event["event"] == "finished":
+                if event["state"] == RunState.CANCELLED.value and unit.stopped_at is None:
+                    continue  # not by mlfn: its worker leaves, or others have taken the task back, which is told too
                 unit.has_ended = True
                 took, plan = event["time"] - (unit.began or 0.0), unit.execution.plan.hash
                 self._pace[plan] = max(took, 0.8 * self._pace.get(plan, 0.0))
