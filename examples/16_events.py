@@ -4,6 +4,7 @@ You learn: what triggers say, how to try their events without a server, and how 
 `pip install 'mlfn[nuclio]'`; with a broker of yours as argument, tcp://host:1883, it is deployed there until ctrl-C.
 """
 
+import contextlib
 import sys
 
 import mlfn
@@ -33,8 +34,7 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         service = note.deploy()
         print(f"{service.name} takes messages of sensors/# from {BROKER}; its log:", flush=True)
-        try:
+        with contextlib.suppress(KeyboardInterrupt):
             for line in service.logs(follow=True):
                 print(line, flush=True)
-        finally:
-            service.delete()
+        service.delete()

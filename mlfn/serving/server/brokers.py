@@ -125,7 +125,7 @@ class MqttSource:
 class NatsSource:
     """A subscription at a NATS server, as one member of its queue group. NATS sends a message once: what is lost on its way is lost."""
 
-    def __init__(self, name: str, trigger: Nats, password: str | None, put: Put) -> None:
+    def __init__(self, name: str, trigger: Nats, put: Put) -> None:
         try:
             import nats
         except ImportError as error:

@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
-from typing import Any
 
 from mlfn.backends.hosts.server_options import ServerOptions
 from mlfn.backends.kinds.nuclio.cron import check_schedule, next_time
@@ -54,9 +53,10 @@ def _source(name: str, trigger: AnyTrigger, password: str | None, put: Put) -> S
         return Schedule(name, trigger, put)
     from mlfn.serving.server import brokers
 
-    source: type[Any] = {Mqtt: brokers.MqttSource, Nats: brokers.NatsSource}[type(trigger)]
-    made_source: Source = source(name, trigger, password, put)
-    return made_source
+    if isinstance(trigger, Mqtt):
+        return brokers.MqttSource(name, trigger, password, put)
+    assert isinstance(trigger, Nats), "others are refused where they are deployed"
+    return brokers.NatsSource(name, trigger, put)
 
 
 def _handle_next(adapter: Adapter, arrivals: queue.Queue[Arrival], slot: Slot) -> None:
