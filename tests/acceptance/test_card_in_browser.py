@@ -5,7 +5,6 @@ from __future__ import annotations
 import html as html_module
 import json
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 
@@ -20,13 +19,9 @@ from mlfn.ui.views.listing import ListingView
 from mlfn.ui.views.run import Series
 from mlfn.ui.views.sweep import ChildView
 from mlfn.ui.views.values import Value
+from tests.browser import FLAGS, browser_path
 from tests.unit.ui.make_views import run_view, sweep_view
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"),
-)
 EVIL = "<script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
 # Run by the page itself, not by a card: says what a reader would see.
 REPORT = """
@@ -61,13 +56,12 @@ RUN = run_view(**KNOWN)
 @pytest.fixture
 def browse(tmp_path):
     """Give a function that shows HTML in a browser and returns what a reader of it would see."""
-    found = [path for name in BROWSERS if (path := shutil.which(name))]
-    assert found, f"these tests need a browser: install one of {', '.join(BROWSERS)}, as in `apt-get install chromium`"
+    chromium = browser_path()
 
     def show(body, *, width=900, page='data-jp-theme-light="true"', extra=()):
         path = tmp_path / "page.html"
         path.write_text(f"<!doctype html><meta charset=utf-8><title>page</title><body {page}>{body}{REPORT}", "utf-8")
-        command = [found[0], *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},1200", *extra]
+        command = [chromium, *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", f"--window-size={width},1200", *extra]
         done = subprocess.run(
             [*command, "--dump-dom", path.as_uri()], capture_output=True, text=True, check=True, timeout=90
         )
