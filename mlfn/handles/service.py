@@ -129,8 +129,12 @@ class Service:
     @property
     def metrics(self) -> dict[str, float]:
         """What it counts, by the names that Prometheus sees at ``/metrics``."""
+        return self.read_metrics()
+
+    def read_metrics(self, *, timeout: float | None = None) -> dict[str, float]:
+        """Return `metrics`, for which it is waited `timeout` seconds at most."""
         found: dict[str, float] = {}
-        for line in self.get("/__internal/metrics").text.splitlines():
+        for line in self.get("/__internal/metrics", timeout=timeout).text.splitlines():
             if line and not line.startswith("#"):
                 name, _, value = line.rpartition(" ")
                 found[name] = float(value)

@@ -16,6 +16,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
+from mlfn.errors import NotFoundError
 from mlfn.host.identity import new_id
 from mlfn.ui import short_tracebacks
 from mlfn.ui.html import cards
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from mlfn.handles.finders import Runs
     from mlfn.handles.outputs import Metrics, Outputs
     from mlfn.handles.run import Run
+    from mlfn.handles.service import Service
     from mlfn.handles.version import Version
     from mlfn.sweep.description import Sweep
 
@@ -52,6 +54,7 @@ def register() -> bool:
     html.for_type_by_name("mlfn.functions.declaration", "Function", function_html)
     html.for_type_by_name("mlfn.sweep.description", "Sweep", description_html)
     html.for_type_by_name("mlfn.handles.version", "Version", version_html)
+    html.for_type_by_name("mlfn.handles.service", "Service", service_html)
     html.for_type_by_name("mlfn.handles.outputs", "Outputs", outputs_html)
     html.for_type_by_name("mlfn.handles.outputs", "Metrics", metrics_html)
     short_tracebacks.install(shell)
@@ -115,6 +118,19 @@ def version_html(version: Version[Any]) -> str:
         )
 
     return _safely(card, version)
+
+
+def service_html(service: Service) -> str:
+    """Return a service as it is now."""
+    from mlfn.ui.views.service import view_service
+
+    def card() -> str:
+        try:
+            return cards.service_card(view_service(service))
+        except NotFoundError:
+            return cards.notice_card(f"The service {service.name} was deleted.")
+
+    return _safely(card, service)
 
 
 @dataclass

@@ -21,6 +21,8 @@ import pytest
 import mlfn
 from mlfn.errors import NotFoundError, OptionError, ServiceError
 from mlfn.host.identity import ProcessIdentity
+from mlfn.ui.notebook import service_html
+from mlfn.ui.views.service import view_service
 from tests.architecture.source import ROOT
 from tests.ledger import wait_until
 
@@ -458,11 +460,29 @@ def test_metrics_are_prometheus_text() -> None:
     service(x=1)
     service.invoke(x="one")
 
+    for path in ("/metrics", "/docs", "/openapi.json", "/__internal/health"):
+        assert service.get(path).status == 200  # pages of the server's own, which are no requests of the function
     text = service.get("/metrics").text
     assert "# TYPE mlfn_requests_total counter" in text
     assert 'mlfn_requests_total{function="double",status="200"} 1' in text
     assert 'mlfn_requests_total{function="double",status="400"} 1' in text
     assert 'mlfn_request_seconds_bucket{function="double",le="+Inf"} 2' in text
+
+
+def test_a_card_shows_what_a_service_has_answered() -> None:
+    service = double.deploy()
+    assert "none yet" in service_html(service)
+    service(x=1)
+    service.invoke(x="one")
+
+    view = view_service(service)
+
+    assert (view.state, view.url, view.replicas, view.more_versions) == ("ready", service.url, 1, 0)
+    assert [item[:2] for item in view.versions] == [(1, service.versions[0].hash)]
+    assert dict(view.counts)["answered"] == "2 requests"
+    assert f'href="{service.url}"' in service_html(service)
+    service.delete()
+    assert "The service double was deleted." in service_html(service)
 
 
 def test_replicas_can_be_scaled() -> None:

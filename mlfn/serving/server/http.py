@@ -62,10 +62,10 @@ class Application:
             **({} if not isinstance(adapter, TypedAdapter) else self._typed_pages()),
         }
 
-    def _typed_pages(self) -> dict[str, Callable[[], Answer]]:
+    def _typed_pages(self) -> dict[str, Callable[[], Page]]:
         return {
             "/metrics": self._metrics,
-            "/openapi.json": lambda: Answer(json.dumps(self._described()).encode()),
+            "/openapi.json": lambda: Page(json.dumps(self._described()).encode()),
             "/docs": self._page,
         }
 
@@ -85,7 +85,8 @@ class Application:
         finally:
             self.requests -= 1
         took = time.perf_counter() - begun
-        self._slot.count(answer.status, took)
+        if not isinstance(answer, Page):
+            self._slot.count(answer.status, took)
         self._access.add(event.method, event.path, answer.status, took, size, event._id)
         if answer.fatal:
             self._fatal()
@@ -201,14 +202,14 @@ class Application:
         return headers
 
     # -- pages of the server's own
-    def _health(self) -> Answer:
+    def _health(self) -> Page:
         if self.is_draining:
-            return problem(503, "It ends.")
-        return Answer(json.dumps({"status": "ready", "version": self._options.version}).encode())
+            return Page(problem(503, "It ends.").body, status=503)
+        return Page(json.dumps({"status": "ready", "version": self._options.version}).encode())
 
-    def _metrics(self) -> Answer:
+    def _metrics(self) -> Page:
         text = self._statistics.prometheus(self._options.name)
-        return Answer(text.encode(), "text/plain; version=0.0.4; charset=utf-8")
+        return Page(text.encode(), "text/plain; version=0.0.4; charset=utf-8")
 
     def _described(self) -> dict[str, Any]:
         assert isinstance(self._adapter, TypedAdapter)
@@ -221,10 +222,14 @@ class Application:
             )
         return self._document
 
-    def _page(self) -> Answer:
-        return Answer(
-            page(self._described()), "text/html; charset=utf-8", headers=[("Content-Security-Policy", POLICY)]
-        )
+    def _page(self) -> Page:
+        return Page(page(self._described()), "text/html; charset=utf-8", headers=[("Content-Security-Policy", POLICY)])
+
+
+class Page(Answer):
+    """A page of the server's own: no request of the function, so not counted as one."""
+
+    __slots__ = ()
 
 
 def too_large(most: int) -> Answer:

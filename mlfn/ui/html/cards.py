@@ -19,9 +19,12 @@ if TYPE_CHECKING:
     from mlfn.ui.views.description import DescriptionView
     from mlfn.ui.views.function import FunctionView
     from mlfn.ui.views.listing import ListingView
+    from mlfn.ui.views.service import ServiceView
     from mlfn.ui.views.sweep import SweepView
     from mlfn.ui.views.values import Value
 
+_LOOKS = {"ready": "succeeded", "failed": "failed", "gone": "failed", "ended": "cancelled", "deleted": "cancelled"}
+"""The state of a run that looks like the state of a service."""
 _LONGEST_WORD = 24
 _LONGEST_PART = 16
 _BETWEEN_PARTS = re.compile(r"(?<=[_/,=:])(?![_/,=:])|(?<=[A-Za-z])(?=[.-][A-Za-z])")
@@ -71,6 +74,11 @@ def function_card(function: FunctionView) -> str:
 def description_card(sweep: DescriptionView) -> str:
     """Return what a sweep will run: its size, its options and its first children."""
     return _rendered("description", sweep=sweep)
+
+
+def service_card(service: ServiceView) -> str:
+    """Return a service's card."""
+    return _rendered("service", kind=_LOOKS[service.state], service=service)
 
 
 def runs_table(listing: ListingView) -> str:
