@@ -52,7 +52,6 @@ def injected(spark: SparkSession, n: int) -> tuple[str, int]:
 ON_LOCAL: Mapping[str, Mark] = {
     "result_too_large_names_size_and_way_out": ON_THE_SAME_DISK,
     "waits_as_pending_with_words": notimpl("A run that waits does not say what it waits for."),
-    "timeout_holds_without_a_client": notimpl("The client keeps the time limit of a local run."),
     "preempted_uses_no_budget": NOTHING_PREEMPTS,
     "unreachable_place_concludes_nothing": NEVER_CUT_OFF,
     "exit_leaves_what_outlives_it": never("The exit waits for runs on this machine."),
@@ -279,7 +278,6 @@ class NuclioOnKubernetes(JobOnKubernetes):
         "log_of_each_rank": ONE_RANK,
         "one_rank_fails_all_with_its_traceback": ONE_RANK,
         "grid_is_one_object": never("Each of its runs is a call of the service."),
-        "timeout_holds_without_a_client": notimpl("The client keeps the time limit of a run that a service executes."),
         "unmet_option_refused_by_name": never("Every option of a function means something to a cluster."),
     }
 
@@ -381,7 +379,6 @@ class NuclioOnLocal(Pair):
     EXPECTED: ClassVar[Mapping[str, Mark]] = {
         "result_too_large_names_size_and_way_out": ON_THE_SAME_DISK,
         "log_of_each_rank": ONE_RANK,
-        "timeout_holds_without_a_client": notimpl("The client keeps the time limit of a local run."),
         "preempted_uses_no_budget": NOTHING_PREEMPTS,
         "one_rank_fails_all_with_its_traceback": ONE_RANK,
         "unreachable_place_concludes_nothing": NEVER_CUT_OFF,

@@ -391,10 +391,12 @@ class Dispatcher:
         self._end_attempt(inflight, outcome, time_)
 
     def _stopped_from_outside(self, inflight: InflightRun, ended: float) -> Outcome:
-        """Return the outcome of an attempt that its former client stopped at its timeout, or that anything else stopped."""
+        """Return the outcome of an attempt that its former client or its process stopped at its timeout, or that anything else stopped."""
+        return self._timed_out(inflight) if self._is_late(inflight, ended) else stopped_from_outside(inflight.name)
+
+    def _is_late(self, inflight: InflightRun, ended: float) -> bool:
         limit = self._plans[inflight.plan].timeout
-        is_overdue = limit is not None and inflight.started is not None and ended - inflight.started >= limit
-        return self._timed_out(inflight) if is_overdue else stopped_from_outside(inflight.name)
+        return limit is not None and inflight.started is not None and ended - inflight.started >= limit
 
     def _report_points(self, inflight: InflightRun, logged: changes.MetricsLogged) -> None:
         on_point = inflight.on_point
@@ -478,9 +480,17 @@ class Dispatcher:
         is_stopped = inflight.cause is not None or (outcome is not None and outcome.state is RunState.CANCELLED)
         if outcome is None or (is_stopped and outcome.state is not RunState.SUCCEEDED):
             started = inflight.started is not None
+            cause = inflight.cause
+            if (
+                cause is None
+                and outcome is not None
+                and self._can.deadline == "client"
+                and self._is_late(inflight, time_)
+            ):
+                cause = self._timed_out(inflight)  # by its former client, or by its own process
             outcome = (
-                with_stacks(inflight.cause, outcome)
-                if inflight.cause is not None
+                with_stacks(cause, outcome)
+                if cause is not None
                 else of_termination(inflight.name, gone, started=started)
             )
         self._end_attempt(inflight, outcome, time_)

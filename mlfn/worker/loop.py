@@ -15,6 +15,7 @@ from typing import Any
 
 from mlfn.artifacts.codec import Codec
 from mlfn.code import payload
+from mlfn.spec.record import Outcome, RunState
 from mlfn.worker import context as user_context
 from mlfn.worker.binding import Binding
 from mlfn.worker.control import Control
@@ -23,9 +24,11 @@ from mlfn.worker.heartbeat import start_beating
 from mlfn.worker.journal import MEMORY_EXIT, Journal
 from mlfn.worker.log_capture import CapturedOutput, WholeLogChannel, prepare_streams, silence
 from mlfn.worker.mailbox import TaskReceiver, unpack_message
+from mlfn.worker.reporter import Channel, finished_event
 from mlfn.worker.supervisor import supervise
 from mlfn.worker.surroundings import Surroundings
 from mlfn.worker.task import Task
+from mlfn.worker.time_limit import SUPERVISED_SECONDS, TimeLimit
 
 
 class Worker:
@@ -84,16 +87,8 @@ class Worker:
         try:
             channel = WholeLogChannel(self._journal, output) if output is not None else self._journal
             self._control.begin_run()
-            if binding.plan["command"]:
-                supervise(task, binding, channel, self._judge)
-            else:
-                secrets: dict[str, str] = {}
-                load = partial(binding.load, secrets)
-                self._codec = self._codec or binding.codec()
-                extras = binding.activated(task) if binding.plan["activated"] else ONLY_RANK
-                run = partial(execute, judge=self._judge, extras=extras, loaded=self._note_surroundings)
-                # In a context of its own: what a run sets in context variables ends with it.
-                contextvars.copy_context().run(run, task, binding.calling, load, self._codec, channel, secrets)
+            with self._time_limit(task, binding):
+                self._execute(task, binding, channel)
         finally:
             self._in_handler = False
             if output is not None:
@@ -102,6 +97,29 @@ class Worker:
             os._exit(0)
         if self._surroundings is not None:
             self._surroundings.restore()
+
+    def _execute(self, task: Task, binding: Binding, channel: Channel) -> None:
+        if binding.plan["command"]:
+            supervise(task, binding, channel, self._judge)
+            return
+        secrets: dict[str, str] = {}
+        load = partial(binding.load, secrets)
+        self._codec = self._codec or binding.codec()
+        extras = binding.activated(task) if binding.plan["activated"] else ONLY_RANK
+        run = partial(execute, judge=self._judge, extras=extras, loaded=self._note_surroundings)
+        # In a context of its own: what a run sets in context variables ends with it.
+        contextvars.copy_context().run(run, task, binding.calling, load, self._codec, channel, secrets)
+
+    def _time_limit(self, task: Task, binding: Binding) -> TimeLimit:
+        plan = binding.plan
+        grace = plan["grace"] + (SUPERVISED_SECONDS if plan["command"] else 0)
+        stop = partial(os.kill, os.getpid(), signal.SIGTERM)
+        return TimeLimit(plan["timeout"], grace, stop=stop, give_up=partial(self._give_up, task))
+
+    def _give_up(self, task: Task) -> None:
+        """Report a run that does not let itself be stopped, and end what is left of it with this process."""
+        self._journal.send(finished_event(task, Outcome(RunState.CANCELLED)))
+        os.killpg(0, signal.SIGKILL) if os.getpgrp() == os.getpid() else os._exit(0)
 
     def _note_surroundings(self, function: Callable[..., Any]) -> None:
         """Note what the first run finds, once its code and parameters are there: every other one finds the same."""

@@ -32,6 +32,11 @@ class Points(Protocol):
         ...
 
 
+def finished_event(task: Task, outcome: Outcome) -> dict[str, Any]:
+    """Return the event of an end that no reporter reports."""
+    return {"event": "finished", "run": task.run, "attempt": task.attempt, "time": time.time(), **outcome.to_json()}
+
+
 class Channel(Protocol):
     """Where events of a run go: a journal, a store, a service."""
 

@@ -26,7 +26,7 @@ from mlfn.worker.context import Cancelled
 from mlfn.worker.failures import failed_outcome
 from mlfn.worker.rank import write_supervisor
 from mlfn.worker.ranks import Ranks
-from mlfn.worker.reporter import Channel, Judge
+from mlfn.worker.reporter import Channel, Judge, finished_event
 from mlfn.worker.task import Task
 
 _POLL_SECONDS = 0.02
@@ -52,9 +52,7 @@ def supervise(task: Task, binding: Binding, channel: Channel, judge: Judge) -> R
         outcome = ranks.stopped()
     except Exception as error:  # noqa: BLE001 - whatever it is, it is the run's outcome
         outcome = failed_outcome(error, binding.codec(), ())
-    channel.send(
-        {"event": "finished", "run": task.run, "attempt": task.attempt, "time": time.time(), **outcome.to_json()}
-    )
+    channel.send(finished_event(task, outcome))
     shutil.rmtree(folder, ignore_errors=True)
     return outcome.state
 

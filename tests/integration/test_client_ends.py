@@ -37,12 +37,24 @@ def endless(ledger: str, ctx: mlfn.Context):
     finally:
         note(ledger, "finally", ctx)
 
+@mlfn.function(name="stubborn")
+def stubborn(ledger: str, ctx: mlfn.Context):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    note(ledger, "start", ctx)
+    time.sleep(60)
+    note(ledger, "end", ctx)
+
 ledger, how = sys.argv[1:]
 if how == "finish":
     Path(ledger + ".go").touch()
     runs = mlfn.runs()
     mlfn.wait(runs)
     print(sorted(run.result() for run in runs))
+elif how == "stubborn":
+    stubborn.with_options(timeout=0.5).submit(ledger)
+    time.sleep(600)
+elif how == "wait for all":
+    mlfn.wait(mlfn.runs())
 elif how == "look":
     print(sorted(str(run.state) for run in mlfn.runs()))
 elif how == "see through":
@@ -157,6 +169,19 @@ def test_ctrl_c_cancels_and_waits_until_that_is_confirmed(stage):
     assert [what for what, *_ in stage.entries()] == ["start", "finally"]
     assert stage.workers() == []
     audit(stage, runs=2)
+
+
+def test_a_run_that_ignores_its_limit_ends_without_a_client(tmp_path):
+    stage = Stage(tmp_path, SCRIPT, heartbeat=0.2, max_workers=2, grace=0.5)
+    process = stage.start("stubborn")
+    wait_until(stage.entries)
+    process.kill()
+    process.communicate()
+
+    wait_until(lambda: not stage.workers())
+    stage.run("wait for all")
+    assert stage.query("SELECT state, reason FROM runs") == [("failed", "timeout")]
+    assert [what for what, *_ in stage.entries()] == ["start"]
 
 
 TEMPORARY = """

@@ -41,6 +41,7 @@ def binding_of(plan: Plan, config: PlaceConfig, execution: str) -> dict[str, Any
         "logging": plan.workspace.logging,
         "heartbeat": config.heartbeat,
         "grace": config.grace,
+        "timeout": plan.timeout,
         "kind": {"name": plan.kind.name, "options": plan.kind.options},
         "command": _command_of(launch),
         "activated": launch.activated if isinstance(launch, Pooled) else isinstance(launch, Manifest),

@@ -7,6 +7,7 @@ import hmac
 import json
 import logging
 import os
+import signal
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -22,15 +23,18 @@ from mlfn.serving.classic import ClassicAdapter
 from mlfn.serving.events import Event
 from mlfn.serving.returned import is_response, to_json
 from mlfn.serving.server import journals
-from mlfn.serving.server.calls import Calls
+from mlfn.serving.server.calls import EXIT_STUCK, Calls
+from mlfn.spec.record import Outcome, RunState
 from mlfn.worker.assignment import Answers
 from mlfn.worker.binding import Binding
 from mlfn.worker.context import Cancelled
 from mlfn.worker.execution import execute
 from mlfn.worker.journal import Journal
 from mlfn.worker.log_capture import CapturedOutput, WholeLogChannel
+from mlfn.worker.reporter import finished_event
 from mlfn.worker.surroundings import Surroundings
 from mlfn.worker.task import Task
+from mlfn.worker.time_limit import TimeLimit
 
 logger = logging.getLogger("mlfn.serving")
 
@@ -96,7 +100,8 @@ class Runs:
                 judge = Answers(folder) if task.judged is not None else None
                 codec = binding.codec()
                 run = partial(execute, task, binding.calling, self._load, codec, channel, secrets, judge=judge)
-                contextvars.copy_context().run(run)
+                with self._time_limit(folder, plan, partial(_give_up, journal, task)):
+                    contextvars.copy_context().run(run)
         finally:
             self._folder = None
             if output is not None:
@@ -108,8 +113,21 @@ class Runs:
         journal.send({"event": "left", "run": "", "attempt": 0, "time": time.time()})
         return True
 
+    def _time_limit(self, folder: Path, plan: Mapping[str, Any], give_up: Callable[[], object]) -> TimeLimit:
+        def stop() -> None:
+            (folder / ASKED_TO_STOP).touch()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        return TimeLimit(plan["timeout"], plan["grace"], stop=stop, give_up=give_up)
+
     def _load(self) -> Callable[..., Any]:
         return self._function
+
+
+def _give_up(journal: Journal, task: Task) -> None:
+    """Report a run that does not let itself be stopped, and end with it: another process takes this one's place."""
+    journal.send(finished_event(task, Outcome(RunState.CANCELLED)))
+    os._exit(EXIT_STUCK)
 
 
 def write_identity(folder: Path) -> None:

@@ -85,6 +85,9 @@ class EndsCases(Pair):
         self.wait_until(lambda: self.notes("finally"), "the run has ended")
 
         assert self.notes("end") == [], "it went on past its time limit"
+        [run] = mlfn.runs()
+        self.raised(errors.RunTimeoutError, lambda: run.result(self.patience))
+        assert (run.state, run.record.reason, len(run.attempts)) == ("failed", "timeout", 1)
 
     def test_exit_signal_oom_each_has_its_reason(self) -> None:
         # In a process of its own: where runs are in the caller's process, it ends with them.

@@ -29,6 +29,7 @@ from mlfn.worker.pod.folders import FOLDER, TERMINATION
 from mlfn.worker.pod.memory import memory_kills
 from mlfn.worker.pod.preparation import asked_of_pod, prepare
 from mlfn.worker.pod.stream import MOST, StreamWriter
+from mlfn.worker.reporter import finished_event
 from mlfn.worker.task import Task
 
 _FLUSH_SECONDS = 0.1  # in which a line without an end is passed on
@@ -79,8 +80,7 @@ class Unit:
         """Report that the unit cannot run; return the exit code."""
         reason = Reason.STORAGE if isinstance(error, StorageError) else Reason.ERROR
         outcome = Outcome(RunState.FAILED, reason, RemoteFailure.of_error(error))
-        facts = {"event": "finished", "run": self._task.run, "attempt": self._task.attempt, "time": time.time()}
-        self._last = {**facts, **outcome.to_json()}
+        self._last = finished_event(self._task, outcome)
         self._say_left()
         return self._conclude(1, was_short=False)
 

@@ -23,9 +23,9 @@ from mlfn.worker.control import answer_line
 from mlfn.worker.journal_reader import JournalReader
 from mlfn.worker.mailbox import TaskSender, pack_message
 from mlfn.worker.task import Task
+from mlfn.worker.time_limit import SUPERVISED_SECONDS
 
 _EXIT_SECONDS = 5.0  # in which a worker ends that has closed its socket or was killed
-_SUPERVISED_SECONDS = 3.0  # beyond the grace time, in which a supervisor has killed its ranks and reported that
 _REPORT_SECONDS = 1.0  # in which a fork server has reported a worker's end
 _MARKS = ("started", "finished")  # events between which a run is running
 _MOST_STDERR = 2000  # bytes
@@ -120,7 +120,7 @@ class WorkerProcess:
     def stop(self, grace: float) -> None:
         """SIGTERM now; `kill_if_overdue` follows up after `grace` seconds."""
         if self._kill_at is None:
-            self._kill_at = time.monotonic() + grace + (_SUPERVISED_SECONDS if self.supervises else 0)
+            self._kill_at = time.monotonic() + grace + (SUPERVISED_SECONDS if self.supervises else 0)
             self.retired = True
             self._signal(os.kill, signal.SIGTERM)
 
