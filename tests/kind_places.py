@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import mlfn
-from mlfn.testing.kind_place import Mark, Pair, never, notimpl
+from mlfn.testing.kind_place import Mark, Pair, never
 from tests.chaos.process import ProcessEngine
 from tests.cluster.api import Namespace
 
@@ -51,7 +51,6 @@ def injected(spark: SparkSession, n: int) -> tuple[str, int]:
 # What none does on this machine, whatever its kind.
 ON_LOCAL: Mapping[str, Mark] = {
     "result_too_large_names_size_and_way_out": ON_THE_SAME_DISK,
-    "waits_as_pending_with_words": notimpl("A run that waits does not say what it waits for."),
     "preempted_uses_no_budget": NOTHING_PREEMPTS,
     "unreachable_place_concludes_nothing": NEVER_CUT_OFF,
     "exit_leaves_what_outlives_it": never("The exit waits for runs on this machine."),

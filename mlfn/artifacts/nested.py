@@ -161,6 +161,12 @@ def run_needed(leaf: Encoded) -> str | None:
     return str(leaf["run"]) if leaf.get("packer") == RESULT else None
 
 
+def parents_of(params: Mapping[str, Encoded]) -> list[str]:
+    """Return the runs whose outputs or results are among the parameters."""
+    found = (run_needed(leaf) for value in params.values() for leaf in leaves(value))
+    return list(dict.fromkeys(run for run in found if run is not None))
+
+
 def is_late(stored: Encoded) -> bool:
     """Return whether a stored value is, or has in it, what another run gives or a file holds."""
     return "output" in stored or stored.get("packer") in LATE

@@ -8,10 +8,9 @@ from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from pathlib import Path
 
-from mlfn.artifacts.nested import leaves
+from mlfn.artifacts.nested import leaves, parents_of
 from mlfn.artifacts.store import run_of
 from mlfn.backends.places.local import environments
-from mlfn.dispatch.dependencies import parents_of
 from mlfn.dispatch.garbage import Garbage
 from mlfn.errors import NotFoundError, StoreCorruptError
 from mlfn.spec.record import RunRecord

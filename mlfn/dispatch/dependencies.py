@@ -20,12 +20,6 @@ class CodecOf(Protocol):
     def __call__(self, of: str | None = None, /) -> Codec: ...
 
 
-def parents_of(params: Mapping[str, Any]) -> list[str]:
-    """Return the runs whose outputs or results are among the parameters."""
-    found = (nested.run_needed(leaf) for value in params.values() for leaf in nested.leaves(value))
-    return list(dict.fromkeys(run for run in found if run is not None))
-
-
 def resolve(
     store: Reader, name: str, params: Mapping[str, Any], codec: CodecOf
 ) -> tuple[Mapping[str, Any], str | None]:
@@ -35,7 +29,7 @@ def resolve(
 
     Raises ParentFailedError for an upstream run that did not succeed, NotFoundError for an output that it lacks.
     """
-    parents = parents_of(params)
+    parents = nested.parents_of(params)
     states = store.states(parents) if parents else {}
     for parent in parents:
         state = states[parent][0] if parent in states else None
@@ -75,7 +69,7 @@ def origin_of_failure(store: Reader, run: str) -> RunRecord | None:
                 continue
             if record.failure is None or not record.failure.type.endswith(f".{ParentFailedError.__name__}"):
                 return record
-            wanted += [parent for parent in parents_of(record.params) if parent not in wanted]
+            wanted += [parent for parent in nested.parents_of(record.params) if parent not in wanted]
     return None
 
 

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from mlfn.artifacts.codec import Codec
+from mlfn.artifacts.nested import parents_of
 from mlfn.artifacts.store import ArtifactStore
 from mlfn.backends.places.base import AT_SHUTDOWN, PlaceConfig
 from mlfn.backends.places.local.fork_server import discard_early
 from mlfn.backends.registry import capabilities, engine_class, engine_of
 from mlfn.code.own_modules import own_modules_of
 from mlfn.dispatch import hooks
-from mlfn.dispatch.dependencies import parents_of
 from mlfn.dispatch.dispatcher import Dispatcher
 from mlfn.dispatch.inflight import InflightRun, RunController
 from mlfn.dispatch.recovery import adopt, adopt_idle, settle, take_over

@@ -314,7 +314,7 @@ def _state(run: RunView) -> str:
     record = run.record
     reason = f" ({record.reason})" if record.reason and record.state is RunState.FAILED else ""
     span = "" if record.duration is None else f" after {duration(record.duration, exact=True)}"
-    waits = f", waits for {harmless(record.status)}" if record.status else ""
+    waits = f", waits for {harmless(run.waits_for)}" if run.waits_for else ""
     return f"{state_text(record.state.value)}{reason}{span}{waits}"
 
 

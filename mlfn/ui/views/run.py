@@ -9,6 +9,7 @@ from dataclasses import field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mlfn.errors import NotFoundError, StoreCorruptError
 from mlfn.host.frozen import frozen
 from mlfn.host.identity import now
 from mlfn.settings.current import artifact_uri
@@ -82,6 +83,7 @@ class RunView:
     branches: the first of the runs below it.
     folder: the data folder, below which its files lie.
     logs_at: where the log of an attempt lies, by its number, where it wrote one.
+    waits_for: why it is pending, in words.
     """
 
     record: RunRecord
@@ -100,6 +102,7 @@ class RunView:
     log_size: int = 0
     logs_at: Mapping[int, str] = field(default_factory=dict)
     artifacts: str | None = None
+    waits_for: str = ""
     notice: str = ""
 
     @property
@@ -254,7 +257,24 @@ def read_run(source: Source, record: RunRecord, extent: Extent = CARD) -> RunVie
         log_size=log_size,
         logs_at={item.attempt: where for item in attempts if (where := source.log(item).where) is not None},
         artifacts=_folder_of_artifacts(source, record, outputs),
+        waits_for=_waits_for(source, record) if record.state is RunState.PENDING and not known.is_abandoned else "",
     )
+
+
+def _waits_for(source: Source, record: RunRecord) -> str:
+    """Return what a pending run waits for: its place's own words, where it has said any."""
+    from mlfn.artifacts.nested import parents_of  # a run that has begun waits for nothing
+
+    if record.status or record.queued:
+        return cut(clean(record.status or ""), LONGEST_LINE)
+    if record.not_before is not None and record.not_before > now():
+        return f"its next attempt, at {local_time(record.not_before):%H:%M:%S}"
+    for parent in parents_of(record.params):
+        with contextlib.suppress(NotFoundError, StoreCorruptError):
+            upstream = source.store.get_run(parent)
+            if not upstream.state.is_terminal:
+                return f"{clean(upstream.name)} ({upstream.id[:8]}), which is {upstream.state.value}"
+    return "a worker of its client"
 
 
 def _folder_of_artifacts(source: Source, record: RunRecord, outputs: Sequence[Output]) -> str | None:
