@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mlfn._version import __version__
+from mlfn.code import worker_modules
 from mlfn.code.bundle import code_of_file, find_global, is_notebook_shell
 from mlfn.code.classes import fill_class, reduce_class  # noqa: F401 - stored payloads name `fill_class` here
 from mlfn.code.envelope import (
@@ -33,6 +34,7 @@ from mlfn.code.envelope import (
     write_header,
 )
 from mlfn.code.unpicklable import Edge, find_culprit, render_path
+from mlfn.code.worker_modules import ModulesUnpickler
 from mlfn.code.wrappers import reduce_wrapper
 from mlfn.errors import PayloadError, RebuildError, UnpicklableError
 
@@ -104,19 +106,34 @@ def unpack_pinned(data: bytes, *, pin: str | None, role: str) -> Any:
     return _opened(head, body, role)
 
 
-def _opened(head: Head, body: memoryview, role: str | None) -> Any:
+def unpack_function(data: bytes, *, pin: str | None, own: Collection[str]) -> Any:
+    """Return the function of the one plan that this process runs, whose `own` modules it has from here on, and ``__main__``.
+
+    Raises what `unpack_pinned` raises.
+    """
+    head, body = split(data)
+    check_pin(head, pin)
+    worker_modules.begin()
+    function = _opened(head, body, "function", own)
+    worker_modules.finish_main()
+    return function
+
+
+def _opened(head: Head, body: memoryview, role: str | None, own: Collection[str] | None = None) -> Any:
     header = head.header
     check_body(head, body)
     if role is not None and header.role != role:
         raise PayloadError(f"The payload of {header.qualname!r} is a {header.role!r}; a {role!r} was expected.")
     check_python(header)
-    return _load(header, body)
+    return _load(header, body, own)
 
 
-def _load(header: Header, body: memoryview) -> Any:
+def _load(header: Header, body: memoryview, own: Collection[str] | None) -> Any:
     try:
         if header.mlfn != __version__:
-            return _load_of_other_version(body)
+            return _load_of_other_version(body, own)
+        if worker_modules.is_in_use():
+            return ModulesUnpickler(io.BytesIO(body), own).load()
         return pickle.loads(body)  # noqa: S301 - its signature was checked
     except (ImportError, MemoryError):
         # The worker reports these two with messages of its own.
@@ -129,10 +146,15 @@ def _load(header: Header, body: memoryview) -> Any:
         ) from error
 
 
-def _load_of_other_version(body: memoryview) -> Any:
+def _load_of_other_version(body: memoryview, own: Collection[str] | None) -> Any:
     from mlfn.code.former_names import FormerModuleFinder, FormerNamesUnpickler  # for old payloads only
 
+    class FormerModulesUnpickler(ModulesUnpickler, FormerNamesUnpickler):
+        """Reads pickles of a worker that may hold former names."""
+
     FormerModuleFinder.install()
+    if worker_modules.is_in_use():
+        return FormerModulesUnpickler(io.BytesIO(body), own).load()
     return FormerNamesUnpickler(io.BytesIO(body)).load()
 
 
