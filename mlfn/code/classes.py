@@ -302,7 +302,9 @@ def _defined_class(identity: str, definition: str | None, known: type | None) ->
         found = vars(found).get(part) if isinstance(found, (type, types.ModuleType)) else None
     if found is known or not isinstance(found, type):
         return known
-    from mlfn.code.identities import is_same_class  # in the user's process alone: a worker's modules are made of what travels
+    from mlfn.code.identities import (
+        is_same_class,
+    )  # in the user's process alone: a worker's modules are made of what travels
 
     if not is_same_class(found, identity, definition):
         return None

@@ -119,6 +119,16 @@ def unpack_function(data: bytes, *, pin: str | None, own: Collection[str]) -> An
     return function
 
 
+def dump_brought() -> bytes:
+    """Return the functions and classes that parameters brought to this worker, for the processes that it starts."""
+    return _dumper((), (), {})(worker_modules.brought_by_values())
+
+
+def load_brought(data: bytes) -> None:
+    """Put what `dump_brought` returned into its modules."""
+    ModulesUnpickler(io.BytesIO(data), None).load()
+
+
 def _opened(head: Head, body: memoryview, role: str | None, own: Collection[str] | None = None) -> Any:
     header = head.header
     check_body(head, body)

@@ -13,9 +13,9 @@ import types
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from importlib.machinery import ModuleSpec
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
-from mlfn.code.bundle import find_spec
+from mlfn.code.bundle import SourceFinder, find_spec
 
 MAIN = "__main__"
 _CLOUDPICKLE = "cloudpickle.cloudpickle"
@@ -25,6 +25,19 @@ OF_CHILD = "mlfn.worker.spawned"
 _modules: dict[str, types.ModuleType] = {}
 # What a parameter brought, which another one of the same name may replace.
 _of_values: dict[tuple[str, str], Any] = {}
+
+
+class _Main(types.ModuleType):
+    """``__main__``. `multiprocessing` asks for its spec before it starts a child: that is the time to write what children lack."""
+
+    before_child: Callable[[], object] | None = None
+
+    @property
+    def __spec__(self) -> ModuleSpec | None:  # type: ignore[override]
+        if self.before_child is not None:
+            with suppress(Exception):  # a child that lacks something says so itself
+                self.before_child()
+        return cast("ModuleSpec | None", vars(self)["__spec__"])
 
 
 def is_rebuilt(name: str) -> bool:
@@ -39,11 +52,11 @@ def is_in_use() -> bool:
 
 def begin() -> None:
     """Put an empty ``__main__`` in the place of the process's own."""
-    module = _modules[MAIN] = sys.modules[MAIN] = types.ModuleType(MAIN)
+    module = _modules[MAIN] = sys.modules[MAIN] = _Main(MAIN)
     if "__mp_main__" in sys.modules:
         sys.modules["__mp_main__"] = module
     if _Finder not in sys.meta_path:
-        sys.meta_path.insert(0, _Finder)
+        sys.meta_path[:0] = [_Finder, SourceFinder]  # which is asked by the first one
 
 
 def finish_main() -> None:
@@ -51,8 +64,18 @@ def finish_main() -> None:
     module = _modules[MAIN]
     file = getattr(module, "__file__", None)
     origin = f"of {file}, what the function uses" if file else "what the function uses"
-    module.__spec__ = ModuleSpec(OF_CHILD, None, origin=origin)
+    vars(module)["__spec__"] = ModuleSpec(OF_CHILD, None, origin=origin)
     sys.argv[:] = [file or ""]
+
+
+def brought_by_values() -> tuple[Any, ...]:
+    """Return the functions and classes that stand in a module because a parameter brought them."""
+    return tuple(_of_values.values())
+
+
+def before_child(call: Callable[[], object]) -> None:
+    """Have `multiprocessing` call this before it starts a child of this process, other than by fork."""
+    vars(_modules[MAIN])["before_child"] = call
 
 
 class ModulesUnpickler(pickle.Unpickler):
@@ -67,6 +90,7 @@ class ModulesUnpickler(pickle.Unpickler):
         self._own = own
         self._taken: set[str] = set()
         self._namespaces: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}  # the first keeps its id
+        self._known: list[types.FunctionType] = []
         self._replaced: dict[tuple[str, str], Callable[..., Any]] = {
             (_CLOUDPICKLE, "_make_function"): self._make_function,
             (_CLOUDPICKLE, "_function_setstate"): self._set_function,
@@ -80,8 +104,15 @@ class ModulesUnpickler(pickle.Unpickler):
         """Return the class or function that a pickle names."""
         return self._replaced.get((module, name)) or super().find_class(module, name)
 
-    def _make_function(self, code: types.CodeType, namespace: dict[str, Any], *more: Any) -> Any:
-        return super().find_class(_CLOUDPICKLE, "_make_function")(code, self._namespace(namespace), *more)
+    def _make_function(
+        self, code: types.CodeType, namespace: dict[str, Any], name: str, defaults: Any, closure: Any
+    ) -> Any:
+        known = _known_function(code, namespace) if self._own is None and closure is None else None
+        if known is not None and known.__defaults__ == defaults:
+            self._known.append(known)
+            return known
+        make = super().find_class(_CLOUDPICKLE, "_make_function")
+        return make(code, self._namespace(namespace), name, defaults, closure)
 
     def _namespace(self, given: dict[str, Any]) -> dict[str, Any]:
         """Return the globals of all functions that came with the `given` ones: those of their module."""
@@ -96,6 +127,8 @@ class ModulesUnpickler(pickle.Unpickler):
         return self._namespaces[id(given)][1]
 
     def _set_function(self, function: Any, state: Any) -> None:
+        if any(function is known for known in self._known):
+            return
         super().find_class(_CLOUDPICKLE, "_function_setstate")(function, state)
         if function.__module__ in _modules:
             _note(function, is_value=self._own is None)
@@ -105,6 +138,13 @@ class ModulesUnpickler(pickle.Unpickler):
         if _is_users(cls.__module__):
             _note(cls, is_value=self._own is None)
         return cls
+
+
+def _known_function(code: types.CodeType, namespace: dict[str, Any]) -> types.FunctionType | None:
+    """Return the function with this code that came with the one that runs: passed as a parameter too, it is one."""
+    module = _modules.get(namespace.get("__name__", ""))
+    found = vars(module).get(code.co_name) if module is not None else None
+    return found if isinstance(found, types.FunctionType) and found.__code__ == code else None
 
 
 def _is_among(name: Any, own: Collection[str]) -> bool:
@@ -132,14 +172,30 @@ def _module(name: str) -> types.ModuleType:
 
 def _note(made: Any, *, is_value: bool) -> None:
     """Put a function or class into its module, unless another thing has its name there."""
-    name = made.__qualname__
-    if "." in name:  # of a class, which has it, or of a function, which no pickle finds
+    *outer, name = made.__qualname__.split(".")
+    if "<locals>" in outer or name.startswith("<"):  # no pickle finds it
         return
-    key, namespace = (made.__module__, name), vars(_module(made.__module__))
-    if name not in namespace or (is_value and namespace[name] is _of_values.get(key)):
+    namespace = vars(_module(made.__module__))
+    for part in outer:
+        within = namespace.setdefault(part, _Outer())
+        if not isinstance(within, _Outer):  # the class itself, which has it
+            return
+        namespace = vars(within)
+    found, key = namespace.get(name), (made.__module__, made.__qualname__)
+    is_free = found is None or isinstance(found, _Outer)
+    if is_free or (found is _of_values.get(key) if is_value else _is_copy(found, made)):
         namespace[name] = made
         if is_value:
             _of_values[key] = made
+
+
+class _Outer(types.SimpleNamespace):
+    """Stands for a class of which only classes within it travelled."""
+
+
+def _is_copy(found: Any, made: Any) -> bool:
+    """Return whether the text of a module, which travelled too, has defined the function that came as code."""
+    return isinstance(found, types.FunctionType) and found.__code__ == getattr(made, "__code__", None)
 
 
 class _Finder:

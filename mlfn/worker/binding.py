@@ -36,8 +36,9 @@ _THREAD_VARIABLES = (
 class Binding:
     """One plan, as its place sends it to a worker."""
 
-    def __init__(self, plan: Mapping[str, Any]) -> None:
+    def __init__(self, plan: Mapping[str, Any], folder: Path | None = None) -> None:
         self.plan = plan
+        self._folder = folder  # of the execution, on this side
         self.calling = Calling.from_json(plan["calling"])
         self._function: Callable[..., Any] | None = None
         self._artifacts = ArtifactStore(**plan["artifacts"])
@@ -68,8 +69,8 @@ class Binding:
         if self._function is None:
             data = read_payload(Path(self.plan["payload"]), self.calling.name)
             own, pin = tuple(self.plan["by_reference"]), self.plan["pin"]
-            self._function = function = payload.unpack_function(data, pin=pin, own=own)
-            children.prepare(Path(self.plan["payload"]), pin, own)
+            self._function = payload.unpack_function(data, pin=pin, own=own)
+            children.prepare(Path(self.plan["payload"]), pin, own, self._folder)
             set_up_logging(self.plan["logging"])  # not before: what the code imports has its loggers by now
         return self._function
 
