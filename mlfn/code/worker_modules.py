@@ -63,7 +63,7 @@ def finish_main() -> None:
     """Say in ``__main__`` what it is: `multiprocessing` has its children run the module that the spec names."""
     module = _modules[MAIN]
     file = getattr(module, "__file__", None)
-    origin = f"of {file}, what the function uses" if file else "what the function uses"
+    origin = f"what the function uses of {file}" if file else "what the function uses"
     vars(module)["__spec__"] = ModuleSpec(OF_CHILD, None, origin=origin)
     sys.argv[:] = [file or ""]
 
@@ -135,7 +135,7 @@ class ModulesUnpickler(pickle.Unpickler):
 
     def _make_class(self, make: str, *recipe: Any) -> Any:
         cls = super().find_class("mlfn.code.classes", make)(*recipe)
-        if _is_users(cls.__module__):
+        if isinstance(cls.__module__, str) and _is_users(cls.__module__):
             _note(cls, is_value=self._own is None)
         return cls
 
