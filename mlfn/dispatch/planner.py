@@ -50,6 +50,25 @@ class Prepared:
     payload: bytes
     capture: Capture
 
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels of its runs."""
+        return self.spec.labels
+
+    @property
+    def large(self) -> tuple[tuple[str, int], ...]:
+        """The large values that travel with its code."""
+        return self.capture.large
+
+
+@dataclass(frozen=True)
+class PreparedBefore:
+    """A function version that the store has: a promoted one."""
+
+    plan: Plan
+    labels: Mapping[str, str]
+    large: tuple[tuple[str, int], ...] = ()
+
 
 def make_spec(options: Options, capture: Capture, *, outputs: tuple[str, ...], name: str, project: str) -> FunctionSpec:
     """Return the spec of a declared function."""
