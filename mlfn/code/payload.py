@@ -190,6 +190,10 @@ def _pickler_class() -> Any:
         by_reference: Collection[str] = ()
         attributes: Mapping[str, Collection[str]] = {}
 
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.cells: dict[int, types.CellType] = {}  # of functions, by id
+
         def reducer_override(self, obj: Any) -> Any:
             if self.by_reference and _is_named(obj, self.by_reference):
                 return find_global, (obj.__module__, obj.__qualname__)
@@ -202,11 +206,13 @@ def _pickler_class() -> Any:
             if issubclass(type(obj), type) and self.is_own(obj):  # not `isinstance`: to Python 3.10 list[int] is a type
                 cls: Any = obj
                 return reduce_class(cls, self.is_own)
+            if isinstance(obj, types.CellType) and id(obj) in self.cells:
+                return _cloudpickle().cloudpickle._make_empty_cell, ()
             wrapped = reduce_wrapper(obj, _is_named_here)
             if wrapped is not None:
                 return wrapped
             reduced = super().reducer_override(obj)
-            return _reduce_function(reduced) if isinstance(obj, types.FunctionType) else reduced
+            return _reduce_function(reduced, self.cells) if isinstance(obj, types.FunctionType) else reduced
 
         def is_own(self, obj: Any) -> bool:
             """Return whether a class travels as code, or is the caller's own."""
@@ -229,17 +235,30 @@ def _is_named_here(obj: Any, name: str) -> bool:
     return found is not None and not cloudpickle._is_registered_pickle_by_value(found[0])
 
 
-def _reduce_function(reduced: Any) -> Any:
-    """Return cloudpickle's reduction of a function, without the internal modules of mlfn that it adds.
+def _reduce_function(reduced: Any, cells: dict[int, types.CellType]) -> Any:
+    """Return cloudpickle's reduction of a function, with the `cells` that it shares with others, without internal modules of mlfn.
 
-    It adds every loaded module below a global whose name is that of an attribute: `mlfn.code` for a function that uses
-    `mlfn` and the attribute `code` of anything. The next version may not have that module.
+    cloudpickle adds every loaded module below a global whose name is that of an attribute: `mlfn.code` for a function that uses
+    `mlfn` and the attribute `code` of anything. The next version may not have that module. And it gives each function cells of
+    its own: what one of two closures sets, the other would not see. A cell is made empty, as its function may be in it.
     """
-    if isinstance(reduced, tuple) and len(reduced) > 2:
-        slots = reduced[2][1]
-        added = slots["_cloudpickle_submodules"]
-        slots["_cloudpickle_submodules"] = [module for module in added if not _is_internal(module.__name__)]
-    return reduced
+    if not isinstance(reduced, tuple) or len(reduced) <= 2:
+        return reduced
+    make, (*arguments, _), (state, slots), *rest = reduced
+    added = slots["_cloudpickle_submodules"]
+    slots["_cloudpickle_submodules"] = [module for module in added if not _is_internal(module.__name__)]
+    closure = slots["__closure__"]
+    if closure is not None:
+        cells.update((id(cell), cell) for cell in closure)
+        slots["__closure__"] = tuple(map(_copy_of_cell, closure))
+    return make, (*arguments, closure), (state, slots), *rest
+
+
+def _copy_of_cell(cell: types.CellType) -> types.CellType:
+    try:
+        return types.CellType(cell.cell_contents)
+    except ValueError:  # it is empty
+        return types.CellType()
 
 
 def _is_internal(module: str) -> bool:
