@@ -134,4 +134,5 @@ _is_registered = False
 hooks.progress_display = _later("mlfn.ui.terminal.progress", "progress_line")
 hooks.sweep_controller = _later("mlfn.sweep.controller.ownership", "resume_sweep")
 hooks.condition = _later("mlfn.sweep.conditions.grammar", "parse_condition")
+hooks.sweep_description = _later("mlfn.sweep.versions", "describe")
 hooks.sweep_handle = _later("mlfn.sweep.handle", "SweepRun")

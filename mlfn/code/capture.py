@@ -69,6 +69,11 @@ class Capture:
         """Return whether the function and all that it reaches are unchanged."""
         return self._watch.is_unchanged()
 
+    @property
+    def code_files(self) -> list[str]:
+        """The names of the files, or notebook cells, that the code of the function and of its helpers is from."""
+        return sorted({code.co_filename for _, code, _, _ in self._watch.functions})
+
     def _pack(self, key: bytes) -> bytes:
         if self.mode == "import":
             reference = FunctionReference(str(self.module), self.qualname)

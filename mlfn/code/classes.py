@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 from mlfn.code.bundle import SourceFinder, find_global
+from mlfn.code.worker_modules import is_rebuilt
 
 Reduced = tuple[Any, ...]
 IsOwn = Callable[[Any], bool]
@@ -296,12 +297,14 @@ def _defined_class(identity: str, definition: str | None, known: type | None) ->
     """Return the class of a module that is loaded here, a script above all, where it has this identity or definition."""
     module, _, rest = identity.partition(":")
     qualname, _, digest = rest.partition(":")
-    found: Any = sys.modules.get(module) if digest else None
+    found: Any = sys.modules.get(module) if digest and not is_rebuilt(module) else None
     for part in qualname.split("."):
         found = vars(found).get(part) if isinstance(found, (type, types.ModuleType)) else None
     if found is known or not isinstance(found, type):
         return known
-    from mlfn.code.identities import is_same_class  # in the user's process alone: a worker has no module of the user's
+    from mlfn.code.identities import (
+        is_same_class,
+    )  # in the user's process alone: a worker's modules are made of what travels
 
     if not is_same_class(found, identity, definition):
         return None

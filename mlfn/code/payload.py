@@ -18,6 +18,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from mlfn._version import __version__
+from mlfn.code import worker_modules
 from mlfn.code.bundle import code_of_file, find_global, is_notebook_shell
 from mlfn.code.classes import fill_class, reduce_class  # noqa: F401 - stored payloads name `fill_class` here
 from mlfn.code.envelope import (
@@ -33,6 +34,7 @@ from mlfn.code.envelope import (
     write_header,
 )
 from mlfn.code.unpicklable import Edge, find_culprit, render_path
+from mlfn.code.worker_modules import ModulesUnpickler
 from mlfn.code.wrappers import reduce_wrapper
 from mlfn.errors import PayloadError, RebuildError, UnpicklableError
 
@@ -104,19 +106,44 @@ def unpack_pinned(data: bytes, *, pin: str | None, role: str) -> Any:
     return _opened(head, body, role)
 
 
-def _opened(head: Head, body: memoryview, role: str | None) -> Any:
+def unpack_function(data: bytes, *, pin: str | None, own: Collection[str]) -> Any:
+    """Return the function of the one plan that this process runs, whose `own` modules it has from here on, and ``__main__``.
+
+    Raises what `unpack_pinned` raises.
+    """
+    head, body = split(data)
+    check_pin(head, pin)
+    worker_modules.begin()
+    function = _opened(head, body, "function", own)
+    worker_modules.finish_main()
+    return function
+
+
+def dump_brought() -> bytes:
+    """Return the functions and classes that parameters brought to this worker, for the processes that it starts."""
+    return _dumper((), (), {})(worker_modules.brought_by_values())
+
+
+def load_brought(data: bytes) -> None:
+    """Put what `dump_brought` returned into its modules."""
+    ModulesUnpickler(io.BytesIO(data), None).load()
+
+
+def _opened(head: Head, body: memoryview, role: str | None, own: Collection[str] | None = None) -> Any:
     header = head.header
     check_body(head, body)
     if role is not None and header.role != role:
         raise PayloadError(f"The payload of {header.qualname!r} is a {header.role!r}; a {role!r} was expected.")
     check_python(header)
-    return _load(header, body)
+    return _load(header, body, own)
 
 
-def _load(header: Header, body: memoryview) -> Any:
+def _load(header: Header, body: memoryview, own: Collection[str] | None) -> Any:
     try:
         if header.mlfn != __version__:
-            return _load_of_other_version(body)
+            return _load_of_other_version(body, own)
+        if worker_modules.is_in_use():
+            return ModulesUnpickler(io.BytesIO(body), own).load()
         return pickle.loads(body)  # noqa: S301 - its signature was checked
     except (ImportError, MemoryError):
         # The worker reports these two with messages of its own.
@@ -129,10 +156,15 @@ def _load(header: Header, body: memoryview) -> Any:
         ) from error
 
 
-def _load_of_other_version(body: memoryview) -> Any:
+def _load_of_other_version(body: memoryview, own: Collection[str] | None) -> Any:
     from mlfn.code.former_names import FormerModuleFinder, FormerNamesUnpickler  # for old payloads only
 
+    class FormerModulesUnpickler(ModulesUnpickler, FormerNamesUnpickler):
+        """Reads pickles of a worker that may hold former names."""
+
     FormerModuleFinder.install()
+    if worker_modules.is_in_use():
+        return FormerModulesUnpickler(io.BytesIO(body), own).load()
     return FormerNamesUnpickler(io.BytesIO(body)).load()
 
 
@@ -158,6 +190,10 @@ def _pickler_class() -> Any:
         by_reference: Collection[str] = ()
         attributes: Mapping[str, Collection[str]] = {}
 
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.cells: dict[int, types.CellType] = {}  # of functions, by id
+
         def reducer_override(self, obj: Any) -> Any:
             if self.by_reference and _is_named(obj, self.by_reference):
                 return find_global, (obj.__module__, obj.__qualname__)
@@ -170,11 +206,13 @@ def _pickler_class() -> Any:
             if issubclass(type(obj), type) and self.is_own(obj):  # not `isinstance`: to Python 3.10 list[int] is a type
                 cls: Any = obj
                 return reduce_class(cls, self.is_own)
+            if isinstance(obj, types.CellType) and id(obj) in self.cells:
+                return _cloudpickle().cloudpickle._make_empty_cell, ()
             wrapped = reduce_wrapper(obj, _is_named_here)
             if wrapped is not None:
                 return wrapped
             reduced = super().reducer_override(obj)
-            return _reduce_function(reduced) if isinstance(obj, types.FunctionType) else reduced
+            return _reduce_function(reduced, self.cells) if isinstance(obj, types.FunctionType) else reduced
 
         def is_own(self, obj: Any) -> bool:
             """Return whether a class travels as code, or is the caller's own."""
@@ -197,17 +235,30 @@ def _is_named_here(obj: Any, name: str) -> bool:
     return found is not None and not cloudpickle._is_registered_pickle_by_value(found[0])
 
 
-def _reduce_function(reduced: Any) -> Any:
-    """Return cloudpickle's reduction of a function, without the internal modules of mlfn that it adds.
+def _reduce_function(reduced: Any, cells: dict[int, types.CellType]) -> Any:
+    """Return cloudpickle's reduction of a function, with the `cells` that it shares with others, without internal modules of mlfn.
 
-    It adds every loaded module below a global whose name is that of an attribute: `mlfn.code` for a function that uses
-    `mlfn` and the attribute `code` of anything. The next version may not have that module.
+    cloudpickle adds every loaded module below a global whose name is that of an attribute: `mlfn.code` for a function that uses
+    `mlfn` and the attribute `code` of anything. The next version may not have that module. And it gives each function cells of
+    its own: what one of two closures sets, the other would not see. A cell is made empty, as its function may be in it.
     """
-    if isinstance(reduced, tuple) and len(reduced) > 2:
-        slots = reduced[2][1]
-        added = slots["_cloudpickle_submodules"]
-        slots["_cloudpickle_submodules"] = [module for module in added if not _is_internal(module.__name__)]
-    return reduced
+    if not isinstance(reduced, tuple) or len(reduced) <= 2:
+        return reduced
+    make, (*arguments, _), (state, slots), *rest = reduced
+    added = slots["_cloudpickle_submodules"]
+    slots["_cloudpickle_submodules"] = [module for module in added if not _is_internal(module.__name__)]
+    closure = slots["__closure__"]
+    if closure is not None:
+        cells.update((id(cell), cell) for cell in closure)
+        slots["__closure__"] = tuple(map(_copy_of_cell, closure))
+    return make, (*arguments, closure), (state, slots), *rest
+
+
+def _copy_of_cell(cell: types.CellType) -> types.CellType:
+    try:
+        return types.CellType(cell.cell_contents)
+    except ValueError:  # it is empty
+        return types.CellType()
 
 
 def _is_internal(module: str) -> bool:

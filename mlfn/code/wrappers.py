@@ -5,6 +5,7 @@ A cache travels empty. This file travels to the worker: it may need the standard
 
 from __future__ import annotations
 
+import contextvars
 import dataclasses
 import functools
 import types
@@ -31,11 +32,13 @@ _WRITTEN_BY_FUNCTOOLS = {
 }
 
 
-def reduce_wrapper(obj: Any, is_named: IsNamed) -> Reduced | None:
+def reduce_wrapper(obj: Any, is_named: IsNamed) -> Reduced | str | None:
     """Return a recipe for pickle of an object that pickle cannot take, or takes by a name that no worker knows; else None."""
     if isinstance(obj, _DESCRIPTORS):
         return make_descriptor, (type(obj),), {key: value for key, value in vars(obj).items() if key not in _CACHES}
     kind = type(obj)
+    if kind is contextvars.ContextVar:  # without a value: that is of a context
+        return obj.name if is_named(obj, obj.name) else (make_context_var, (obj.name, *_default_of(obj)))
     if kind in _SENTINELS:
         return find_global, ("dataclasses", _SENTINELS[kind])
     reduce = _BY_NAME.get(kind)
@@ -46,6 +49,18 @@ def reduce_wrapper(obj: Any, is_named: IsNamed) -> Reduced | None:
     if reduce is None or is_named(obj, getattr(obj, "__qualname__", None) or obj.__name__):
         return None
     return reduce(obj)
+
+
+def _default_of(variable: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
+    try:
+        return (contextvars.Context().run(variable.get),)
+    except LookupError:
+        return ()
+
+
+def make_context_var(name: str, *default: Any) -> contextvars.ContextVar[Any]:
+    """Return a context variable, with the default if one is given."""
+    return contextvars.ContextVar(name, default=default[0]) if default else contextvars.ContextVar(name)
 
 
 # -- functions -----------------------------------------------------------------------------------------------

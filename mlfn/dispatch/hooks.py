@@ -26,6 +26,9 @@ sweep_controller: Callable[[Any, Any], Any] | None = None
 condition: Callable[..., Any] | None = None
 """Takes the text of a condition, and what errors call it as `option`, and returns a `Condition` of sweeps."""
 
+sweep_description: Callable[..., Any] | None = None
+"""Takes a `Version`, the name of a method of `mlfn.Function` that describes a sweep, and its arguments; returns the `Sweep`."""
+
 sweep_handle: Callable[..., Any] | None = None
 """Takes the `RunRecord` of a sweep and, as `session`, a `Session`, and returns its `SweepRun`."""
 

@@ -6,7 +6,7 @@ import hashlib
 import linecache
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any
@@ -49,6 +49,25 @@ class Prepared:
     body: str
     payload: bytes
     capture: Capture
+
+    @property
+    def labels(self) -> Mapping[str, str]:
+        """The labels of its runs."""
+        return self.spec.labels
+
+    @property
+    def large(self) -> tuple[tuple[str, int], ...]:
+        """The large values that travel with its code."""
+        return self.capture.large
+
+
+@dataclass(frozen=True)
+class PreparedBefore:
+    """A function version that the store has: a promoted one."""
+
+    plan: Plan
+    labels: Mapping[str, str]
+    large: tuple[tuple[str, int], ...] = ()
 
 
 def make_spec(options: Options, capture: Capture, *, outputs: tuple[str, ...], name: str, project: str) -> FunctionSpec:
@@ -107,7 +126,7 @@ def prepare(
         "sys_path": own_path(),
         "by_reference": list(capture.own_modules),
         "parts": code_parts(capture),
-        "sources": _unsaved_sources(capture.function),
+        "sources": _unsaved_sources(capture.code_files),
     }
     if logging := describe_logging(is_own_module):
         body["logging"] = logging
@@ -187,10 +206,7 @@ def own_path() -> list[str]:
 _STDLIB = {os.path.dirname(os.__file__)}
 
 
-def _unsaved_sources(function: Callable[..., Any]) -> dict[str, str]:
-    """Return the text of a notebook cell or of shell input, for tracebacks."""
-    name = getattr(getattr(function, "__code__", None), "co_filename", "")
-    if not name or os.path.exists(name):
-        return {}
-    lines = linecache.getlines(name)
-    return {name: "".join(lines)} if lines else {}
+def _unsaved_sources(files: Iterable[str]) -> dict[str, str]:
+    """Return the text of notebook cells or of shell input, for tracebacks and `inspect`."""
+    unsaved = {name: linecache.getlines(name) for name in files if not os.path.exists(name)}
+    return {name: "".join(lines) for name, lines in unsaved.items() if lines}

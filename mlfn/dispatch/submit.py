@@ -16,7 +16,7 @@ from mlfn.backends.places.base import Capabilities
 from mlfn.backends.registry import capabilities, engine_class, engine_name, injected_by, launch_of
 from mlfn.dispatch.in_caller import InlineRunner
 from mlfn.dispatch.inflight import InflightRun
-from mlfn.dispatch.planner import Prepared
+from mlfn.dispatch.planner import Prepared, PreparedBefore
 from mlfn.dispatch.session import Session
 from mlfn.dispatch.signature import Signature, check_stand_ins, existing_input
 from mlfn.errors import (
@@ -185,9 +185,11 @@ def _asks(plan: Plan, option: str) -> bool:
     return bool(getattr(plan, option))
 
 
-def keep(session: Session, prepared: Prepared) -> None:
-    """Store what all runs of a plan share."""
+def keep(session: Session, prepared: Prepared | PreparedBefore) -> None:
+    """Store what all runs of a plan share, unless it is there."""
     plan = prepared.plan
+    if isinstance(prepared, PreparedBefore):
+        return
     session.once(
         f"artifact root at {engine_name(plan.kind.name, plan.place.name)}",
         functools.partial(_check_root, session, plan),

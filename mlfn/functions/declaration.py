@@ -315,6 +315,10 @@ class Function(Generic[P, C, R]):
         return self._function
 
     @property
+    def __mlfn_kept__(self) -> Mapping[str, Mapping[str, Any]]:
+        return {}
+
+    @property
     def __mlfn_declared__(self) -> Declared:
         submitted = None if self._prepared is None else self._prepared.plan.function
         return Declared(self.__mlfn_name__, self._options, self._place, self._outputs, submitted)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from mlfn.artifacts.codec import PinnedCodec
 from mlfn.artifacts.inputs import read_input
 from mlfn.artifacts.nested import is_late
+from mlfn.dispatch import hooks
 from mlfn.dispatch.dependencies import resolve
 from mlfn.dispatch.session import Session
 from mlfn.dispatch.submit import refuse_part, signature_of, stored_function
@@ -60,25 +61,79 @@ class Version(Generic[H]):
         """Its canonical spec."""
         return self._session.store.get_function(self.hash)
 
-    def __call__(self, /, **params: Any) -> Any:
+    def __call__(self, /, *args: Any, **params: Any) -> Any:
         """Call its function in this process, with its run's parameters, some of them changed: no run, no worker."""
         session, record = self._session, self.run.record
         plan = session.store.get_plan(record.plan)
         function = stored_function(session, plan)
         signature = signature_of(plan, function)
-        changed = signature.check(signature.bind_partly((), params))
+        changed, varkw = signature.check(signature.bind_partly(args, params)), plan.shape.varkw
+        if varkw in changed and varkw in record.params:
+            changed[varkw] = {**session.codec().decode(record.params[varkw]), **changed[varkw]}
         kept = {name: stored for name, stored in record.params.items() if name not in changed}
         resolved, _ = resolve(session.store, plan.name, kept, session.codec)
         codec = PinnedCodec(session.key, session.artifacts)
         values = {name: codec.decode(stored) for name, stored in resolved.items()}
         values |= {name: _read(value) for name, value in changed.items()}
-        args, kwargs = plan.shape.arguments(values, user_context.context())
-        return function(*args, **kwargs)
+        positional, named = plan.shape.arguments(values, user_context.context())
+        return function(*positional, **named)
 
-    def submit(self, /, **params: Any) -> H:
+    def submit(self, /, *args: Any, **params: Any) -> H:
         """Submit it with its parameters, some of them changed."""
+        if args:
+            plan = self._session.store.get_plan(self.run.record.plan)
+            params = signature_of(plan, stored_function(self._session, plan)).bind_partly(args, params)
         submitted: H = self.run.rerun(**params)
         return submitted
+
+    def grid(self, points: Any = None, /, **values: Any) -> Any:
+        """Describe a sweep of it, as `mlfn.Function.grid`: a child has its parameters where nothing else is swept or given."""
+        return self._described("grid", points, values)
+
+    def zip(self, points: Any = None, /, **values: Any) -> Any:
+        """Describe a sweep of it, as `mlfn.Function.zip`."""
+        return self._described("zip", points, values)
+
+    def random(
+        self,
+        points: Mapping[str, Any] | None = None,
+        /,
+        *,
+        n: int,
+        seed: int | None = None,
+        method: str = "random",
+        **spaces: Any,
+    ) -> Any:
+        """Describe a sweep of it, as `mlfn.Function.random`."""
+        return self._described("random", points, spaces, n=n, seed=seed, method=method)
+
+    def search(
+        self,
+        points: Mapping[str, Any] | None = None,
+        /,
+        *,
+        n: int,
+        sampler: Any = "tpe",
+        pruner: Any = None,
+        seed: int | None = None,
+        first: Sequence[Mapping[str, Any]] = (),
+        **spaces: Any,
+    ) -> Any:
+        """Describe a sweep of it, as `mlfn.Function.search`."""
+        options = {"n": n, "sampler": sampler, "pruner": pruner, "seed": seed, "first": first}
+        return self._described("search", points, spaces, **options)
+
+    def sweep(self, points: Any, /) -> Any:
+        """Describe a sweep of it, as `mlfn.Function.sweep`."""
+        return self._described("sweep", points)
+
+    def map(self, /, *lists: Any, **values: Any) -> Any:
+        """Describe a sweep of it, as `mlfn.Function.map`."""
+        return self._described("map", lists, values)
+
+    def _described(self, method: str, /, *arguments: Any, **options: Any) -> Any:
+        assert hooks.sweep_description is not None  # mlfn/__init__.py installs it
+        return hooks.sweep_description(self, method, *arguments, **options)
 
     def __repr__(self) -> str:
         return f"<mlfn.Version {self.project}/{self.name}:{self.tag} {self.hash[:8]} of run {self.run.id[:8]}>"

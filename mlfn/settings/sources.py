@@ -21,8 +21,8 @@ from mlfn.settings.folders import config_folder, find_upwards
 
 FILE_NAME = "mlfn.toml"
 
-INTERNAL_VARIABLES = frozenset({"MLFN_FAILPOINT", "MLFN_SECRETS_FILE"})
-"""Variables of ours that are no settings: seams for tests and for the worker."""
+INTERNAL_VARIABLES = frozenset({"MLFN_FAILPOINT", "MLFN_SECRETS_FILE", "MLFN_FUNCTION_OF_CHILD"})
+"""Variables of ours that are no settings: seams for tests, for the worker, and for the processes that a handler starts."""
 
 # Kubernetes puts these into every pod of a namespace that has a Service called mlfn or mlfn-something.
 SERVICE_LINK = re.compile(r"MLFN_(\w+_)?(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")

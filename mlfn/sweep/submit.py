@@ -25,7 +25,7 @@ from mlfn.sweep.differences import differing_children, differing_params
 from mlfn.sweep.handle import SweepRun
 from mlfn.sweep.options import SweepOptions
 from mlfn.sweep.params.encoding import PointCodec
-from mlfn.sweep.params.shared import SharedParams
+from mlfn.sweep.params.shared import Kept, SharedParams
 from mlfn.sweep.results.standing import deciding
 from mlfn.sweep.spec import DECIDING, DRIVING, SweepBody
 from mlfn.sweep.strategy import Strategy
@@ -46,8 +46,9 @@ def submit_sweep(
     mapped: bool,
 ) -> SweepRun[R]:
     """Check everything that can be checked, store the sweep, and drive it."""
+    kept = Kept(function.__mlfn_kept__, lambda stored: PointCodec(current_session().codec(), "").decode(stored))
     shared = SharedParams(
-        function.__mlfn_signature__, chooser.keys, args=args, kwargs=kwargs, same_keys=chooser.same_keys
+        function.__mlfn_signature__, chooser.keys, args=args, kwargs=kwargs, same_keys=chooser.same_keys, kept=kept
     )
     for probe in chooser.probes():
         shared.probe(probe)
@@ -62,7 +63,7 @@ def submit_sweep(
     session = current_session()
     prepared = function.__mlfn_prepare__()
     plan = prepared.plan
-    warn_of_large(prepared.capture.large)
+    warn_of_large(prepared.large)
     refuse_unmet(plan)
     refuse_missing_secrets(plan)
     session.register()
@@ -72,7 +73,7 @@ def submit_sweep(
     body = SweepBody(
         strategy=_stored(strategy, points),
         keys=chooser.keys,
-        fixed=points.encode(run, shared.fixed),
+        fixed={**shared.kept(), **points.encode(run, shared.fixed)},
         bases=points.encode(run, shared.bases()),
         **options.to_body(),
         judged=parse_selector(options.select[0]).name if strategy.judges and options.select else None,
@@ -89,7 +90,7 @@ def submit_sweep(
         owner=session.id,
         params=body.fixed,
         time=now(),
-        labels=prepared.spec.labels,
+        labels=prepared.labels,
         parent=user_context.current_run(),
     )
     _refuse_misspelt(plan, body)

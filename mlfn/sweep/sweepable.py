@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
-    from mlfn.dispatch.planner import Prepared
+    from mlfn.dispatch.planner import Prepared, PreparedBefore
     from mlfn.dispatch.signature import Signature
     from mlfn.handles.run import Run
 
@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 class Sweepable(Protocol[R]):
-    """A declared function: `mlfn.Function` is one."""
+    """A declared function, or a promoted version of one."""
 
     @property
     def __mlfn_name__(self) -> str:
@@ -39,8 +39,13 @@ class Sweepable(Protocol[R]):
         """Start the first workers early."""
         ...
 
-    def __mlfn_prepare__(self) -> Prepared:
-        """Return plan, payload and capture."""
+    def __mlfn_prepare__(self) -> Prepared | PreparedBefore:
+        """Return the plan, and what is to be stored with it."""
+        ...
+
+    @property
+    def __mlfn_kept__(self) -> Mapping[str, Mapping[str, Any]]:
+        """The parameters that a version has from its run, as they are stored."""
         ...
 
     def __mlfn_differences__(self, function: str) -> Sequence[str]:

@@ -106,7 +106,7 @@ def run_rank(
     to stop is stopped.
     """
     signal.signal(signal.SIGTERM, on_terminate)
-    binding = Binding(assignment.plan)
+    binding = Binding(assignment.plan, folder)
     binding.apply()
     with activated or Extras() as extras:
         secrets: dict[str, str] = {}

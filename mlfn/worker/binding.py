@@ -16,6 +16,7 @@ from mlfn.code import payload
 from mlfn.errors import EnvironmentBuildError, StorageError
 from mlfn.host.memory import counted_memory, lift_memory_limit, limit_memory
 from mlfn.settings import members
+from mlfn.worker import children
 from mlfn.worker.execution import reserve_memory, resolve_secrets
 from mlfn.worker.logging_setup import set_up_logging
 from mlfn.worker.task import Calling, Extras, Task
@@ -35,8 +36,9 @@ _THREAD_VARIABLES = (
 class Binding:
     """One plan, as its place sends it to a worker."""
 
-    def __init__(self, plan: Mapping[str, Any]) -> None:
+    def __init__(self, plan: Mapping[str, Any], folder: Path | None = None) -> None:
         self.plan = plan
+        self._folder = folder  # of the execution, on this side
         self.calling = Calling.from_json(plan["calling"])
         self._function: Callable[..., Any] | None = None
         self._artifacts = ArtifactStore(**plan["artifacts"])
@@ -66,8 +68,9 @@ class Binding:
             raise self._refusal.with_traceback(None)
         if self._function is None:
             data = read_payload(Path(self.plan["payload"]), self.calling.name)
-            function: Callable[..., Any] = payload.unpack_pinned(data, pin=self.plan["pin"], role="function")
-            self._function = function
+            own, pin = tuple(self.plan["by_reference"]), self.plan["pin"]
+            self._function = payload.unpack_function(data, pin=pin, own=own)
+            children.prepare(Path(self.plan["payload"]), pin, own, self._folder)
             set_up_logging(self.plan["logging"])  # not before: what the code imports has its loggers by now
         return self._function
 

@@ -71,8 +71,9 @@ class Worker:
         raise user_context.Cancelled("cancelled")
 
     def _bind(self, line: bytes) -> Binding:
-        binding = self._binding = Binding(unpack_message(line))
-        folder = Path(binding.plan["folder"])
+        plan = unpack_message(line)
+        folder = Path(plan["folder"])
+        binding = self._binding = Binding(plan, folder)
         self._journal = Journal(folder / "journal", self._socket)
         start_beating(folder / "beat", binding.plan["heartbeat"])
         binding.apply()

@@ -196,6 +196,21 @@ def test_nothing_spills_out_of_a_sweeps_card(browse, width):
         assert words in card["text"]
 
 
+@pytest.mark.parametrize(("count", "lines"), [(6, 2), (7, 4)])
+def test_a_wide_sweep_scrolls_within_its_card(browse, count, lines):
+    """At 600 pixels a row of long values stays low: the table is wider than the card, which scrolls it."""
+    params = tuple(Value(f"parameter_{key}", "sklearn.ensemble.GradientBoostingClassifier") for key in range(count))
+    row = ChildView(1, "r", RunState.SUCCEEDED, params, (0.5, 2.0), 1.0, 2.0)
+    select = ("max.validation.accuracy", "min.training_seconds")
+    shown = [sweep_view(run=run_view(state=RunState.SUCCEEDED), select=select, rows=(row,) * rows) for rows in (1, 11)]
+
+    body = "".join(f'<div style="width:600px">{cards.sweep_card(sweep)}</div>' for sweep in shown)
+    one, many = browse(body, width=620)["seen"]
+
+    assert (many["spilt"], many["width"]) == ([], 600)
+    assert (many["height"] - one["height"]) / 10 < 20 * lines + 10  # a line has 18 pixels, a row 7 between the lines
+
+
 def test_the_lines_of_a_sweep_are_seen_on_light_and_on_dark_pages(browse):
     probe = (
         '<div class="mlfn-card"><div class="mlfn-bar"><div id="p"></div></div></div><script>addEventListener("load",()=>0);'

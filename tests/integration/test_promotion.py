@@ -6,7 +6,7 @@ import pytest
 
 import mlfn
 from mlfn.dispatch.garbage_collection import Wanted, find_garbage
-from mlfn.errors import NotFoundError, ParameterError
+from mlfn.errors import NotFoundError, OptionError, ParameterError
 
 
 @mlfn.function(project="fraud")
@@ -55,6 +55,78 @@ def test_it_is_called_with_its_runs_parameters(sweep):
     assert version(rows=20)[0] == {"depth": 16, "rows": 20}
     with pytest.raises(ParameterError, match=r"train\(depth='x'\) does not fit int"):
         version(depth="x")
+
+
+def test_it_takes_parameters_by_position(sweep):
+    version = sweep.best.promote(tag="prod")
+
+    assert version(4)[0] == {"depth": 4, "rows": 10}
+    assert version.submit(4, rows=5).result(30)[0] == {"depth": 4, "rows": 5}
+
+
+DESCRIBED = {
+    "grid": lambda version: version.grid(depth=[1, 2]),
+    "a grid of names": lambda version: version.grid({"depth": [1, 2]}),
+    "zip": lambda version: version.zip(depth=[1, 2], rows=[7, 8]),
+    "map": lambda version: version.map([1, 2]),
+    "random": lambda version: version.random(n=2, depth=[1, 2], seed=1, method="latin"),
+    "search": lambda version: version.search(
+        n=2, depth=[1, 2], seed=1, sampler="random", first=[{"depth": 1}, {"depth": 2}]
+    ),
+    "rows": lambda version: version.sweep([{"depth": 1}, {"depth": 2, "lr": 0.25}]),
+    "an iterator": lambda version: version.sweep(iter([{"depth": 1}, {"depth": 2}])),
+}
+
+
+@pytest.mark.parametrize("described", DESCRIBED.values(), ids=DESCRIBED)
+def test_it_is_swept_with_its_runs_parameters(sweep, described):
+    sweep.best.promote(tag="prod")
+    version = mlfn.get_function("fraud/train:prod")
+
+    again = described(version).with_options(select="max.score").submit()
+
+    again.wait(30)
+    assert {row["depth"] for row in (child.params for child in again.children)} == {1, 2}
+    assert all(child.record.function == sweep.best.record.function for child in again.children)
+    if described is DESCRIBED["grid"]:
+        assert again.best.outputs["model"] == {"depth": 2, "rows": 10}
+        assert again.best.params["lr"] == 0.5
+
+
+def test_a_sweep_of_it_takes_other_parameters(sweep):
+    version = sweep.best.promote(tag="prod")
+
+    again = version.grid(depth=[1]).submit(rows=3, lr=0.25)
+
+    assert again.wait(30)
+    assert again.children[1].params == {"depth": 1, "rows": 3, "lr": 0.25}
+    with pytest.raises(ParameterError, match="'rows' is both swept and given"):
+        version.grid(rows=[1]).submit(rows=3)
+    with pytest.raises(ParameterError, match="no parameter 'dept'"):
+        version.grid(dept=[1])
+    with pytest.raises(OptionError, match="retry= cannot be changed"):
+        version.grid(depth=[1]).with_options(retry=2)
+
+
+@mlfn.function
+def collect(config: dict[str, int], **more: int) -> dict[str, int]:
+    return {**config, **more}
+
+
+def test_a_part_of_its_parameters_is_swept(local):
+    run = collect.submit({"lr": 1, "depth": 2}, seed=7)
+    run.wait(30)
+    version = run.promote(tag="prod")
+
+    parts = version.grid({"config.lr": [5]}).submit()
+    more = version.grid(other=[6]).submit()
+    again = version.grid({"config.lr": [5]}).with_options(name="again").submit()
+
+    assert parts.children[1].result(30) == {"lr": 5, "depth": 2, "seed": 7}
+    assert more.children[1].result(30) == {"lr": 1, "depth": 2, "seed": 7, "other": 6}
+    again.wait(30)
+    assert version.grid({"config.lr": [5]}).with_options(name="again").submit().id == again.id
+    assert version(other=1) == {"lr": 1, "depth": 2, "seed": 7, "other": 1}
 
 
 def test_one_that_took_an_output_is_called_with_its_value(sweep):

@@ -110,6 +110,17 @@ def test_a_payload_naming_former_modules_loads(run_python: Callable[..., bytes],
     assert run_python(WORKER, stdin=data) == b"x"
 
 
+def test_a_worker_loads_former_modules(run_python: Callable[..., bytes], packed_by_0_1) -> None:
+    data = packed_by_0_1(FunctionReference("textwrap", "dedent"))
+    worker = WORKER.replace(
+        'payload.unpack(sys.stdin.buffer.read(), key=b"k" * 32)',
+        f"payload.unpack_function(sys.stdin.buffer.read(), pin={envelope.pin_of(io.BytesIO(data), KEY)!r}, own=())",
+    )
+
+    assert "unpack_function" in worker
+    assert run_python(worker, stdin=data) == b"x"
+
+
 def test_own_modules_may_import_former_modules(run_python: Callable[..., bytes], packed_by_0_1) -> None:
     text = """
         import mlfn.payload.parcel

@@ -285,6 +285,17 @@ def test_a_function_of_a_notebook_cell_runs_and_shows_its_lines() -> None:
     assert "return 1 // x" in str(run.error)
 
 
+def test_the_text_of_a_helpers_cell_is_in_the_run() -> None:
+    namespace: dict[str, Any] = {"__name__": "__main__"}
+    helper = "def helper():\n    return 2\n"
+    cell = "import inspect, mlfn\n\n@mlfn.function\ndef cell():\n    return inspect.getsource(helper)\n"
+    for name, text in {"<ipython-input-1-abc>": helper, "<ipython-input-2-abc>": cell}.items():
+        linecache.cache[name] = (len(text), None, text.splitlines(keepends=True), name)
+        exec(compile(text, name, "exec"), namespace)  # as a kernel does with a cell
+
+    assert namespace["cell"].submit().result(timeout=60) == helper
+
+
 def test_declaring_reads_and_writes_nothing(home: Path) -> None:
     before = files_below(home)
 
