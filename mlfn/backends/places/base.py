@@ -64,6 +64,8 @@ class PlaceConfig:
     max_workers_is_set: bool
     grace: float
     heartbeat: float
+    package_index: str = ""
+    trusted_host: str = ""
 
 
 @frozen
@@ -259,6 +261,10 @@ AT_SHUTDOWN: list[Callable[[], object]] = []
 
 class OneShot:
     """What the methods of `Pool` come down to where an execution is created for its runs alone."""
+
+    @staticmethod
+    def check_plan(plan: Plan) -> None:
+        """Take every plan."""
 
     @staticmethod
     def diagnose() -> Iterable[tuple[str, str, str]]:
