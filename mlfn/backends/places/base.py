@@ -175,6 +175,11 @@ class Place(Protocol):
 
     CAPABILITIES: ClassVar[Capabilities]
 
+    @staticmethod
+    def check_plan(plan: Plan) -> None:
+        """Raise OptionError for what cannot be had here."""
+        ...
+
     def reserve(self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None) -> Slot | Unavailable:
         """Return room for up to `waiting` runs of this plan.
 
