@@ -585,6 +585,7 @@ class Dispatcher:
                     waiting=self._queue.count(digest),
                     backlog=self._pace.most_queued(digest),
                     parallel=first.parallel,
+                    failures=first.failures,
                 )
                 if isinstance(slot, Slot):
                     taken = self._queue.take(digest, slot.units)

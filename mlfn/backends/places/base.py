@@ -180,11 +180,13 @@ class Place(Protocol):
         """Raise OptionError for what cannot be had here."""
         ...
 
-    def reserve(self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None) -> Slot | Unavailable:
+    def reserve(
+        self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None, failures: int | None
+    ) -> Slot | Unavailable:
         """Return room for up to `waiting` runs of this plan.
 
         Where all workers are busy, one with fewer than `backlog` runs has room. `parallel` of the runs are to be at work at
-        a time, where the place keeps the window.
+        a time, where the place keeps the window; there, none of them begins once `failures` have failed.
         """
         ...
 

@@ -175,7 +175,16 @@ SCHEDULED = {"type": "PodScheduled", "status": "True"}
             "start",
             'secret "a" not found',
         ),
-        (with_state(waiting={"reason": "ContainerCreating"}), "room", "its container to be created"),
+        (
+            {
+                "conditions": [
+                    {"type": "PodScheduled", "status": "False", "message": '0/1: persistentvolumeclaim "a" not found'}
+                ]
+            },
+            "claim",
+            'persistentvolumeclaim "a" not found',
+        ),
+        (with_state(waiting={"reason": "ContainerCreating"}), "creating", "its container to be created"),
     ],
 )
 def test_what_a_pod_waits_for_is_said_in_the_clusters_words(status: dict[str, Any], sort: str, said: str) -> None:

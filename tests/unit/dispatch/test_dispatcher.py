@@ -48,7 +48,9 @@ class ScriptedPlace(OneShot):
         self.memory = 1 << 40
         self.removed: list[str] = []
 
-    def reserve(self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None) -> Slot | Unavailable:
+    def reserve(
+        self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None, failures: int | None
+    ) -> Slot | Unavailable:
         self.asked.append(plan.mem)
         return Slot(f"e{len(self.asked)}" if len(self.asked) > 1 else "e", {})
 

@@ -41,6 +41,7 @@ class Wanted:
     grace: float
     units: int = 1
     parallel: int | None = None
+    failures: int | None = None
 
 
 @frozen
@@ -129,6 +130,8 @@ def _job(wanted: Wanted, bundle: str) -> dict[str, Any]:
             "backoffLimitPerIndex": 0,
         }
         del spec["backoffLimit"]
+        if wanted.failures is not None:
+            spec["maxFailedIndexes"] = wanted.failures - 1  # at one more the whole fails
     return spec
 
 

@@ -103,7 +103,9 @@ class LocalPlace:
         with contextlib.suppress(WorkerDiedError):  # raised again for the first run
             self._servers.get(sys.executable, environ_mark())
 
-    def reserve(self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None) -> Slot | Unavailable:
+    def reserve(
+        self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None, failures: int | None
+    ) -> Slot | Unavailable:
         """Return an idle worker of this plan or a new one, where cores and GPUs are free, or one to queue at."""
         try:
             _check_gpus(plan.gpus or 0, self._all_gpus)  # a stored plan may come from a machine with more
