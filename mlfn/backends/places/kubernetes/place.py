@@ -78,7 +78,7 @@ _INDEX = "batch.kubernetes.io/job-completion-index"
 _THREADS = 4
 _LOOK = 1.0  # seconds between looks at what no message tells
 _ASK, _ASK_AT_WORK = 3.0, 30.0  # seconds after which a Job is asked for units without a pod
-_ASK_WHY = 5.0  # seconds after which, and between which, a pod is asked for whose container is not created
+_ASK_WHY = 5.0  # seconds after which it is asked why a pod's container is not created; again after six times that
 _AGAIN = 1.0
 _CLOSING = 5.0
 _NOT_CREATED = ("creating", "mount", "volume")  # sorts of waiting of a pod that has a node, and no container
@@ -728,20 +728,20 @@ class KubernetesPlace(OneShot):
         for index, unit in execution.units.items():
             if unit.is_stopped and unit.is_at_work:
                 self._stop_unit(execution, unit)  # again, as the first time may have failed
-            sort, since = unit.waits_since
-            if (
-                sort in _NOT_CREATED
-                and unit.is_at_work
-                and not unit.follower
-                and now > max(since, unit.asked) + _ASK_WHY
-            ):
-                self._ask_why(execution, index, unit)
-            if sort and not unit.has_ended and unit.follower is None and now > since + LIMITS[sort]:
-                unit.has_ended = True
-                self._stop_unit(execution, unit)
-                yield Terminated(
-                    execution.name, Reason.ERROR, f" waited {LIMITS[sort]:g} s for {unit.words}.", run=unit.run
-                )
+            if unit.waits_since[0] and not unit.has_ended and unit.follower is None:
+                yield from self._look_at_waiting(execution, index, unit, now)
+
+    def _look_at_waiting(self, execution: Execution, index: int, unit: Unit, now: float) -> Iterator[Report]:
+        """End a unit that has waited too long; ask why the container of a pod is not created."""
+        sort, since = unit.waits_since
+        if now > since + LIMITS[sort]:
+            unit.has_ended = True
+            self._stop_unit(execution, unit)
+            yield Terminated(
+                execution.name, Reason.ERROR, f" waited {LIMITS[sort]:g} s for {unit.words}.", run=unit.run
+            )
+        elif sort in _NOT_CREATED and unit.is_at_work and now > max(since + _ASK_WHY, unit.asked + 6 * _ASK_WHY):
+            self._ask_why(execution, index, unit)
 
     def _stop_unstarted(self, execution: Execution, now: float) -> Iterator[Report]:
         """Where all units without a pod are to stop, see to it that none of them gets one, and report their ends."""
