@@ -170,6 +170,21 @@ class StoredExecution:
     acknowledged: Mapping[str, int]
 
 
+@frozen
+class Remains:
+    """What lies at an engine: an execution, of whatever client, or something else that no execution there needs any more."""
+
+    name: str
+    """What people call it."""
+    age: float
+    """Seconds since it was created."""
+    handle: Mapping[str, Any]
+    """What its place removes it by."""
+    execution: str | None = None
+    home: str = ""
+    """The data folder of the client that created it, as `mlfn.artifacts.home` names it; empty where that is unknown."""
+
+
 class Place(Protocol):
     """Holds executions; all methods but `wake` are called by one thread, and none waits for an engine but `collect`."""
 
@@ -225,6 +240,16 @@ class Place(Protocol):
         """
         ...
 
+    @staticmethod
+    def remains(**target: Any) -> Sequence[Remains]:
+        """Return what lies at a target, for garbage collection; raise MlfnError where that cannot be asked for."""
+        ...
+
+    @staticmethod
+    def remove(found: Remains, **target: Any) -> None:
+        """Remove it, with all that belongs to it; raise MlfnError where that is not possible."""
+        ...
+
     def close(self) -> Sequence[str]:
         """Stop reading, end executions that have nothing to run, and return them."""
         ...
@@ -277,6 +302,15 @@ class OneShot:
     def diagnose() -> Iterable[tuple[str, str, str]]:
         """Return the findings of `mlfn doctor --on PLACE`: name, verdict (``"ok"``, ``"note"`` or ``"fails"``) and words."""
         return ()
+
+    @staticmethod
+    def remains(**target: Any) -> Sequence[Remains]:
+        """Return nothing: what it creates ends with its runs."""
+        return ()
+
+    @staticmethod
+    def remove(found: Remains, **target: Any) -> None:
+        """Remove nothing."""
 
     def warm(self) -> None:
         """Start nothing ahead."""

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mlfn.artifacts.home import home_of
 from mlfn.artifacts.store import ArtifactStore
 from mlfn.backends.places.base import (
     Capabilities,
@@ -19,6 +20,7 @@ from mlfn.backends.places.base import (
     LogRequest,
     OneShot,
     PlaceConfig,
+    Remains,
     Report,
     Slot,
     StatusChanged,
@@ -197,6 +199,21 @@ class KubernetesPlace(OneShot):
         from mlfn.backends.places.kubernetes.checks import checks
 
         return checks(Connection())
+
+    @staticmethod
+    def remains(*, namespace: str | None = None, **reach: str | None) -> Sequence[Remains]:
+        """Return the executions of a namespace, and the ConfigMaps with mlfn that none of them needs."""
+        from mlfn.backends.places.kubernetes.remains import remains_in
+
+        connection = Connection(**reach)
+        return remains_in(connection, namespace or connection.namespace)
+
+    @staticmethod
+    def remove(found: Remains, *, namespace: str | None = None, **reach: str | None) -> None:
+        """Delete an object, with the pods and the Secret that it owns."""
+        from mlfn.backends.places.kubernetes.remains import remove
+
+        remove(Connection(**reach), found)
 
     @staticmethod
     def manifests(plan: Plan) -> list[dict[str, Any]]:
@@ -414,6 +431,7 @@ class KubernetesPlace(OneShot):
             len(execution.units),
             execution.parallel,
             execution.failures,
+            home_of(self._config.folder),
         )
         tasks = [execution.units[index].task for index in sorted(execution.units)]
         execution.since = time.monotonic()

@@ -13,7 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlfn.backends.kinds.base import Command, Launch, Pooled
-from mlfn.backends.places.base import Capabilities, LogRequest, PlaceConfig, Report, Slot, StoredExecution, Unavailable
+from mlfn.backends.places.base import (
+    Capabilities,
+    LogRequest,
+    PlaceConfig,
+    Remains,
+    Report,
+    Slot,
+    StoredExecution,
+    Unavailable,
+)
 from mlfn.backends.places.binding import binding_of
 from mlfn.backends.places.local import servers
 from mlfn.backends.places.local.environments import Environments
@@ -205,6 +214,15 @@ class LocalPlace:
     def cleanup(self, execution: str) -> None:
         """Remove the folder of a worker that has ended."""
         remove_folder(self._config.folder / "workers" / execution)
+
+    @staticmethod
+    def remains(**target: Any) -> Sequence[Remains]:
+        """Return nothing: the folders of workers are among the files that are looked at anyway."""
+        return ()
+
+    @staticmethod
+    def remove(found: Remains, **target: Any) -> None:
+        """Remove nothing."""
 
     @staticmethod
     def read_log(wanted: LogRequest, offset: int) -> bytes:
