@@ -157,6 +157,12 @@ class Settings:
         allowed="a number of seconds above 0, at most 3600",
         check=lambda value: 0 < value <= 3600,
     )
+    image: str = declare(
+        "",
+        "Image of pods whose function names none; empty is python:3.x-slim of your own minor version.",
+        allowed="a reference to an image as registry.example.com/team/train:1.2, or empty",
+        check=lambda value: not re.search(r"\s", value),
+    )
     package_index: str = declare(
         "",
         "URL of the index from which pods install requirements=; empty is the installer's own.",

@@ -45,7 +45,10 @@ def test_a_verb_that_is_missing_is_named(namespace: Namespace, capsys: pytest.Ca
     found = findings(capsys)
 
     assert found["permissions"][0] == "fails"
-    assert f"may not create configmaps in namespace {namespace.name}" in found["permissions"][1]
+    assert (
+        f"may not create configmaps, list configmaps, delete configmaps in namespace {namespace.name}"
+        in found["permissions"][1]
+    )
     assert "mlfn rbac --namespace" in found["permissions"][1]
     assert "worker on kubernetes" not in found
 

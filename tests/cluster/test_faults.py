@@ -82,7 +82,7 @@ def as_many(mebibytes: int) -> bytes:
 
 @mlfn.function
 def take(mebibytes: int) -> int:
-    return len(bytearray(os.urandom(1 << 20) * mebibytes)) >> 20
+    return len(b"x" * (mebibytes << 20)) >> 20
 
 
 @mlfn.function

@@ -66,4 +66,4 @@ def test_what_dead_clients_left_is_listed_then_removed(
     wait_until(lambda: len(namespace.items("jobs")) == 2, timeout=60)
     assert collect("--yes") == []
     assert run.result(60) is None
-    assert [item["metadata"]["name"] for item in namespace.items("jobs")] == ["of-others"]
+    wait_until(lambda: [item["metadata"]["name"] for item in namespace.items("jobs")] == ["of-others"], timeout=60)

@@ -44,6 +44,9 @@ class Capabilities:
     window: Literal["client", "place"] = "client"
     """Which side keeps a sweep's window: a place that does gets a whole grid, and runs `parallel` of it at a time."""
 
+    counts_failures: bool = False
+    """Of a sweep that it has at once it lets no other run begin once so many have failed, with or without the client."""
+
     manifests: bool = False
     """What it creates are manifests, which its `manifests` returns for a plan: `plan()` shows them."""
 
@@ -201,7 +204,7 @@ class Place(Protocol):
         """Return room for up to `waiting` runs of this plan.
 
         Where all workers are busy, one with fewer than `backlog` runs has room. `parallel` of the runs are to be at work at
-        a time, where the place keeps the window; there, none of them begins once `failures` have failed.
+        a time, where the place keeps the window; a place that counts failures lets none begin once `failures` have failed.
         """
         ...
 

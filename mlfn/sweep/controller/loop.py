@@ -434,7 +434,7 @@ class SweepLoop:
             return 1
         body = self._body
         limits = (body.stop_when, body.max_failure_rate, body.timeout)
-        is_counted = can.window == "place" and _counts_failures(body, plan, can.max_units)
+        is_counted = can.counts_failures and _is_countable(body, plan, can.max_units)
         has_limit = any(limit is not None for limit in limits) or (body.max_failures is not None and not is_counted)
         if can.window == "place" and not self._strategy.adaptive and not has_limit:
             self._batch = can.max_units
@@ -444,7 +444,7 @@ class SweepLoop:
         return self._executor.width if self._strategy.adaptive or has_limit else _QUEUED
 
 
-def _counts_failures(body: SweepBody, plan: Plan, most: int) -> bool:
+def _is_countable(body: SweepBody, plan: Plan, most: int) -> bool:
     """Return whether one execution holds all children, and each that fails there has failed: its place can count them."""
     is_tried_again = plan.retry is not None and plan.retry.times > 0
     return body.size is not None and body.size <= most and not is_tried_again

@@ -152,7 +152,12 @@ class KubernetesPlace(OneShot):
 
     OPTIONS = ("namespace", "context", "kubeconfig", "pod")
     CAPABILITIES = Capabilities(
-        outlives_client=True, max_units=10_000, window="place", deadline="place", manifests=True
+        outlives_client=True,
+        max_units=10_000,
+        window="place",
+        counts_failures=True,
+        deadline="place",
+        manifests=True,
     )
 
     @staticmethod
