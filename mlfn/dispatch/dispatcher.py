@@ -31,7 +31,7 @@ from mlfn.dispatch.queue import Pace, RunQueue
 from mlfn.dispatch.retry_policy import MAX_FREE_ATTEMPTS, seconds_before_retry
 from mlfn.errors import StorageError, StoreError
 from mlfn.host.identity import identify, now
-from mlfn.spec.plan import Plan
+from mlfn.spec.plan import Plan, kills_among, with_more_memory
 from mlfn.spec.record import Outcome, Reason, RunRecord, RunState, log_file
 from mlfn.store import changes
 from mlfn.store.commands import Store
@@ -138,18 +138,16 @@ class Dispatcher:
 
     def resume(self, record: RunRecord, plan: Plan) -> InflightRun:
         """Queue a pending run that this process has adopted."""
-        inflight = InflightRun.of_record(record, retries=self._store.retries(record.id))
-        self._own([inflight], plan)
+        inflight = self._taken_over(record, plan)
         self._call(partial(self._delay, inflight, record.not_before or 0.0))
         return inflight
 
     def adopt(self, row: ExecutionRow, held: Sequence[tuple[RunRecord, Plan]]) -> None:
         """Own a dead client's execution: follow its journal, and record its runs."""
-        inflight_runs = [InflightRun.of_record(record, retries=self._store.retries(record.id)) for record, _ in held]
-        for inflight, (record, plan) in zip(inflight_runs, held, strict=True):
+        inflight_runs = [self._taken_over(record, plan) for record, plan in held]
+        for inflight, (record, _) in zip(inflight_runs, held, strict=True):
             inflight.ours, inflight.state, inflight.lines = False, RunState.RUNNING, record.acknowledged
             inflight.started = self._store.attempt_started(record.id, record.attempt)
-            self._own([inflight], plan)
             self._held.setdefault(row.id, {})[inflight.run] = inflight
         self._call(partial(self._attach, row, inflight_runs, [record for record, _ in held]))
 
@@ -221,6 +219,15 @@ class Dispatcher:
             for inflight in inflight_runs:
                 self._plans[inflight.plan] = plan
                 self._inflight_runs[inflight.run] = inflight
+
+    def _taken_over(self, record: RunRecord, plan: Plan) -> InflightRun:
+        """Own a run of another client, with the memory that its earlier attempts have earned it."""
+        inflight = InflightRun.of_record(record, retries=self._store.retries(record.id))
+        if plan.retry is not None and plan.retry.mem is not None:
+            plan = with_more_memory(plan, kills_among(self._store.attempts(record.id)))
+            inflight.plan = plan.hash
+        self._own([inflight], plan)
+        return inflight
 
     def _call(self, action: Callable[[], None]) -> None:
         """Run an action in the dispatcher's thread."""
@@ -501,6 +508,8 @@ class Dispatcher:
         if outcome.state is RunState.FAILED:
             retry = self._plans[inflight.plan].retry
             wait = seconds_before_retry(outcome, retry, used=inflight.retries, free=inflight.free)
+        if wait is not None and outcome.reason is Reason.OOM and not self._gets_more_memory(inflight):
+            wait = None
         if wait is None:
             self._record(
                 changes.Finished(inflight.run, inflight.attempt, outcome, time_),
@@ -519,6 +528,19 @@ class Dispatcher:
                 changes.Adopted(inflight.run, NO_OWNER, self._client, time_),
                 lambda _: self._finish(inflight, RunState.PENDING),
             )
+
+    def _gets_more_memory(self, inflight: InflightRun) -> bool:
+        """Have the next attempt ask for what its retry policy says; False where its place has not that much."""
+        plan = with_more_memory(self._plans[inflight.plan], 1)
+        if plan.hash == inflight.plan:
+            return True
+        try:
+            self._place.check_plan(plan)
+        except errors.OptionError as error:
+            logger.warning("%s (%s) is not tried again with more memory: %s", inflight.name, inflight.run[:8], error)
+            return False
+        self._plans[plan.hash], inflight.plan = plan, plan.hash
+        return True
 
     def _warn_once(self, plan: str, outcome: Outcome) -> None:
         """Warn once a plan why its runs do not start."""
@@ -573,6 +595,7 @@ class Dispatcher:
                     waiting=self._queue.count(digest),
                     backlog=self._pace.most_queued(digest),
                     parallel=first.parallel,
+                    failures=first.failures,
                 )
                 if isinstance(slot, Slot):
                     taken = self._queue.take(digest, slot.units)

@@ -33,6 +33,7 @@ class InflightRun:
     state: RunState = RunState.PENDING
     execution: str | None = None
     parallel: int | None = None  # how many of its sweep may be at work at a time
+    failures: int | None = None  # how many of its sweep may fail before no other begins
     started: float | None = None
     deadline: float | None = None
     cause: Outcome | None = None  # the outcome of a run that is being stopped, unless its handler succeeds first

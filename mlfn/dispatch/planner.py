@@ -17,6 +17,7 @@ from mlfn.backends.registry import (
     capabilities,
     changed_options,
     engine_class,
+    engine_name,
     engine_of,
     kind_options,
     launch_of,
@@ -25,6 +26,7 @@ from mlfn.backends.registry import (
 from mlfn.code.capture import Capture
 from mlfn.code.ownership import is_own_module
 from mlfn.errors import StorageError
+from mlfn.settings import current as settings
 from mlfn.spec.canonical import canonical
 from mlfn.spec.data_item import DataItem
 from mlfn.spec.function import CodeSpec, FunctionSpec, ResourcesSpec, RetrySpec
@@ -115,7 +117,7 @@ def prepare(
         "accepts": list(signature.parameters),
         "inputs": signature.inputs(),
         "defaults": {name: encoded_default(value) for name, value in signature.defaults().items()},
-        "image": spec.image,
+        "image": spec.image or _default_image(spec, place),
         "requirements": list(spec.requirements),
         **asdict(spec.resources),
         "env": dict(spec.env),
@@ -133,6 +135,12 @@ def prepare(
     if "node" in data:
         body["node"] = data["node"]
     return Prepared(spec, Plan.of_body(body), canonical(body), payload, capture)
+
+
+def _default_image(spec: FunctionSpec, place: Selected) -> str | None:
+    """Return the image of the settings, where one means something."""
+    can = capabilities(engine_name(spec.kind.name, place.name))
+    return None if "image" in {**can.ignored, **can.unsupported} else settings.current().image or None
 
 
 def creates(plan: Plan) -> dict[str, Any]:

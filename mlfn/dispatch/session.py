@@ -127,6 +127,8 @@ class Session:
             max_workers_is_set=bool(self.settings.max_workers),
             grace=self.settings.grace,
             heartbeat=self.settings.heartbeat,
+            package_index=self.settings.package_index,
+            trusted_host=self.settings.trusted_host,
         )
 
     def warm(self, engine: Selected) -> None:
@@ -351,7 +353,8 @@ def current_session(chosen: Settings | None = None) -> Session:
     if _latest is not None and _latest[0] is chosen and (session := _sessions.get(_latest[1])) is not None:
         return session
     folder = str(settings_module.data_folder(chosen))
-    name = (chosen.store, folder, chosen.artifacts, chosen.max_workers, chosen.grace, chosen.heartbeat)
+    of_places = (chosen.max_workers, chosen.grace, chosen.heartbeat, chosen.package_index, chosen.trusted_host)
+    name = (chosen.store, folder, chosen.artifacts, *of_places)
     _latest = (chosen, name)
     session = _sessions.get(name)
     if session is None:

@@ -41,6 +41,8 @@ PROTOCOLS: Mapping[str, str] = {
     "webhdfs": "requests",
 }
 URL = re.compile(r"([a-z][a-z0-9]*)://[^\s]*")
+INDEX = re.compile(r"https?://[^\s/]+[^\s]*")
+HOST = re.compile(r"[^\s/@]+")
 COLORS = ("auto", "always", "never")
 
 
@@ -154,6 +156,25 @@ class Settings:
         "Seconds between a worker's signs of life.",
         allowed="a number of seconds above 0, at most 3600",
         check=lambda value: 0 < value <= 3600,
+    )
+    image: str = declare(
+        "",
+        "Image of pods whose function names none; empty is python:3.x-slim of your own minor version.",
+        allowed="a reference to an image as registry.example.com/team/train:1.2, or empty",
+        check=lambda value: not re.search(r"\s", value),
+    )
+    package_index: str = declare(
+        "",
+        "URL of the index from which pods install requirements=; empty is the installer's own.",
+        allowed="a URL that begins with https:// or http://, or empty",
+        check=lambda value: not value or INDEX.fullmatch(value) is not None,
+        show=False,
+    )
+    trusted_host: str = declare(
+        "",
+        "Host of that index, with its port where it has one, that pods trust without a certificate.",
+        allowed="a host as pypi.example.com:8080, or empty",
+        check=lambda value: not value or HOST.fullmatch(value) is not None,
     )
     color: Literal["auto", "always", "never"] = declare(
         "auto",

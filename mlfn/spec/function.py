@@ -42,6 +42,7 @@ class RetrySpec:
     backoff: float
     max_delay: float
     on: tuple[str, ...] = ()
+    mem: str | int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import Any
 from mlfn.errors import OptionError, nearest, readable
 from mlfn.host.frozen import frozen
 from mlfn.settings.secrets import Secret, cut
-from mlfn.spec.values import ANY_SCRIPT, UNSET, Node, Retry, is_name, parse_bytes, parse_cpu, parse_seconds
+from mlfn.spec.values import ANY_SCRIPT, UNSET, Node, Retry, is_name, parse_bytes, parse_cpu, parse_seconds, shown_bytes
 
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -41,7 +41,15 @@ def check_options(given: Mapping[str, Any]) -> Options:
 
 
 def _refuse_clashes(options: Options) -> None:
-    """Refuse secrets that would stand under one name, for `Context.secret` or in the environment."""
+    """Refuse a retry that raises no memory, and secrets that would stand under one name, for `Context.secret` or in the environment."""
+    more, mem = options.retry.mem if options.retry else None, options.mem
+    if isinstance(more, str) and mem is None:
+        raise OptionError(f"Retry(mem={more!r}) raises mem=, which is not given: give both, as in mem='2Gi'.")
+    if isinstance(more, int) and mem is not None and more <= mem:
+        raise OptionError(
+            f"Retry(mem={shown_bytes(more)!r}) is no more than mem={shown_bytes(mem)!r}, with which the first attempt runs out: "
+            "give more, or a factor as in Retry(mem='x2')."
+        )
     answers: dict[str, Secret] = {}
     variables: dict[str, str] = {name: f"env[{name!r}]" for name in options.env}
     for secret in options.secrets:

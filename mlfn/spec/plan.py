@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import field, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import field, fields, replace
 from typing import Any
 
 from mlfn.host.frozen import frozen
 from mlfn.settings.secrets import Secret
 from mlfn.spec.call_shape import CallShape
-from mlfn.spec.record import RunRecord
+from mlfn.spec.record import Attempt, Reason, RunRecord
 from mlfn.spec.values import Retry
 
 
@@ -104,3 +104,24 @@ def left_out(plan: Plan, record: RunRecord) -> dict[str, Mapping[str, Any]]:
     """
     defaults = plan.defaults if record.part_of is None else {}
     return {name: defaults[name] for name in plan.accepts if name in defaults and name not in record.params}
+
+
+def with_more_memory(plan: Plan, kills: int) -> Plan:
+    """Return the plan of an attempt after so many that ran out of memory, under a hash of its own where it asks for more."""
+    mem = plan.mem
+    for _ in range(kills):
+        mem = plan.retry.more_memory(mem) if plan.retry is not None else mem
+    return plan if mem == plan.mem else replace(plan, mem=mem, hash=f"{plan.hash.partition('+')[0]}+{mem}")
+
+
+def kills_among(attempts: Iterable[Attempt]) -> int:
+    """Return how many of a run's attempts ran out of memory."""
+    return sum(attempt.reason == Reason.OOM.value for attempt in attempts)
+
+
+def memory_of_each(plan: Plan, attempts: Sequence[Attempt]) -> dict[int, int]:
+    """Return the bytes that each attempt of a run asks for, by its number, where its retry policy raises them."""
+    if plan.retry is None or plan.retry.mem is None:
+        return {}
+    asked = {item.attempt: with_more_memory(plan, kills_among(attempts[:n])).mem for n, item in enumerate(attempts)}
+    return {attempt: mem for attempt, mem in asked.items() if mem is not None}

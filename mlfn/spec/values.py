@@ -77,6 +77,9 @@ class Retry:
     The wait before retry n is ``delay * backoff ** (n - 1)`` seconds, `max_delay` at most. `on` names what is worth
     another try: exception types, or reasons such as ``"oom"``; nothing means any failure of the handler or its worker.
     Preempted and never-started attempts do not count.
+
+    After each attempt that ran out of memory (the reason ``"oom"``), the next one asks for `mem`: ``"x2"`` is twice what that
+    one had, ``"64Gi"`` is that much.
     """
 
     times: int = 3
@@ -84,6 +87,7 @@ class Retry:
     backoff: float = 2.0
     max_delay: float = 300.0
     on: Sequence[type[BaseException] | str] = ()
+    mem: str | int | None = None
 
     def __post_init__(self) -> None:
         if isinstance(self.times, bool) or not isinstance(self.times, int) or self.times < 0:
@@ -97,6 +101,13 @@ class Retry:
         if isinstance(given, (set, frozenset)):
             names = tuple(sorted(names))  # it has an order of its own in every process, and the hash must not
         object.__setattr__(self, "on", names)
+        if self.mem is not None:
+            object.__setattr__(self, "mem", _retry_memory(self.mem))
+            if names and not {name.removeprefix("builtins.") for name in names} & _OUT_OF_MEMORY:
+                raise OptionError(
+                    f"Retry(mem={self.mem!r}, on={list(names)!r}): mem= is what an attempt asks for after one that ran out of "
+                    "memory, and on= has none follow: name 'oom' in on=, or leave mem= out."
+                )
 
     @classmethod
     def of_plan(cls, data: Mapping[str, Any]) -> Retry:
@@ -108,6 +119,12 @@ class Retry:
     def wait(self, retry: int) -> float:
         """Return the seconds to wait before retry number `retry` (from 1)."""
         return min(self.max_delay, self.delay * self.backoff ** min(retry - 1, 64))
+
+    def more_memory(self, mem: int | None) -> int | None:
+        """Return the bytes that an attempt asks for after one that had `mem` of them and ran out; None for no limit."""
+        if isinstance(self.mem, str):
+            return None if mem is None else round(mem * float(self.mem[1:]))
+        return mem if self.mem is None else max(self.mem, mem or 0)
 
 
 @option_values
@@ -124,6 +141,26 @@ class Node:
     def __post_init__(self) -> None:
         if self.spot not in (None, "allow", "prevent", "require"):
             raise OptionError(f"Node(spot={self.spot!r}): {nearest(str(self.spot), ['allow', 'prevent', 'require'])}")
+
+
+_OUT_OF_MEMORY = {"oom", "MemoryError", "Exception", "BaseException"}
+_MOST_TIMES = 100.0
+
+
+def _retry_memory(value: Any) -> str | int:
+    """Return a factor as ``"x2"``, a size in bytes."""
+    if isinstance(value, str) and (match := re.fullmatch(r"x\s*(\d+(?:\.\d+)?)", value.strip())):
+        factor = float(match[1])
+        if 1 < factor <= _MOST_TIMES:
+            return f"x{factor:g}"
+    else:
+        try:
+            return parse_bytes(value)
+        except OptionError:
+            pass
+    raise OptionError(
+        f"Retry(mem={value!r}): a factor above 1, {_MOST_TIMES:g} at most, is allowed, as 'x2' or 'x1.5', or a size such as '64Gi'."
+    )
 
 
 def _type_name(item: type[BaseException] | str) -> str:

@@ -61,6 +61,7 @@ def _run_document(run: RunView) -> dict[str, Any]:
         "attempts": [
             {
                 **{name: getattr(item, name) for name in ("attempt", "state", "reason", "execution")},
+                "mem": run.asked.get(item.attempt),
                 "log": run.logs_at.get(item.attempt),
                 "failure": sound(item.failure),
                 "started": iso_time(item.started),

@@ -14,6 +14,7 @@ import click
 from mlfn.errors import harmless
 from mlfn.host.frozen import frozen
 from mlfn.spec.record import RunRecord, RunState
+from mlfn.spec.values import shown_bytes
 from mlfn.ui.views.values import described, in_a_line, packed_shown
 from mlfn.ui.wording import ago, amount, duration, from_home, moment, number, type_shown
 
@@ -116,7 +117,7 @@ def report(run: RunView, params: Sequence[Value] | None = None, *, width: int | 
     yield from _section("parameters", _values(run, run.params if params is None else params, exactly=True), width)
     yield from _section("about", [*_circumstances(run), *_places(run, width)])
     if len(run.attempts) > 1:
-        yield from _section("attempts", [(str(item.attempt), _attempt(item)) for item in run.attempts], width)
+        yield from _section("attempts", [(str(item.attempt), _attempt(run, item)) for item in run.attempts], width)
     yield from _section("events", [(moment(e.time), " ".join(filter(None, (e.what, e.detail)))) for e in run.events])
     if text := failure_text(run.record):
         yield from ("", heading("error"), text)
@@ -331,11 +332,12 @@ def _progress(progress: Mapping[str, Any]) -> str:
     return f"{done} {progress.get('text') or ''}".strip()
 
 
-def _attempt(item: Any) -> str:
+def _attempt(run: RunView, item: Any) -> str:
     reason = f" ({item.reason})" if item.reason else ""
+    asked = f"  mem={shown_bytes(run.asked[item.attempt])}" if item.attempt in run.asked else ""
     failure = f"  {item.failure}" if item.failure else ""
     started, ended = ("-" if time is None else moment(time) for time in (item.started, item.ended))
-    return f"{item.state}{reason}  {started} .. {ended}{failure}"
+    return f"{item.state}{reason}  {started} .. {ended}{asked}{failure}"
 
 
 def _safe(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:

@@ -109,7 +109,9 @@ class ChaosPlace(OneShot):
 
     # -- what the dispatcher asks for
 
-    def reserve(self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None) -> Slot | Unavailable:
+    def reserve(
+        self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None, failures: int | None
+    ) -> Slot | Unavailable:
         """Return a new execution, unless there is no room for a while."""
         if not self._faults.has_room():
             return Unavailable()

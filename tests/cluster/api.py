@@ -54,8 +54,10 @@ class Forwarder:
         for found in list(self._open):
             with suppress(OSError):
                 found.shutdown(socket.SHUT_RDWR)
-        yield
-        self._is_cut = False
+        try:
+            yield
+        finally:
+            self._is_cut = False
 
     def close(self) -> None:
         """Take nothing any more."""
@@ -171,6 +173,13 @@ class Namespace:
         self._volumes.append(volume)
         claim = {**common, "volumeName": volume, "resources": {"requests": {"storage": "1Gi"}}}
         self.api.post(self.path("persistentvolumeclaims"), {"metadata": {"name": name}, "spec": claim})
+
+    def drain(self) -> None:
+        """Evict all pods, as `kubectl drain` does with those of a node."""
+        for pod in self.items("pods"):
+            name = pod["metadata"]["name"]
+            body = {"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": name, "namespace": self.name}}
+            self.api.post(f"{self.path('pods')}/{name}/eviction", body)
 
     @contextmanager
     def quota(self, **hard: str) -> Iterator[None]:

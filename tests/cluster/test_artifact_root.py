@@ -34,7 +34,8 @@ def variables(reach: None, server: S3Server, monkeypatch: pytest.MonkeyPatch) ->
         monkeypatch.setenv(name, value)
     of_pods = {name: value for name, value in server.environ().items() if "KEY" not in name}
     if INDEX:
-        of_pods |= {"PIP_INDEX_URL": INDEX, "PIP_TRUSTED_HOST": HOST}
+        monkeypatch.setenv("MLFN_PACKAGE_INDEX", INDEX)
+        monkeypatch.setenv("MLFN_TRUSTED_HOST", HOST)
     return of_pods
 
 

@@ -55,8 +55,8 @@ else:
 class ClusterStage(Stage):
     """A stage whose runs are pods, which write into its ledger."""
 
-    def __init__(self, folder: Path, namespace: Namespace) -> None:
-        super().__init__(folder, SCRIPT, heartbeat=0.3)
+    def __init__(self, folder: Path, namespace: Namespace, script: str = SCRIPT) -> None:
+        super().__init__(folder, script, heartbeat=0.3)
         mount = {"name": "ledger", "mountPath": str(folder)}
         volume = {"name": "ledger", "hostPath": {"path": str(folder)}}
         pod = {"containers": [{"name": "main", "volumeMounts": [mount]}], "volumes": [volume]}

@@ -45,9 +45,42 @@ def test_a_verb_that_is_missing_is_named(namespace: Namespace, capsys: pytest.Ca
     found = findings(capsys)
 
     assert found["permissions"][0] == "fails"
-    assert f"may not create configmaps in namespace {namespace.name}" in found["permissions"][1]
+    assert (
+        f"may not create configmaps, list configmaps, delete configmaps in namespace {namespace.name}"
+        in found["permissions"][1]
+    )
     assert "mlfn rbac --namespace" in found["permissions"][1]
     assert "worker on kubernetes" not in found
+
+
+def test_what_the_probe_waits_for_is_said(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mlfn.ui.cli.diagnosis._WORKER_SECONDS", 20)
+    monkeypatch.setenv("MLFN_IMAGE", "registry.invalid/none:1")
+
+    verdict, said = findings(capsys)["worker on kubernetes"]
+
+    assert verdict == "fails" and "had not answered after 20 s: it waits for its image: " in said
+    assert "registry.invalid/none:1" in said
+
+
+def test_a_quota_that_is_used_up_is_named(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("mlfn.ui.cli.diagnosis._WORKER_SECONDS", 15)
+    path = f"{namespace.path('roles')}/mlfn"
+    rules = namespace.api.get(path)["rules"]
+    namespace.api.patch(
+        path, {"rules": [*rules, {"apiGroups": [""], "resources": ["resourcequotas"], "verbs": ["list"]}]}
+    )
+
+    with namespace.quota(pods="0"):
+        found = findings(capsys)
+
+    assert found["quota"] == ("note", "nearly used up: pods 0 of 0; runs wait until there is room.")
+    assert "had not answered after 15 s: it waits for a pod: " in found["worker on kubernetes"][1]
+    assert "exceeded quota" in found["worker on kubernetes"][1]
 
 
 def test_a_cluster_without_an_answer_is_named(namespace: Namespace, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ import mlfn
 from mlfn.backends.places.kubernetes import words
 from mlfn.ui.cli.app import run_command_line
 from tests.cluster.api import KUBECONFIG, Namespace
+from tests.ledger import wait_until
 
 pytestmark = pytest.mark.usefixtures("reach")
 
@@ -22,7 +23,9 @@ pytestmark = pytest.mark.usefixtures("reach")
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait for what never comes for two seconds only."""
-    monkeypatch.setattr(words, "LIMITS", {**words.LIMITS, **dict.fromkeys(("image", "start", "refused"), 2.0)})
+    monkeypatch.setattr(
+        words, "LIMITS", {**words.LIMITS, **dict.fromkeys(("image", "start", "refused", "mount", "claim"), 2.0)}
+    )
     monkeypatch.setattr("mlfn.backends.places.kubernetes.place.LIMITS", words.LIMITS)
 
 
@@ -75,6 +78,11 @@ def kill_the_first_process(ctx: mlfn.Context) -> None:
 @mlfn.function
 def as_many(mebibytes: int) -> bytes:
     return os.urandom(mebibytes << 20)
+
+
+@mlfn.function
+def take(mebibytes: int) -> int:
+    return len(b"x" * (mebibytes << 20)) >> 20
 
 
 @mlfn.function
@@ -257,3 +265,32 @@ def test_volumes_of_each_sort_come_by_a_part_of_the_pods_spec(namespace: Namespa
 
     assert found == {"depth": "4", "value": "of the cluster", "shared": 16 << 20, "home": ["kept"]}
     assert (claimed / "kept").read_text() == "kept"
+
+
+def test_a_tasks_secret_that_is_deleted_before_its_pod_begins_is_said(
+    namespace: Namespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlfn.backends.places.kubernetes.place._ASK_WHY", 0.5)
+    with namespace.quota(pods="0"):
+        run = double.on("kubernetes").submit(1)
+        wait_until(lambda: "exceeded quota" in (mlfn.run(run.id).record.status or ""), timeout=60)
+        namespace.api.delete(f"{namespace.path('secrets')}/{run.attempts[-1].execution}")
+
+    wait_until(lambda: "deleted by somebody else" in (mlfn.run(run.id).record.status or ""), timeout=60)
+    assert "waited 2 s for what its pod mounts" in str(run.exception(60)) and run.record.reason == "error"
+
+
+def test_a_claim_that_is_not_there_is_named() -> None:
+    volume = {"name": "data", "persistentVolumeClaim": {"claimName": "no-such"}}
+    run = double.on("kubernetes", pod={"volumes": [volume]}).submit(1)
+
+    assert 'persistentvolumeclaim "no-such" not found' in str(run.exception(60)) and run.record.reason == "error"
+
+
+def test_an_attempt_after_an_oom_kill_has_twice_the_memory() -> None:
+    greedy = take.with_options(mem="100Mi", retry=mlfn.Retry(2, delay=0, on=["oom"], mem="x2"))
+
+    run = greedy.on("kubernetes").submit(150)
+
+    assert run.result(90) == 150
+    assert [attempt.reason for attempt in run.attempts] == ["oom", None]

@@ -27,7 +27,6 @@ from tests.ledger import wait_until
 
 HOST = os.environ.get("CLUSTER_HOST", "")
 INDEX = os.environ.get("CLUSTER_PIP_INDEX_URL", "")  # where it is set, pods reach no other
-ENV = {"PIP_INDEX_URL": INDEX, "PIP_TRUSTED_HOST": HOST} if INDEX else {}
 IMAGE = "mlfn.test/service:1"
 """A plain Python with what the server needs: nothing is installed in its pods."""
 LEFT = ("deployments", "replicasets", "services", "horizontalpodautoscalers", "pods", "secrets")
@@ -42,6 +41,9 @@ def secrets(namespace: Namespace) -> None:
 @pytest.fixture(autouse=True)
 def client(reach: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("MLFN_ON", "kubernetes")
+    if INDEX:
+        monkeypatch.setenv("MLFN_PACKAGE_INDEX", INDEX)
+        monkeypatch.setenv("MLFN_TRUSTED_HOST", HOST)
     yield
     for service in mlfn.services():
         service.delete()
@@ -85,7 +87,7 @@ def is_reached(address: tuple[str, int], token: str, body: bytes = b'{"x": 4}') 
 
 
 def test_a_service_answers_another_process_and_leaves_nothing(namespace: Namespace, tmp_path: Path) -> None:
-    service = double.with_options(image=mlfn.UNSET, env=ENV).deploy()
+    service = double.with_options(image=mlfn.UNSET).deploy()
 
     assert (service.is_new, service.state, service(x=4)) == (True, "ready", 8)
     assert service.invoke(x="four").json()["field"] == "x"
@@ -418,7 +420,7 @@ def test_messages_of_a_broker_come_to_a_pod(namespace: Namespace, tmp_path: Path
         namespace.make_secret("broker", password="drowssap")
         password = mlfn.Secret("BROKER", key="password")
         trigger = mlfn.Mqtt(broker.url, ["numbers"], qos=1, client_id="double", username="trainer", password=password)
-        service = double.with_options(kind=mlfn.Nuclio(triggers=[trigger]), env=ENV).deploy()
+        service = double.with_options(kind=mlfn.Nuclio(triggers=[trigger])).deploy()
         wait_until(lambda: any("listening" in line for line in service.logs()))
 
         broker.publish("numbers", '{"x": 21}')

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ import mlfn
 from mlfn import errors
 from mlfn.dispatch.session import current_session
 from mlfn.host.identity import identify
+from mlfn.ui.cli.app import run_command_line
 from tests.ledger import ROOT, Stage, audit, wait_until
 
 
@@ -257,6 +259,21 @@ def test_a_retry_by_reason_covers_a_worker_that_died(local):
         return ctx.attempt
 
     assert hungry.submit().result(timeout=30) == 2
+
+
+def test_a_retry_with_more_memory_has_room(local, capsys):
+    @mlfn.function(mem="200Mi", retry=mlfn.Retry(1, delay=0.01, on=["oom"], mem="x4"))
+    def hungry() -> int:
+        return len(bytearray(400 << 20))
+
+    run = hungry.submit()
+
+    assert run.result(timeout=30) == 400 << 20
+    assert run_command_line(["show", run.id]) == 0
+    shown = capsys.readouterr().out
+    assert "failed (oom)" in shown and "mem=200Mi" in shown and "mem=800Mi" in shown
+    assert run_command_line(["--json", "show", run.id]) == 0
+    assert [item["mem"] for item in json.loads(capsys.readouterr().out)["attempts"]] == [200 << 20, 800 << 20]
 
 
 def test_a_failed_parent_fails_its_child_by_name(local):

@@ -9,8 +9,13 @@ from mlfn.spec.plan import Plan
 
 
 def refuse_other_triggers(plan: Plan) -> None:
-    """Refuse triggers that the embedded server has no client for."""
+    """Refuse triggers that the embedded server has no client for, and retries with more memory."""
     kind = Nuclio(**plan.kind.options)
+    if plan.retry is not None and plan.retry.mem is not None:
+        raise OptionError(
+            f"{plan.name} has Retry(mem={plan.retry.mem!r}), and kind='nuclio' runs in a service, which has the memory that it was "
+            "deployed with: raise mem=, or leave Retry(mem=) out."
+        )
     for name, trigger in kind.named_triggers.items():
         if trigger.KIND not in ("http", "cron", "mqtt", "nats"):
             raise OptionError(

@@ -44,6 +44,9 @@ class Capabilities:
     window: Literal["client", "place"] = "client"
     """Which side keeps a sweep's window: a place that does gets a whole grid, and runs `parallel` of it at a time."""
 
+    counts_failures: bool = False
+    """Of a sweep that it has at once it lets no other run begin once so many have failed, with or without the client."""
+
     manifests: bool = False
     """What it creates are manifests, which its `manifests` returns for a plan: `plan()` shows them."""
 
@@ -64,6 +67,8 @@ class PlaceConfig:
     max_workers_is_set: bool
     grace: float
     heartbeat: float
+    package_index: str = ""
+    trusted_host: str = ""
 
 
 @frozen
@@ -168,16 +173,38 @@ class StoredExecution:
     acknowledged: Mapping[str, int]
 
 
+@frozen
+class Remains:
+    """What lies at an engine: an execution, of whatever client, or something else that no execution there needs any more."""
+
+    name: str
+    """What people call it."""
+    age: float
+    """Seconds since it was created."""
+    handle: Mapping[str, Any]
+    """What its place removes it by."""
+    execution: str | None = None
+    home: str = ""
+    """The data folder of the client that created it, as `mlfn.artifacts.home` names it; empty where that is unknown."""
+
+
 class Place(Protocol):
     """Holds executions; all methods but `wake` are called by one thread, and none waits for an engine but `collect`."""
 
     CAPABILITIES: ClassVar[Capabilities]
 
-    def reserve(self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None) -> Slot | Unavailable:
+    @staticmethod
+    def check_plan(plan: Plan) -> None:
+        """Raise OptionError for what cannot be had here."""
+        ...
+
+    def reserve(
+        self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None, failures: int | None
+    ) -> Slot | Unavailable:
         """Return room for up to `waiting` runs of this plan.
 
         Where all workers are busy, one with fewer than `backlog` runs has room. `parallel` of the runs are to be at work at
-        a time, where the place keeps the window.
+        a time, where the place keeps the window; a place that counts failures lets none begin once `failures` have failed.
         """
         ...
 
@@ -214,6 +241,16 @@ class Place(Protocol):
 
         Any process may call it, at any time: before the log begins, and when the engine has forgotten it.
         """
+        ...
+
+    @staticmethod
+    def remains(**target: Any) -> Sequence[Remains]:
+        """Return what lies at a target, for garbage collection; raise MlfnError where that cannot be asked for."""
+        ...
+
+    @staticmethod
+    def remove(found: Remains, **target: Any) -> None:
+        """Remove it, with all that belongs to it; raise MlfnError where that is not possible."""
         ...
 
     def close(self) -> Sequence[str]:
@@ -261,9 +298,22 @@ class OneShot:
     """What the methods of `Pool` come down to where an execution is created for its runs alone."""
 
     @staticmethod
+    def check_plan(plan: Plan) -> None:
+        """Take every plan."""
+
+    @staticmethod
     def diagnose() -> Iterable[tuple[str, str, str]]:
         """Return the findings of `mlfn doctor --on PLACE`: name, verdict (``"ok"``, ``"note"`` or ``"fails"``) and words."""
         return ()
+
+    @staticmethod
+    def remains(**target: Any) -> Sequence[Remains]:
+        """Return nothing: what it creates ends with its runs."""
+        return ()
+
+    @staticmethod
+    def remove(found: Remains, **target: Any) -> None:
+        """Remove nothing."""
 
     def warm(self) -> None:
         """Start nothing ahead."""

@@ -119,7 +119,9 @@ class ServicesPlace(OneShot):
         self._inbox: Inbox[Report] = Inbox(self._take, self._attend_to_all)
 
     # -- what the dispatcher asks for
-    def reserve(self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None) -> Slot | Unavailable:
+    def reserve(
+        self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None, failures: int | None
+    ) -> Slot | Unavailable:
         """Return a new execution, once the function is deployed in this version."""
         if len(self._watched) >= _MOST_QUEUED:
             return Unavailable()

@@ -52,8 +52,11 @@ class Executor(ABC):
 class DispatchedExecutor(Executor):
     """Workers of a place; the callbacks come from its dispatcher's thread."""
 
-    def __init__(self, session: Session, plan: Plan, *, parallel: int | None, **calls: Any) -> None:
+    def __init__(
+        self, session: Session, plan: Plan, *, parallel: int | None, failures: Callable[[], int | None], **calls: Any
+    ) -> None:
         super().__init__(session, plan, **calls)
+        self._failures = failures
         self._dispatcher = session.dispatcher(plan)
         self._parallel = parallel
         self.width = self._dispatcher.scale_to(parallel)
@@ -68,7 +71,7 @@ class DispatchedExecutor(Executor):
             if inflight is None:  # it ended meanwhile, or another client has it
                 self._on_ended(record.id, _state_of(self._session, record.id))
             else:
-                inflight.parallel = self._parallel
+                inflight.parallel, inflight.failures = self._parallel, self._failures()
                 self._follow_points(inflight)
                 self._dispatcher.on_done(inflight, partial(self._on_done, inflight))
 
@@ -81,7 +84,7 @@ class DispatchedExecutor(Executor):
 
     def _prepare(self, inflight: InflightRun) -> None:
         inflight.callbacks.append(partial(self._on_done, inflight))
-        inflight.parallel = self._parallel
+        inflight.parallel, inflight.failures = self._parallel, self._failures()
         self._follow_points(inflight)
 
     def _follow_points(self, inflight: InflightRun) -> None:

@@ -105,7 +105,7 @@ class SweepLoop:
         self._earlier = 0.0  # seconds that earlier drivers took
         self._executor = self._make_executor(setup)
         self._batch = _BATCH
-        self._window = self._make_window(capabilities(engine_of(setup.plan).name))
+        self._window = self._make_window(capabilities(engine_of(setup.plan).name), setup.plan)
 
     @property
     def is_inline(self) -> bool:
@@ -416,23 +416,38 @@ class SweepLoop:
         calls: dict[str, Any] = {"on_ended": self._on_ended, "metric": self._body.judged}
         if capabilities(engine_of(plan).name).in_caller:
             return InlineExecutor(self._session, plan, load=setup.load, on_point=self._verdict, **calls)
-        return DispatchedExecutor(self._session, plan, parallel=self._body.parallel, on_point=self._on_point, **calls)
+        return DispatchedExecutor(
+            self._session,
+            plan,
+            parallel=self._body.parallel,
+            failures=lambda: self._scoreboard.failures_left,
+            on_point=self._on_point,
+            **calls,
+        )
 
-    def _make_window(self, can: Capabilities) -> int:
+    def _make_window(self, can: Capabilities, plan: Plan) -> int:
         """Return how many children may be in flight: few where the end of one decides whether or how another begins.
 
         Where none does and the place keeps the window, it gets as many at once as one execution can hold.
         """
         if self.is_inline and not self._in_rounds:
             return 1
-        limits = (self._body.stop_when, self._body.max_failures, self._body.max_failure_rate, self._body.timeout)
-        has_limit = any(limit is not None for limit in limits)
+        body = self._body
+        limits = (body.stop_when, body.max_failure_rate, body.timeout)
+        is_counted = can.counts_failures and _is_countable(body, plan, can.max_units)
+        has_limit = any(limit is not None for limit in limits) or (body.max_failures is not None and not is_counted)
         if can.window == "place" and not self._strategy.adaptive and not has_limit:
             self._batch = can.max_units
             return max(_QUEUED, can.max_units)
         if self._body.parallel is not None:
             return self._body.parallel
         return self._executor.width if self._strategy.adaptive or has_limit else _QUEUED
+
+
+def _is_countable(body: SweepBody, plan: Plan, most: int) -> bool:
+    """Return whether one execution holds all children, and each that fails there has failed: its place can count them."""
+    is_tried_again = plan.retry is not None and plan.retry.times > 0
+    return body.size is not None and body.size <= most and not is_tried_again
 
 
 def _lose_lease() -> None:

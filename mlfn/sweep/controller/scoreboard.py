@@ -51,6 +51,12 @@ class Scoreboard:
         return self.counts[RunState.FAILED]
 
     @property
+    def failures_left(self) -> int | None:
+        """How many children may still fail before the sweep does; None for any number."""
+        most = self._body.max_failures
+        return None if most is None else max(1, max(1, most) - self.failed)
+
+    @property
     def counts_starts(self) -> bool:
         """Whether a child may be the last to be started."""
         return self._stop_when is not None and "started" in self._stop_when.words()

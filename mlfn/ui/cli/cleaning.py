@@ -10,11 +10,13 @@ import click
 
 from mlfn.dispatch.garbage import Garbage, freed_by
 from mlfn.dispatch.garbage_collection import Broken, Wanted, find_broken, find_garbage, remove_broken, remove_garbage
+from mlfn.dispatch.remains import Left, find_left, remove_left
 from mlfn.dispatch.removal import Removal, find_removal, remove_found
 from mlfn.dispatch.session import Session, current_session
 from mlfn.errors import ParameterError
 from mlfn.handles.run_query import find_run
 from mlfn.host.identity import now
+from mlfn.settings import current as settings
 from mlfn.spec.values import parse_bytes, parse_seconds
 from mlfn.store import open_queries
 from mlfn.store.sweeps import Reader
@@ -63,6 +65,7 @@ def _print_removal(removal: Removal) -> None:
 
 @command("gc")
 @click.option("--dry-run", is_flag=True, help="Show what would be removed, and remove nothing.")
+@click.option("--yes", "-y", is_flag=True, help="Ask nothing.")
 @click.option(
     "--older-than", metavar="AGE", help="Remove runs that ended so long ago, too, as 30d or 12h, with their files."
 )
@@ -82,6 +85,7 @@ def gc(
     chosen: Chosen,
     *,
     dry_run: bool,
+    yes: bool,
     older_than: str | None,
     larger_than: str | None,
     name: str | None,
@@ -92,6 +96,8 @@ def gc(
 
     Of --older-than, --larger-than and --name, all that are given must hold of a run; a sweep counts with its children. A run
     that one which stays needs, or a tagged version, stays.
+
+    At the place of --on, what dead clients left there goes, too, as Jobs in a cluster; a terminal is asked before.
     """
     wanted = _wanted(older_than, larger_than, name)
     session, moment = current_session(), now()
@@ -108,18 +114,33 @@ def gc(
             wanted=wanted,
             all_environments=environments,
         )
+        place = settings.current().on
+        left = find_left(place, stores, session.folder, lives=session.owner_lives)
+    if left and not dry_run and not yes and is_terminal(sys.stdin):
+        _print_items([_shown(item) for item in left])
+        if not click.confirm(f"Remove what lies on {place}?", err=True):
+            left = []
+    gone_there = left if dry_run else remove_left(session.store, left)
     gone = (
         found
         if dry_run
         else remove_garbage(session.store, session.folder, found, now=moment, artifacts=session.artifacts)
     )
+    everything = [*map(_shown, gone_there), *gone]
     if chosen.json:
-        _write_document(session, gone, dry_run=dry_run)
+        _write_document(session, everything, dry_run=dry_run)
         return
-    _print_items(gone)
+    _print_items(everything)
     complain(f"{'would remove' if dry_run else 'removed'} {_counted(session, gone)}.")
-    if len(gone) < len(found):
-        complain(f"{len(found) - len(gone)} could not be removed, or came into use meanwhile.")
+    if gone_there:
+        complain(f"{'would remove' if dry_run else 'removed'} {plural(len(gone_there), 'object')} on {place}.")
+    if len(everything) < len(found) + len(left):
+        complain(f"{len(found) + len(left) - len(everything)} could not be removed, or came into use meanwhile.")
+
+
+def _shown(left: Left) -> Garbage:
+    """Return what lies at an engine as a line of what goes."""
+    return Garbage("object", left.found.name, 0, age=left.found.age)
 
 
 def _remove_broken(chosen: Chosen, session: Session, given: str, *, dry_run: bool, alone: bool) -> None:

@@ -298,14 +298,22 @@ def _worker(chosen: Chosen, name: str, place: str) -> Finding:
             try:
                 out, err = process.communicate(timeout=_WORKER_SECONDS)
             except subprocess.TimeoutExpired:
+                waits = _waits_for(Path(folder))
                 process.send_signal(signal.SIGINT)  # it cancels its run
                 _, err = process.communicate()
-                return Finding(name, "fails", f"had not answered after {_WORKER_SECONDS} s. {_last_line(err)}".rstrip())
+                why = f": it waits for {waits}." if waits else f". {_last_line(err)}".rstrip()
+                return Finding(name, "fails", f"had not answered after {_WORKER_SECONDS} s{why}")
     if process.returncode:
         return Finding(name, "fails", f"exit code {process.returncode}: {_last_line(err) or 'no output'}")
     run = json.loads(out)
     begun, over = (datetime.fromisoformat(run[name]) for name in ("created", "ended"))
     return Finding(name, "ok", f"answered {duration((over - begun).total_seconds(), exact=True)} after its start")
+
+
+def _waits_for(folder: Path) -> str | None:
+    """Return what the probe waits for at its place, in that one's words."""
+    with closing(open_queries("", folder)) as store:
+        return next((record.status for record in store.list_runs(RunFilter(), limit=1)), None)
 
 
 def _last_line(text: str) -> str:

@@ -13,7 +13,7 @@ from mlfn.errors import NotFoundError, StoreCorruptError
 from mlfn.host.frozen import frozen
 from mlfn.host.identity import now
 from mlfn.settings.current import artifact_uri
-from mlfn.spec.plan import left_out
+from mlfn.spec.plan import left_out, memory_of_each
 from mlfn.spec.record import Attempt, Output, RunRecord, RunState
 from mlfn.store.queries import RunFilter
 from mlfn.ui.views import Source
@@ -84,6 +84,7 @@ class RunView:
     folder: the data folder, below which its files lie.
     logs_at: where the log of an attempt lies, by its number, where it wrote one.
     waits_for: why it is pending, in words.
+    asked: the bytes of memory that an attempt asks for, by its number, where the retry policy raises them.
     """
 
     record: RunRecord
@@ -101,6 +102,7 @@ class RunView:
     log: tuple[str, ...] = ()
     log_size: int = 0
     logs_at: Mapping[int, str] = field(default_factory=dict)
+    asked: Mapping[int, int] = field(default_factory=dict)
     artifacts: str | None = None
     waits_for: str = ""
     notice: str = ""
@@ -239,7 +241,8 @@ def read_run(source: Source, record: RunRecord, extent: Extent = CARD) -> RunVie
     with contextlib.suppress(OSError):  # the log lies on another machine, or was removed
         if attempts:
             log, log_size = tail(source.log(attempts[-1]))
-    defaults = left_out(store.get_plan(record.plan), record)
+    plan = store.get_plan(record.plan)
+    defaults = left_out(plan, record)
     has_tree = extent.of_sweeps or not record.sweep
     branches, more = _BranchReader(source, extent).below(record.id) if has_tree else ((), 0)
     outputs = store.outputs(record.id, record.attempt)
@@ -256,6 +259,7 @@ def read_run(source: Source, record: RunRecord, extent: Extent = CARD) -> RunVie
         log=log,
         log_size=log_size,
         logs_at={item.attempt: where for item in attempts if (where := source.log(item).where) is not None},
+        asked=memory_of_each(plan, attempts),
         artifacts=_folder_of_artifacts(source, record, outputs),
         waits_for=_waits_for(source, record) if record.state is RunState.PENDING and not known.is_abandoned else "",
     )

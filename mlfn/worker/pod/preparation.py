@@ -31,10 +31,11 @@ def prepare(asked: Mapping[str, Any], say: Callable[[bytes], Any]) -> None:
     Raises EnvironmentBuildError, MlfnError for what the artifact root does not give.
     """
     plan = asked["plan"]
-    os.environ.update(asked["installer"])
+    os.environ.update(asked["env"])
     Path(plan["cwd"]).mkdir(parents=True, exist_ok=True)
     Path(FOLDER, "artifacts").mkdir(exist_ok=True)
-    install(tuple(asked["requirements"]), os.environ, say)
+    # The index is the installer's alone: its URL may hold a password. What the function's own env says comes first.
+    install(tuple(asked["requirements"]), {**os.environ, **asked["index"], **asked["env"]}, say)
     place_files(asked, Path(TASK), Path(FOLDER))
 
 

@@ -40,13 +40,14 @@ def install(requirements: tuple[str, ...], environ: Mapping[str, str], say: Call
         ) from error
     assert process.stdout is not None
     said = b""
-    while line := process.stdout.readline():
-        say(line)
-        said = (said + line)[-1500:]
+    with process.stdout as output:
+        while line := output.readline():
+            say(line)
+            said = (said + line)[-1500:]
     if process.wait():
         raise EnvironmentBuildError(
             f"requirements={missing} could not be installed in the pod; check their names and versions, and that the pod reaches "
-            f"a package index (PIP_INDEX_URL and PIP_TRUSTED_HOST in env= of the function name another). The installer said:\n{said.decode(errors='replace').strip()}"
+            f"a package index (the settings package_index and trusted_host name another). The installer said:\n{said.decode(errors='replace').strip()}"
         )
     Path(TARGET).mkdir(exist_ok=True)
     sys.path.insert(1, TARGET)

@@ -66,6 +66,18 @@ def test_a_job_asks_for_what_its_function_asks_for_and_for_no_right() -> None:
     assert container["securityContext"]["readOnlyRootFilesystem"] is True
 
 
+def test_the_image_of_the_settings_is_for_pods_whose_function_names_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def image_of(function: Any) -> str:
+        [container] = manifests(function.on("kubernetes"))["Job"]["spec"]["template"]["spec"]["containers"]
+        return str(container["image"])
+
+    plain = train.with_options(image=mlfn.UNSET)
+    monkeypatch.setenv("MLFN_IMAGE", "team/all:2")
+
+    assert (image_of(plain), image_of(train)) == ("team/all:2", "team/train:1")
+    assert "team/all:2" not in plain.on("local").plan(1)
+
+
 def test_a_node_is_asked_for_by_labels_taints_and_priority() -> None:
     taint = {"key": "gpu", "operator": "Exists"}
     node = mlfn.Node(selector={"disk": "fast"}, tolerations=[taint], priority="high")
@@ -175,7 +187,16 @@ SCHEDULED = {"type": "PodScheduled", "status": "True"}
             "start",
             'secret "a" not found',
         ),
-        (with_state(waiting={"reason": "ContainerCreating"}), "room", "its container to be created"),
+        (
+            {
+                "conditions": [
+                    {"type": "PodScheduled", "status": "False", "message": '0/1: persistentvolumeclaim "a" not found'}
+                ]
+            },
+            "claim",
+            'persistentvolumeclaim "a" not found',
+        ),
+        (with_state(waiting={"reason": "ContainerCreating"}), "creating", "its container to be created"),
     ],
 )
 def test_what_a_pod_waits_for_is_said_in_the_clusters_words(status: dict[str, Any], sort: str, said: str) -> None:

@@ -46,6 +46,11 @@ def test_the_manifests_are_as_they_are_kept(monkeypatch: pytest.MonkeyPatch) -> 
         (mlfn.Nuclio(replicas=(0, 3)), {"cpu": 1}, "nothing starts a Deployment that is at 0; use replicas=\\(1, 3\\)"),
         (mlfn.Nuclio(replicas=(1, 3)), {}, "say how much one asks for, as in @mlfn.function\\(cpu=0.5"),
         (mlfn.Nuclio(replicas=2, triggers=[mlfn.Http(), mlfn.Cron("@hourly")]), {}, "each of its pods would keep"),
+        (
+            mlfn.Nuclio(),
+            {"mem": 1 << 30, "retry": {"times": 3, "mem": "x2"}},
+            "a service, which has the memory that it was",
+        ),
         (mlfn.Nuclio(prebuilt=True), {"image": "a:1"}, "it builds no image; use image="),
         (mlfn.Nuclio(triggers=[mlfn.Http(ingresses={"a.example": "/"})]), {}, "for the Service fraud-score"),
         (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +23,11 @@ from mlfn.backends.places.base import (
     Unavailable,
 )
 from mlfn.dispatch.dispatcher import Dispatcher
+from mlfn.errors import OptionError
 from mlfn.spec.call_shape import CallShape
-from mlfn.spec.plan import Plan, Selected
+from mlfn.spec.plan import Plan, Selected, memory_of_each
 from mlfn.spec.record import Outcome, Reason, RunRecord, RunState
+from mlfn.spec.values import Retry
 from mlfn.store import open_store
 from mlfn.store.changes import Adopted, Submitted
 from mlfn.store.commands import Store
@@ -40,10 +44,19 @@ class ScriptedPlace(OneShot):
     def __init__(self) -> None:
         self.reports: list[Report] = []
         self.started: list[Task] = []
+        self.asked: list[int | None] = []  # bytes of memory, of each execution
+        self.memory = 1 << 40
         self.removed: list[str] = []
 
-    def reserve(self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None) -> Slot | Unavailable:
-        return Slot("e", {})
+    def reserve(
+        self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None, failures: int | None
+    ) -> Slot | Unavailable:
+        self.asked.append(plan.mem)
+        return Slot(f"e{len(self.asked)}" if len(self.asked) > 1 else "e", {})
+
+    def check_plan(self, plan: Plan) -> None:  # type: ignore[override]
+        if (plan.mem or 0) > self.memory:
+            raise OptionError(f"mem={plan.mem}: ask for less.")
 
     def start(self, execution: str, tasks: Sequence[Task]) -> None:
         self.started += tasks
@@ -163,6 +176,58 @@ def test_an_end_waits_for_the_whole_journal(dispatcher: Dispatcher, place: Scrip
     dispatcher.turn()
 
     assert record(store).state == "succeeded"
+
+
+@pytest.fixture
+def greedy(store: Store, place: ScriptedPlace, dispatcher: Dispatcher) -> Plan:
+    """Have a run of memory 100 run out of it; the next attempt is asked for at once."""
+    plan = replace(PLAN, hash="q", mem=100, retry=Retry(3, delay=0, on=["oom"], mem="x2"))
+    store.add_plan("q", function="f", body=json.dumps({"retry": {"times": 3, "mem": "x2"}}))
+    dispatcher.submit([Submitted("s", "train", "default", "f", "q", "scripted", "a", {}, 1.0)], plan)
+    dispatcher.turn()
+    run_out(dispatcher, place, "e2")
+    return plan
+
+
+def run_out(dispatcher: Dispatcher, place: ScriptedPlace, execution: str) -> None:
+    place.reports = [Terminated(execution, Reason.OOM, " took more memory", run="s")]
+    dispatcher.turn()
+    dispatcher.turn()
+
+
+def test_an_attempt_after_one_that_ran_out_of_memory_asks_for_more(
+    greedy: Plan, dispatcher: Dispatcher, place: ScriptedPlace, store: Store
+) -> None:
+    run_out(dispatcher, place, "e3")
+
+    assert place.asked == [None, 100, 200, 400]
+    assert store.get_run("s").plan == "q", "the run is one of its version all the same"
+    assert memory_of_each(greedy, store.attempts("s")) == {1: 100, 2: 200, 3: 400}
+
+
+def test_a_client_that_takes_over_goes_on_with_the_memory(
+    greedy: Plan, dispatcher: Dispatcher, place: ScriptedPlace, store: Store
+) -> None:
+    place.reports = [Terminated("e3", Reason.PREEMPTED, " was taken away", run="s")]
+    dispatcher.turn()
+    store.apply([Adopted("s", "a", "a", 3.0)])
+
+    dispatcher.resume(replace(store.get_run("s"), not_before=0.0), greedy)
+    dispatcher.turn()
+    dispatcher.turn()
+
+    assert place.asked == [None, 100, 200, 200]
+
+
+def test_more_memory_than_there_is_ends_the_run_as_it_ran_out(
+    greedy: Plan, dispatcher: Dispatcher, place: ScriptedPlace, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.memory = 300
+
+    run_out(dispatcher, place, "e3")
+
+    assert (store.get_run("s").state, store.get_run("s").reason) == ("failed", "oom")
+    assert "is not tried again with more memory: mem=400: ask for less." in caplog.text
 
 
 def test_late_doubled_and_replayed_lines_count_once(dispatcher: Dispatcher, place: ScriptedPlace, store: Store) -> None:

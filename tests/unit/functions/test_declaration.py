@@ -355,6 +355,8 @@ def declared(**options: Any) -> Function[..., Any, Any]:
         ({"mem": "512 mib"}, "did you mean '512Mi'"),
         ({"node": "gpu"}, r"node='gpu'.*mlfn.Node\("),
         ({"retry": -1}, r"Retry\(times=-1\)"),
+        ({"retry": mlfn.Retry(mem="x2")}, r"Retry\(mem='x2'\) raises mem=, which is not given"),
+        ({"retry": mlfn.Retry(mem="1Gi"), "mem": "2Gi"}, r"Retry\(mem='1Gi'\) is no more than mem='2Gi'"),
         ({"name": "no good"}, "name='no good' is no legal name"),
         ({"project": "../up"}, "project='../up' is no legal name"),
         ({"kind": 7}, r"kind=7 is no kind.*mlfn.Job\("),

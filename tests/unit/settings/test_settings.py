@@ -84,6 +84,9 @@ def test_the_nearest_source_wins(home: Path) -> None:
         "store": "",
         "data": "",
         "artifacts": "",
+        "image": "",
+        "package_index": "",
+        "trusted_host": "",
         "color": "auto",
     }
     assert resolved.sources == {
@@ -95,6 +98,9 @@ def test_the_nearest_source_wins(home: Path) -> None:
         "store": "default",
         "data": "default",
         "artifacts": "default",
+        "image": "default",
+        "package_index": "default",
+        "trusted_host": "default",
         "color": "default",
     }
 
@@ -192,6 +198,10 @@ def test_explain_lists_every_setting_without_passwords(home: Path) -> None:
         ("grace", -0.1),
         ("heartbeat", 0),
         ("color", "yes"),
+        ("image", "team/train :1"),
+        ("package_index", "pypi.example.com"),
+        ("package_index", "https://"),
+        ("trusted_host", "https://pypi.example.com"),
     ],
 )
 def test_a_misfitting_value_is_refused_with_alternatives(home: Path, name: str, value: Any) -> None:

@@ -63,6 +63,13 @@ def test_what_is_no_quantity_is_refused(parse: Callable[[Any], float], wrong: An
         {"on": "oom."},
         {"on": "print"},
         {"on": "my module.Error"},
+        {"mem": "x1"},
+        {"mem": "x0.5"},
+        {"mem": "x101"},
+        {"mem": "2x"},
+        {"mem": 0},
+        {"mem": True},
+        {"mem": "x2", "on": [ValueError]},
     ],
 )
 def test_a_retry_that_makes_no_sense_is_refused(wrong: Any) -> None:
@@ -76,6 +83,23 @@ def test_retry_delays_grow_to_their_limit() -> None:
     assert [retry.wait(n) for n in (1, 2, 3, 4, 5000)] == [1, 2, 4, 5, 5]
     assert retry.on == ("builtins.ValueError",)
     assert mlfn.Retry(on="oom").on == ("oom",)
+
+
+@pytest.mark.parametrize(
+    ("given", "kept", "asked"),
+    [("x2", "x2", [200, 400]), ("x 1.50", "x1.5", [150, 225]), ("300", 300, [300, 300]), (None, None, [100, 100])],
+)
+def test_a_retry_asks_for_more_memory(given: str | None, kept: str | int | None, asked: list[int]) -> None:
+    retry = mlfn.Retry(on=["oom"], mem=given)
+
+    first = retry.more_memory(100)
+
+    assert retry.mem == kept
+    assert [first, retry.more_memory(first)] == asked
+
+
+def test_a_retry_with_a_size_needs_no_limit_before() -> None:
+    assert mlfn.Retry(mem="1Ki").more_memory(None) == 1024
 
 
 @pytest.mark.parametrize(

@@ -262,7 +262,9 @@ class DaskPlace(OneShot):
         """Return how many tasks are at work at a time, as far as is known before there is a cluster."""
         return parallel or self._cluster.width
 
-    def reserve(self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None) -> Slot | Unavailable:
+    def reserve(
+        self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None, failures: int | None
+    ) -> Slot | Unavailable:
         """Return a new execution, once there is a connection."""
         if self._refusal is not None and time.monotonic() < self._refusal[1]:
             return Unavailable(self._refusal[0])

@@ -34,11 +34,24 @@ class PodsListed:
 
 @frozen
 class JobSeen:
-    """A Job, as it was asked for; None where there is none. `words` say why it has no pod."""
+    """A Job, as it was asked for; None where there is none. `words` say why it has no pod.
+
+    The pods of the units `deleted` were gone before it was asked for.
+    """
 
     execution: str
     job: Mapping[str, Any] | None
     words: str | None = None
+    deleted: frozenset[int] = frozenset()
+
+
+@frozen
+class MountSeen:
+    """What keeps a unit's pod from mounting something; None where nothing does."""
+
+    execution: str
+    index: int
+    words: str | None
 
 
 @frozen
@@ -84,5 +97,5 @@ class NotDone:
     error: Exception
 
 
-OfExecution = Created | JobSeen | LogRead | LogEnded | Deleted | Held | NotDone
+OfExecution = Created | JobSeen | MountSeen | LogRead | LogEnded | Deleted | Held | NotDone
 Message = OfExecution | PodSeen | PodsListed

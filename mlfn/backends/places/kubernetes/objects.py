@@ -21,6 +21,10 @@ from mlfn.worker.task import Task
 
 GROUP = "mlfn.io"
 EXECUTION = f"{GROUP}/execution"
+HOME = f"{GROUP}/home"
+"""The label that says whose data folder an execution belongs to."""
+BUNDLE = f"{GROUP}/worker"
+"""The label of the ConfigMaps with mlfn."""
 ROLE = f"{GROUP}/role"
 """The label of pods beside the main one of an execution, as workers of an MPIJob; the main one has none."""
 CONTAINER = "main"
@@ -41,6 +45,8 @@ class Wanted:
     grace: float
     units: int = 1
     parallel: int | None = None
+    failures: int | None = None
+    home: str = ""
 
 
 @frozen
@@ -57,6 +63,13 @@ class Resource:
 
 
 JOB = Resource()
+RESOURCES = (
+    JOB,
+    Resource("kubeflow.org/v2beta1", "MPIJob", "mpijobs"),
+    Resource("kubernetes.dask.org/v1", "DaskJob", "daskjobs"),
+    Resource("sparkoperator.k8s.io/v1beta2", "SparkApplication", "sparkapplications"),
+)
+"""All that executions may be."""
 
 
 def resource_of(plan: Plan) -> Resource:
@@ -129,6 +142,8 @@ def _job(wanted: Wanted, bundle: str) -> dict[str, Any]:
             "backoffLimitPerIndex": 0,
         }
         del spec["backoffLimit"]
+        if wanted.failures is not None:
+            spec["maxFailedIndexes"] = wanted.failures - 1  # at one more the whole fails
     return spec
 
 
@@ -159,7 +174,7 @@ def config_map(namespace: str, name: str, archive: bytes) -> dict[str, Any]:
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
-        "metadata": {"name": name, "namespace": namespace, "labels": {f"{GROUP}/worker": __version__}},
+        "metadata": {"name": name, "namespace": namespace, "labels": {BUNDLE: __version__}},
         "immutable": True,
         "binaryData": {_ARCHIVE: base64.b64encode(archive).decode()},
     }
@@ -178,6 +193,7 @@ def _labels(wanted: Wanted) -> dict[str, str]:
         f"{GROUP}/project": label_value(plan.project),
         f"{GROUP}/hash": plan.function[:12],
         "app.kubernetes.io/managed-by": "mlfn",
+        **({HOME: wanted.home} if wanted.home else {}),
     }
 
 

@@ -12,7 +12,7 @@ from mlfn.backends.places.kubernetes.place import KubernetesPlace
 class OperatorPlace(KubernetesPlace):
     """Objects of operators, each with one run."""
 
-    CAPABILITIES = replace(KubernetesPlace.CAPABILITIES, max_units=1, window="client")
+    CAPABILITIES = replace(KubernetesPlace.CAPABILITIES, max_units=1, window="client", counts_failures=False)
 
     @staticmethod
     def target(

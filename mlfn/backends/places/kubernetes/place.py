@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from mlfn.artifacts.home import home_of
 from mlfn.artifacts.store import ArtifactStore
 from mlfn.backends.places.base import (
     Capabilities,
@@ -19,6 +20,7 @@ from mlfn.backends.places.base import (
     LogRequest,
     OneShot,
     PlaceConfig,
+    Remains,
     Report,
     Slot,
     StatusChanged,
@@ -40,6 +42,7 @@ from mlfn.backends.places.kubernetes.messages import (
     LogEnded,
     LogRead,
     Message,
+    MountSeen,
     NotDone,
     OfExecution,
     PodSeen,
@@ -51,12 +54,15 @@ from mlfn.backends.places.kubernetes.watch import PodWatch
 from mlfn.backends.places.kubernetes.words import (
     LIMITS,
     RANKS,
+    End,
     Waiting,
     explain,
+    gives_up,
     has_begun,
     is_over,
     object_end,
     waiting_for,
+    without_mount,
     without_operator,
     without_pod,
 )
@@ -74,9 +80,12 @@ _INDEX = "batch.kubernetes.io/job-completion-index"
 _THREADS = 4
 _LOOK = 1.0  # seconds between looks at what no message tells
 _ASK, _ASK_AT_WORK = 3.0, 30.0  # seconds after which a Job is asked for units without a pod
+_ASK_WHY = 5.0  # seconds after which it is asked why a pod's container is not created; again after six times that
 _AGAIN = 1.0
 _CLOSING = 5.0
+_NOT_CREATED = ("creating", "mount", "volume")  # sorts of waiting of a pod that has a node, and no container
 _UNSTARTED = ": it was stopped before it began."
+_GIVEN_UP = End(Reason.PREEMPTED, ": its Job ended before it did, as too many others of its sweep had failed.")
 _DELETED = ": its execution was deleted in the cluster, and not by mlfn."
 
 
@@ -93,6 +102,7 @@ class Unit:
     log_lines: int | None = None  # of its journal, once its log is read to the end
     words: str | None = None
     waits_since: tuple[str, float] = ("", 0.0)
+    asked: float = 0.0  # when its pod was last asked what it cannot mount
     is_stopped: bool = False
     has_ended: bool = False
 
@@ -100,6 +110,11 @@ class Unit:
     def is_unstarted(self) -> bool:
         """Whether it has no pod yet."""
         return self.pod is None and not self.has_ended
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its Job tells what becomes of it: it has no pod yet, or that was deleted."""
+        return not self.has_ended and (self.pod is None or self.is_deleted)
 
     @property
     def is_at_work(self) -> bool:
@@ -116,6 +131,7 @@ class Execution:
     mark: str
     units: dict[int, Unit]
     parallel: int | None = None
+    failures: int | None = None  # at how many of its units the Job itself ends the others
     resource: Resource = JOB
     is_created: bool = False
     missing: int = 0  # looks in succession at which there was no Job
@@ -136,7 +152,12 @@ class KubernetesPlace(OneShot):
 
     OPTIONS = ("namespace", "context", "kubeconfig", "pod")
     CAPABILITIES = Capabilities(
-        outlives_client=True, max_units=10_000, window="place", deadline="place", manifests=True
+        outlives_client=True,
+        max_units=10_000,
+        window="place",
+        counts_failures=True,
+        deadline="place",
+        manifests=True,
     )
 
     @staticmethod
@@ -185,6 +206,21 @@ class KubernetesPlace(OneShot):
         return checks(Connection())
 
     @staticmethod
+    def remains(*, namespace: str | None = None, **reach: str | None) -> Sequence[Remains]:
+        """Return the executions of a namespace, and the ConfigMaps with mlfn that none of them needs."""
+        from mlfn.backends.places.kubernetes.remains import remains_in
+
+        connection = Connection(**reach)
+        return remains_in(connection, namespace or connection.namespace)
+
+    @staticmethod
+    def remove(found: Remains, *, namespace: str | None = None, **reach: str | None) -> None:
+        """Delete an object, with the pods and the Secret that it owns."""
+        from mlfn.backends.places.kubernetes.remains import remove
+
+        remove(Connection(**reach), found)
+
+    @staticmethod
     def manifests(plan: Plan) -> list[dict[str, Any]]:
         """Return what would be created for one run, without the content of its Secret; the namespace is the context's."""
         namespace = plan.place.options.get("namespace") or "default"
@@ -219,10 +255,11 @@ class KubernetesPlace(OneShot):
         self._artifacts = ArtifactStore(**config.artifacts)
         self._inbox: Inbox[Message] = Inbox(self._take, self._look_at_all)
         self._executions: dict[str, Execution] = {}
-        self._reserved: dict[str, tuple[Plan, str, int | None]] = {}
+        self._reserved: dict[str, tuple[Plan, str, int | None, int | None]] = {}
         self._pods: dict[
             str, dict[str, Mapping[str, Any]]
         ] = {}  # by execution and name: also those of executions not owned
+        self._is_listed = False
         self._threads = Threads(_THREADS)
         self._requests: Requests | None = None
         self._watch: PodWatch | None = None
@@ -234,23 +271,26 @@ class KubernetesPlace(OneShot):
         with contextlib.suppress(Exception):  # raised again for the first run
             self._opened()
 
-    def reserve(self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None) -> Slot | Unavailable:
+    def reserve(
+        self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None, failures: int | None
+    ) -> Slot | Unavailable:
         """Return a new execution."""
         try:
             where = self._opened().where
         except Exception as error:  # noqa: BLE001 - no cluster, no permission to read the kubeconfig
             return Unavailable(error)
         name, mark = _new_name(), f"\x1e{secrets.token_hex(8)}:"
-        self._reserved[name] = (plan, mark, parallel)
+        self._reserved[name] = (plan, mark, parallel, failures)
         units = min(waiting, self.CAPABILITIES.max_units)
         resource = dict(vars(resource_of(plan)))
-        return Slot(name, {**where, "mark": mark, "parallel": parallel, "resource": resource}, units, queued=True)
+        handle = {**where, "mark": mark, "parallel": parallel, "failures": failures, "resource": resource}
+        return Slot(name, handle, units, queued=True)
 
     def start(self, execution: str, tasks: Sequence[Task]) -> None:
         """Have a thread create it."""
-        plan, mark, parallel = self._reserved.pop(execution)
+        plan, mark, parallel, failures = self._reserved.pop(execution)
         units = {index: Unit(task.run, task) for index, task in enumerate(tasks)}
-        self._executions[execution] = Execution(execution, plan, mark, units, parallel, resource_of(plan))
+        self._executions[execution] = Execution(execution, plan, mark, units, parallel, failures, resource_of(plan))
         self._create(self._executions[execution])
 
     def attach(self, stored: StoredExecution) -> None:
@@ -261,7 +301,8 @@ class KubernetesPlace(OneShot):
         }
         handle = stored.handle
         resource = Resource(**handle.get("resource", {}))
-        execution = Execution(stored.execution, stored.plan, handle["mark"], units, handle["parallel"], resource)
+        parallel, failures = handle["parallel"], handle.get("failures")
+        execution = Execution(stored.execution, stored.plan, handle["mark"], units, parallel, failures, resource)
         where = self._opened().where
         if any(handle[name] != value for name, value in where.items()):
             # Nothing is known of it here: what is not there may run elsewhere.
@@ -394,6 +435,8 @@ class KubernetesPlace(OneShot):
             self._config.grace,
             len(execution.units),
             execution.parallel,
+            execution.failures,
+            home_of(self._config.folder),
         )
         tasks = [execution.units[index].task for index in sorted(execution.units)]
         execution.since = time.monotonic()
@@ -416,12 +459,22 @@ class KubernetesPlace(OneShot):
     def _ask(self, execution: Execution) -> None:
         """Ask for a Job, and why it has no pod."""
         execution.asked = time.monotonic()
+        deleted = frozenset(index for index, unit in execution.units.items() if unit.is_deleted and not unit.has_ended)
 
         def ask(requests: Requests) -> Message:
             job = requests.object(execution.resource, execution.name)
-            return JobSeen(
-                execution.name, job, None if job is None else requests.why_no_pod(execution.resource, execution.name)
-            )
+            words = None if job is None else requests.why_no_pod(execution.resource, execution.name)
+            return JobSeen(execution.name, job, words, deleted)
+
+        self._in_thread(ask, lambda error: NotDone(execution.name, error))
+
+    def _ask_why(self, execution: Execution, index: int, unit: Unit) -> None:
+        """Ask what the pod of a unit cannot mount."""
+        assert unit.pod is not None
+        unit.asked, name = time.monotonic(), unit.pod["metadata"]["name"]
+
+        def ask(requests: Requests) -> Message:
+            return MountSeen(execution.name, index, requests.why_not_mounted(name))
 
         self._in_thread(ask, lambda error: NotDone(execution.name, error))
 
@@ -469,6 +522,10 @@ class KubernetesPlace(OneShot):
             yield from self._take_created(execution, message.error)
         elif isinstance(message, JobSeen):
             yield from self._take_job(execution, message)
+        elif isinstance(message, MountSeen):
+            unit = execution.units[message.index]
+            if message.words is not None and unit.waits_since[0] in _NOT_CREATED:
+                yield from self._wait(execution, unit, without_mount(message.words, execution.name))
         elif isinstance(message, Deleted):
             yield from self._take_deleted(execution)
         elif isinstance(message, Held):
@@ -511,6 +568,7 @@ class KubernetesPlace(OneShot):
 
     def _take_list(self, listed: PodsListed) -> Iterator[Report]:
         """Take pods that are not listed any more as deleted."""
+        self._is_listed = True
         gone = [pod for pods in self._pods.values() for name, pod in pods.items() if name not in listed.names]
         for pod in gone:
             yield from self._take_pod(PodSeen(pod, is_deleted=True))
@@ -531,7 +589,8 @@ class KubernetesPlace(OneShot):
             self._stop_unit(execution, unit)
         waiting = None if is_over(pod) else waiting_for(pod)
         if waiting is not None and not is_deleted:
-            yield from self._wait(execution, unit, waiting)
+            if not (waiting.sort == "creating" and unit.waits_since[0] in _NOT_CREATED):
+                yield from self._wait(execution, unit, waiting)
             return
         if unit.follower is None and has_begun(pod):
             self._follow(execution, unit)
@@ -577,16 +636,22 @@ class KubernetesPlace(OneShot):
         unit.follower = Follower(self._requests.connection, followed, self._artifacts, self._inbox.put)
         unit.follower.start()
 
-    def _conclude(self, execution: Execution, unit: Unit) -> Iterator[Report]:
-        """Report the end of a unit, once its pod is over and its log is read."""
+    def _conclude(self, execution: Execution, unit: Unit, job: Mapping[str, Any] | None = None) -> Iterator[Report]:
+        """Report the end of a unit, once its pod is over and its log is read; `job` was asked for after its pod was deleted."""
         pod = unit.pod
         if unit.has_ended or pod is None or not (unit.is_deleted or is_over(pod)):
             return
         if unit.follower is not None and unit.log_lines is None:
             return
-        unit.has_ended = True
         assert execution.plan is not None
         end = explain(execution.plan, pod, is_deleted=unit.is_deleted)
+        if end.deleted and execution.failures is not None and job is None:
+            if unit.is_deleted:
+                self._ask(execution)  # its Job may have deleted it
+            return
+        if end.deleted and job is not None and gives_up(job):
+            end = _GIVEN_UP
+        unit.has_ended = True
         yield Terminated(
             execution.name,
             end.reason,
@@ -600,19 +665,17 @@ class KubernetesPlace(OneShot):
 
     def _take_job(self, execution: Execution, seen: JobSeen) -> Iterator[Report]:
         """Conclude at the second look that a Job is gone; say why it has no pod."""
+        yield from self._take_deleted_pods(execution, seen)
         if seen.job is None:
             execution.missing += 1
-            if execution.missing < 2:
-                return
-            if execution.is_deleting:
-                return
-            for unit in execution.units.values():
-                if not unit.has_ended and unit.follower is None:
-                    unit.has_ended = True
-                    yield Terminated(execution.name, Reason.LOST, _DELETED, deleted=True, run=unit.run)
+            if execution.missing >= 2 and not execution.is_deleting:
+                for unit in execution.units.values():
+                    if not unit.has_ended and unit.follower is None:
+                        unit.has_ended = True
+                        yield Terminated(execution.name, Reason.LOST, _DELETED, deleted=True, run=unit.run)
             return
         execution.missing = 0
-        end = object_end(seen.job)
+        end = self._end_without_pod(execution, seen.job)
         age = time.monotonic() - execution.since
         waiting = without_pod(seen.words) if seen.words else without_operator(seen.job, age)
         for unit in execution.units.values():
@@ -630,6 +693,24 @@ class KubernetesPlace(OneShot):
                 )
             elif waiting is not None:
                 yield from self._wait(execution, unit, waiting)
+
+    def _end_without_pod(self, execution: Execution, job: Mapping[str, Any]) -> End | None:
+        """Return how units without a pod ended, if they have."""
+        if not gives_up(job):
+            return object_end(job)
+        return _GIVEN_UP if self._is_all_read(execution) else None
+
+    def _take_deleted_pods(self, execution: Execution, seen: JobSeen) -> Iterator[Report]:
+        """Report the ends of units whose pods were deleted, now that it is known whether their Job has done that."""
+        job = seen.job or {}
+        if not gives_up(job) or self._is_all_read(execution):
+            for index in sorted(seen.deleted):
+                yield from self._conclude(execution, execution.units[index], job)
+
+    def _is_all_read(self, execution: Execution) -> bool:
+        """Return whether each end of a unit is reported that came by itself: how many failed decides what becomes of the others."""
+        over = (unit.pod for unit in execution.units.values() if not unit.has_ended and not unit.is_deleted)
+        return self._is_listed and not any(pod is not None and is_over(pod) for pod in over)
 
     def _take_deleted(self, execution: Execution) -> Iterator[Report]:
         if execution.over_since is not None:
@@ -663,20 +744,27 @@ class KubernetesPlace(OneShot):
             yield from self._stop_unstarted(execution, now)
             every = _ASK if not any(unit.is_at_work for unit in execution.units.values()) else _ASK_AT_WORK
             if (
-                any(unit.is_unstarted for unit in execution.units.values())
+                any(unit.is_open for unit in execution.units.values())
                 and now > max(execution.since, execution.asked) + every
             ):
                 self._ask(execution)
-        for unit in execution.units.values():
+        for index, unit in execution.units.items():
             if unit.is_stopped and unit.is_at_work:
                 self._stop_unit(execution, unit)  # again, as the first time may have failed
-            sort, since = unit.waits_since
-            if sort and not unit.has_ended and unit.follower is None and now > since + LIMITS[sort]:
-                unit.has_ended = True
-                self._stop_unit(execution, unit)
-                yield Terminated(
-                    execution.name, Reason.ERROR, f" waited {LIMITS[sort]:g} s for {unit.words}.", run=unit.run
-                )
+            if unit.waits_since[0] and not unit.has_ended and unit.follower is None:
+                yield from self._look_at_waiting(execution, index, unit, now)
+
+    def _look_at_waiting(self, execution: Execution, index: int, unit: Unit, now: float) -> Iterator[Report]:
+        """End a unit that has waited too long; ask why the container of a pod is not created."""
+        sort, since = unit.waits_since
+        if now > since + LIMITS[sort]:
+            unit.has_ended = True
+            self._stop_unit(execution, unit)
+            yield Terminated(
+                execution.name, Reason.ERROR, f" waited {LIMITS[sort]:g} s for {unit.words}.", run=unit.run
+            )
+        elif sort in _NOT_CREATED and unit.is_at_work and now > max(since + _ASK_WHY, unit.asked + 6 * _ASK_WHY):
+            self._ask_why(execution, index, unit)
 
     def _stop_unstarted(self, execution: Execution, now: float) -> Iterator[Report]:
         """Where all units without a pod are to stop, see to it that none of them gets one, and report their ends."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlfn.backends.kinds.pods import SECRET_KEY, secret_name
@@ -21,6 +21,7 @@ from mlfn.worker.task import Task
 _AGAIN = (408, 409, 429)  # and all that are the server's own fault: it may be asked again
 _MOST_EVENTS = 500
 _NO_POD = ("FailedCreate", "MPIJobFailed", "ValidationError")  # events of a Job, of an operator's object
+_NO_MOUNT = ("FailedMount", "FailedAttachVolume")  # events of a pod
 _NO_OPERATOR = "it knows no {kind} of {api}: have its administrator install the operator that brings it, as docs/kubernetes.md says"
 
 
@@ -72,11 +73,13 @@ class Requests:
         selector = f"involvedObject.name={execution}" if resource == JOB else "type=Warning"
         found = self.connection.get(path, fieldSelector=selector, limit=_MOST_EVENTS)["items"]
         own = [event for event in found if str(event["involvedObject"]["name"]).startswith(execution)]
-        failed = [event for event in own if event.get("reason") in _NO_POD]
-        if not failed:
-            return None
-        last = max(failed, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""))
-        return str(last.get("message", ""))
+        return _last_message(event for event in own if event.get("reason") in _NO_POD)
+
+    def why_not_mounted(self, pod: str) -> str | None:
+        """Return what the last event of a pod says of something that it cannot mount."""
+        path = f"/api/v1/namespaces/{self.namespace}/events"
+        found = self.connection.get(path, fieldSelector=f"involvedObject.name={pod}", limit=_MOST_EVENTS)["items"]
+        return _last_message(event for event in found if event.get("reason") in _NO_MOUNT)
 
     def delete(self, resource: Resource, execution: str) -> None:
         """Delete an execution's object with its pods and its Secret, if it is there."""
@@ -122,6 +125,11 @@ class Requests:
                         raise
                 self._bundle = name
         return self._bundle
+
+
+def _last_message(events: Iterable[Mapping[str, Any]]) -> str | None:
+    last = max(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default=None)
+    return None if last is None else str(last.get("message", ""))
 
 
 def keep_secret(connection: Connection, namespace: str, name: str, value: str, *, key: str | None) -> None:

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 RULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("batch", "jobs", ("create", "get", "patch", "delete")),
-    ("kubeflow.org", "mpijobs", ("create", "get", "delete")),
-    ("kubernetes.dask.org", "daskjobs", ("create", "get", "delete")),
-    ("sparkoperator.k8s.io", "sparkapplications", ("create", "get", "delete")),
+    ("batch", "jobs", ("create", "get", "list", "patch", "delete")),
+    ("kubeflow.org", "mpijobs", ("create", "get", "list", "delete")),
+    ("kubernetes.dask.org", "daskjobs", ("create", "get", "list", "delete")),
+    ("sparkoperator.k8s.io", "sparkapplications", ("create", "get", "list", "delete")),
     ("apps", "deployments", ("create", "get", "list", "update", "delete")),
     ("autoscaling", "horizontalpodautoscalers", ("create", "patch", "deletecollection")),
     ("", "services", ("create", "patch", "deletecollection")),
     ("", "secrets", ("create", "patch", "delete", "deletecollection")),
-    ("", "configmaps", ("create",)),
+    ("", "configmaps", ("create", "list", "delete")),
     ("", "pods", ("list", "watch", "delete")),
     ("", "pods/log", ("get",)),
     ("", "pods/portforward", ("create", "get")),

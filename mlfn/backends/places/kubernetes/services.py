@@ -132,7 +132,9 @@ class KubernetesServicesPlace(OneShot):
         """Return as many runs as are wanted: those without a worker wait for the service."""
         return parallel or self._config.max_workers
 
-    def reserve(self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None) -> Slot | Unavailable:
+    def reserve(
+        self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None, failures: int | None
+    ) -> Slot | Unavailable:
         """Return a new execution; whether its function is deployed is seen when it starts."""
         if len(self._calls) >= _MOST_QUEUED:
             return Unavailable()

@@ -53,7 +53,8 @@ class Staged:
                 *(launch.requirements if isinstance(launch, Manifest) else ()),
                 *(drivers_of(self._root) if self._root else ()),
             ],
-            "installer": dict(wanted.plan.env),
+            "index": index_variables(config.package_index, config.trusted_host),
+            "env": dict(wanted.plan.env),
             "files": self._paths,
             "plan": self._plan(wanted, config),
             "fetched": fetched,
@@ -144,6 +145,13 @@ def is_reached(root: str) -> bool:
     """Return whether pods reach an artifact root: a URL, but not of a folder or of memory."""
     scheme, found, _ = root.partition("://")
     return bool(found) and scheme not in ("file", "memory")
+
+
+def index_variables(index: str, trusted: str) -> dict[str, str]:
+    """Return the variables by which pip and uv, the older ones too, know an index of packages, and a host to trust."""
+    known = {"PIP_INDEX_URL": index, "UV_DEFAULT_INDEX": index, "UV_INDEX_URL": index}
+    known |= {"PIP_TRUSTED_HOST": trusted, "UV_INSECURE_HOST": trusted}
+    return {name: value for name, value in known.items() if value}
 
 
 def drivers_of(root: str) -> tuple[str, ...]:

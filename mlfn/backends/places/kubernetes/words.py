@@ -18,7 +18,10 @@ _IMAGE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNever
 LIMITS: Mapping[str, float] = {
     "image": 120.0,
     "start": 60.0,
+    "mount": 60.0,
+    "volume": 600.0,
     "claim": 600.0,
+    "creating": float("inf"),
     "room": float("inf"),
     "quota": float("inf"),
     "ranks": 600.0,
@@ -26,7 +29,7 @@ LIMITS: Mapping[str, float] = {
     "refused": 60.0,
 }
 """Seconds that a unit waits for each sort of thing before it fails; for room and quota as long as it takes."""
-RANKS: Mapping[str, str] = {"room": "ranks", "quota": "ranks"}
+RANKS: Mapping[str, str] = {"room": "ranks", "quota": "ranks", "creating": "ranks"}
 """Sorts of waiting that end where a unit has several pods: those that have room keep it from others."""
 _KILLED = 128
 _SILENT = 15.0
@@ -70,10 +73,19 @@ def waiting_for(pod: Mapping[str, Any]) -> Waiting | None:
     conditions = {item["type"]: item for item in status.get("conditions", ())}
     scheduled = conditions.get("PodScheduled", {})
     if scheduled.get("status") == "False":
-        return Waiting("room", f"a node: {_sentence(scheduled.get('message', '')) or scheduled.get('reason', '')}")
+        why = _sentence(scheduled.get("message", "")) or scheduled.get("reason", "")
+        return Waiting("claim" if "persistentvolumeclaim" in why else "room", f"a node: {why}")
     if not scheduled:
         return Waiting("room", "a node")
-    return Waiting("room", "its container to be created")
+    return Waiting("creating", "its container to be created")
+
+
+def without_mount(words: str, secret: str) -> Waiting:
+    """Return what a pod waits for that cannot mount something, as the cluster says why; `secret` is what its task comes in."""
+    gone = (
+        "; that one holds its task, and was deleted by somebody else" if f'secret "{secret}" not found' in words else ""
+    )
+    return Waiting("mount" if "not found" in words else "volume", f"what its pod mounts: {_sentence(words)}{gone}")
 
 
 def container_of(pod: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -116,6 +128,12 @@ def object_end(found: Mapping[str, Any]) -> End | None:
         said = next((line for line in why.splitlines() if "Exception" in line), why)
         return End(Reason.ERROR, f" could not begin: {_sentence(said)}.")
     return End(Reason.LOST, ": its pod is gone, and its log with it.", deleted=True)
+
+
+def gives_up(found: Mapping[str, Any]) -> bool:
+    """Return whether a Job lets no other of its units begin, and ends those at work, as too many have failed."""
+    conditions = found.get("status", {}).get("conditions", ())
+    return any(item.get("reason") == "MaxFailedIndexesExceeded" and item["status"] == "True" for item in conditions)
 
 
 def has_begun(pod: Mapping[str, Any]) -> bool:

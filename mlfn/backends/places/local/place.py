@@ -13,7 +13,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from mlfn.backends.kinds.base import Command, Launch, Pooled
-from mlfn.backends.places.base import Capabilities, LogRequest, PlaceConfig, Report, Slot, StoredExecution, Unavailable
+from mlfn.backends.places.base import (
+    Capabilities,
+    LogRequest,
+    PlaceConfig,
+    Remains,
+    Report,
+    Slot,
+    StoredExecution,
+    Unavailable,
+)
 from mlfn.backends.places.binding import binding_of
 from mlfn.backends.places.local import servers
 from mlfn.backends.places.local.environments import Environments
@@ -103,7 +112,9 @@ class LocalPlace:
         with contextlib.suppress(WorkerDiedError):  # raised again for the first run
             self._servers.get(sys.executable, environ_mark())
 
-    def reserve(self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None) -> Slot | Unavailable:
+    def reserve(
+        self, plan: Plan, *, waiting: int, backlog: int, parallel: int | None, failures: int | None
+    ) -> Slot | Unavailable:
         """Return an idle worker of this plan or a new one, where cores and GPUs are free, or one to queue at."""
         try:
             _check_gpus(plan.gpus or 0, self._all_gpus)  # a stored plan may come from a machine with more
@@ -203,6 +214,15 @@ class LocalPlace:
     def cleanup(self, execution: str) -> None:
         """Remove the folder of a worker that has ended."""
         remove_folder(self._config.folder / "workers" / execution)
+
+    @staticmethod
+    def remains(**target: Any) -> Sequence[Remains]:
+        """Return nothing: the folders of workers are among the files that are looked at anyway."""
+        return ()
+
+    @staticmethod
+    def remove(found: Remains, **target: Any) -> None:
+        """Remove nothing."""
 
     @staticmethod
     def read_log(wanted: LogRequest, offset: int) -> bytes:
