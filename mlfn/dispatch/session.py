@@ -127,6 +127,8 @@ class Session:
             max_workers_is_set=bool(self.settings.max_workers),
             grace=self.settings.grace,
             heartbeat=self.settings.heartbeat,
+            processor=self.settings.nuclio_processor,
+            wrapper=self.settings.nuclio_wrapper,
         )
 
     def warm(self, engine: Selected) -> None:

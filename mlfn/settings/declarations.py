@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
@@ -154,6 +155,20 @@ class Settings:
         "Seconds between a worker's signs of life.",
         allowed="a number of seconds above 0, at most 3600",
         check=lambda value: 0 < value <= 3600,
+    )
+    nuclio_processor: str = declare(
+        "",
+        "Nuclio's processor on this machine, which then executes deployed functions; empty is the embedded server.",
+        allowed="a file that can be executed, or empty",
+        check=lambda value: not value or ("\0" not in value and os.access(value, os.X_OK) and os.path.isfile(value)),
+        is_path=True,
+    )
+    nuclio_wrapper: str = declare(
+        "",
+        "The processor's wrapper for Python, _nuclio_wrapper.py; empty is the one beside the processor.",
+        allowed="a file, or empty",
+        check=lambda value: not value or ("\0" not in value and os.path.isfile(value)),
+        is_path=True,
     )
     color: Literal["auto", "always", "never"] = declare(
         "auto",

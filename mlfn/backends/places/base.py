@@ -64,6 +64,8 @@ class PlaceConfig:
     max_workers_is_set: bool
     grace: float
     heartbeat: float
+    processor: str = ""  # Nuclio's, where deployed functions of this machine are to run in it
+    wrapper: str = ""
 
 
 @frozen

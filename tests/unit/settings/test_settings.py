@@ -84,6 +84,8 @@ def test_the_nearest_source_wins(home: Path) -> None:
         "store": "",
         "data": "",
         "artifacts": "",
+        "nuclio_processor": "",
+        "nuclio_wrapper": "",
         "color": "auto",
     }
     assert resolved.sources == {
@@ -95,6 +97,8 @@ def test_the_nearest_source_wins(home: Path) -> None:
         "store": "default",
         "data": "default",
         "artifacts": "default",
+        "nuclio_processor": "default",
+        "nuclio_wrapper": "default",
         "color": "default",
     }
 
