@@ -155,6 +155,8 @@ class Front:
         took = time.monotonic() - self._begun
         slot = self._slot
         slot.busy_since = 0.0
+        if event.path == WHO:
+            return answer
         slot.count(answer.status, took)
         if self._is_http:
             if (origin := headers.get(b"origin")) is not None:

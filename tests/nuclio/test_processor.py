@@ -20,6 +20,8 @@ import pytest
 import mlfn
 from mlfn.errors import OptionError, ServiceError
 from mlfn.host.identity import ProcessIdentity
+from mlfn.serving.front import COUNTS, WORKERS
+from mlfn.serving.server.statistics import Statistics
 from tests.architecture.source import ROOT
 from tests.ledger import wait_until
 from tests.nuclio.conftest import GIVEN
@@ -45,6 +47,12 @@ def processor_of(service: mlfn.Service) -> int:
     pid = keeper_of(service)
     [child] = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
     return int(child)
+
+
+def workers_of(service: mlfn.Service) -> set[int]:
+    """Return the processes of Python; none while the processor is started again."""
+    found = [json.loads(path.read_bytes())["pid"] for path in (folder_of(service) / WORKERS).glob("[!.]*")]
+    return {pid for pid in found if not is_gone(pid)}
 
 
 def folder_of(service: mlfn.Service) -> Path:
@@ -168,18 +176,9 @@ def test_it_is_scaled() -> None:
     service = pid.deploy()
     service.scale(3)
 
-    def pids() -> set[int]:
-        found: set[int] = set()
-        if not answers(service):
-            return found
-        threads = [threading.Thread(target=lambda: found.add(service(seconds=0.3))) for _ in range(3)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        return found
+    wait_until(lambda: len(workers_of(service)) == 3 and answers(service), timeout=30)
 
-    wait_until(lambda: len(pids()) == 3, timeout=30)
+    assert service() in workers_of(service)
     assert service.replicas == 3
 
 
@@ -423,18 +422,16 @@ def test_what_has_begun_is_answered_at_the_end() -> None:
 
 def service_is_busy(service: mlfn.Service) -> bool:
     """Say whether the only worker handles an event: its counts are in memory that this process can read too."""
-    from mlfn.serving.front import COUNTS
-    from mlfn.serving.server.statistics import Statistics
-
     return Statistics(1, folder_of(service) / COUNTS)[0].busy_since > 0
 
 
 def test_no_sockets_are_left() -> None:
-    before = set(Path("/tmp").glob("nuclio-rpc-*"))
-    service = double.deploy()
+    [worker] = workers_of(double.deploy())
+    given = Path(f"/proc/{worker}/cmdline").read_text().split("\0")
+    sockets = [Path(item) for item in given if item.endswith(".sock")]
 
-    assert set(Path("/tmp").glob("nuclio-rpc-*")) - before == set()
-    service.delete()
+    assert len(sockets) == 2
+    assert not any(path.exists() for path in sockets)
 
 
 def test_a_large_body_gets_413() -> None:
