@@ -129,6 +129,7 @@ class Session:
             heartbeat=self.settings.heartbeat,
             processor=self.settings.nuclio_processor,
             wrapper=self.settings.nuclio_wrapper,
+            dashboard=self.settings.nuclio_dashboard,
         )
 
     def warm(self, engine: Selected) -> None:

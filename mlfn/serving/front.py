@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,11 @@ from mlfn.serving.server.statistics import Statistics
 from mlfn.worker.task import Task
 
 logger = logging.getLogger("mlfn.serving")
-WORKERS, COUNTS = "workers", "counts"
+WORKERS, COUNTS, FAILURE = "workers", "counts", "failure.json"
 WHO = f"{INTERNAL}who"
 """Where a service says, to mlfn alone, which process answers."""
 _FLUSH = 0.2
+_LONGEST_ERROR = 4000
 _TOKEN = TOKEN_HEADER.encode()
 
 
@@ -192,6 +194,12 @@ class Front:
             logger.error("%s by %s: %s, %s", self._adapter.name, event.trigger_name, answer.status, said)
         else:
             logger.info("%s by %s: %s in %.1f ms", self._adapter.name, event.trigger_name, answer.status, took * 1000)
+
+
+def say_failure(folder: Path, error: BaseException) -> None:
+    """Say why this worker cannot begin, for who waits for it."""
+    text = "".join(traceback.format_exception(error))[-_LONGEST_ERROR:]
+    replace(folder / FAILURE, json.dumps({"kind": type(error).__name__, "text": text}).encode())
 
 
 def remove_sockets(arguments: Sequence[str]) -> None:

@@ -2,41 +2,40 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from mlfn.backends.hosts.server_options import FILE, ServerOptions
+from mlfn.backends.hosts.server_options import ServerOptions
+from mlfn.backends.kinds.nuclio.configuration import CODE, TOKEN
 from mlfn.code.payload import unpack_pinned
 from mlfn.errors import PayloadError
 from mlfn.serving.adapter import Adapter, adapter_of
 from mlfn.serving.answers import Answer
 from mlfn.serving.classic import ClassicAdapter
 from mlfn.serving.events import Event
-from mlfn.serving.front import Front
+from mlfn.serving.front import Front, say_failure
 from mlfn.settings.secrets import Secret
 from mlfn.worker import context as user_context
 from mlfn.worker.execution import resolve_secrets
 
-FOLDER = "/opt/nuclio/mlfn"
 VARIABLE = "MLFN_SERVICE_FOLDER"
-FACTS = "service.json"
-PAYLOAD = "payload"
-TOKEN = "MLFN_SERVICE_TOKEN"  # noqa: S105 - the name of a variable
 
 
 class Service:
-    """One function in one worker of the processor; `payload` names the code that it was deployed with.
+    """One function in one worker of the processor; `payload` names the code that it was deployed with; None is any.
 
-    Its folder holds the payload, and `service.json`: outputs, secrets, the pin of the payload, and what a server is told. On the
-    machine that deployed it the folder is that of a server.
+    On the machine that deployed it the code is in the folder of a server. Elsewhere it is in a variable, with the pin by which it
+    is checked, its secrets, and what a server is told.
     """
 
-    def __init__(self, payload: str) -> None:
+    def __init__(self, payload: str | None = None) -> None:
         self._payload = payload
         self._adapter: Adapter | None = None
         self._front: Front | None = None
@@ -45,33 +44,36 @@ class Service:
 
     def start(self, context: Any) -> None:
         """Load the function, and begin it; what fails ends the worker, whose log says why."""
-        folder = Path(os.environ.get(VARIABLE, FOLDER))
-        if (folder / FILE).exists():
-            self._start_here(context, folder)
+        if VARIABLE in os.environ:
+            self._start_here(context, Path(os.environ[VARIABLE]))
         else:
-            self._start_elsewhere(context, folder)
+            self._start_elsewhere(context)
         assert self._front is not None
         self._front.begin()
 
     def _start_here(self, context: Any, folder: Path) -> None:
         from mlfn.serving.server.worker import load_function
 
-        options = ServerOptions.read(folder)
-        function, secrets = load_function(options)
-        self.use(function, context, options, secrets, folder=folder)
+        try:
+            options = ServerOptions.read(folder)
+            function, secrets = load_function(options)
+            self.use(function, context, options, secrets, folder=folder)
+        except BaseException as error:
+            say_failure(folder, error)
+            raise
 
-    def _start_elsewhere(self, context: Any, folder: Path) -> None:
+    def _start_elsewhere(self, context: Any) -> None:
         from mlfn.serving.server import journals
 
         user_context.in_worker = True
-        facts = json.loads((folder / FACTS).read_bytes())
-        if facts["payload"] != self._payload:
+        facts = json.loads(zlib.decompress(base64.b64decode(os.environ.pop(CODE))))
+        if self._payload not in (None, facts["payload"]):
             raise PayloadError(
-                f"{folder} holds {facts['payload'][:12]}, and {self._payload[:12]} was deployed: deploy again."
+                f"The variable {CODE} holds {facts['payload'][:12]}, and {self._payload[:12]} was deployed: deploy again."
             )
-        function = unpack_pinned((folder / PAYLOAD).read_bytes(), pin=facts["pin"], role="function")
+        function = unpack_pinned(base64.b64decode(facts["code"]), pin=facts["pin"], role="function")
         wanted = tuple(Secret(**item) for item in facts["secrets"])
-        secrets = resolve_secrets(wanted, os.environ, folder / "no-file-of-secrets")
+        secrets = resolve_secrets(wanted, os.environ, Path(os.devnull))
         options = ServerOptions.of_json({**facts["server"], "binding": {}, "token": os.environ.pop(TOKEN, None)})
         journals.set_up([*secrets.values(), *options.secrets])
         self.use(function, context, options, secrets)

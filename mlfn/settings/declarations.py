@@ -42,6 +42,7 @@ PROTOCOLS: Mapping[str, str] = {
     "webhdfs": "requests",
 }
 URL = re.compile(r"([a-z][a-z0-9]*)://[^\s]*")
+_DASHBOARD = re.compile(r"https?://[^\s/@]+(/[^\s]*)?")
 COLORS = ("auto", "always", "never")
 
 
@@ -169,6 +170,13 @@ class Settings:
         allowed="a file, or empty",
         check=lambda value: not value or ("\0" not in value and os.path.isfile(value)),
         is_path=True,
+    )
+    nuclio_dashboard: str = declare(
+        "",
+        "Address of Nuclio's dashboard, for functions of mlfn.Nuclio(engine='dashboard'); empty is none.",
+        allowed="http://host:port, https://..., or empty",
+        check=lambda value: not value or _DASHBOARD.fullmatch(value) is not None,
+        show=False,
     )
     color: Literal["auto", "always", "never"] = declare(
         "auto",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from mlfn.testing.kind_place import EndsCases, Mark, ResultCases, SafetyCases, SweepsCases, WatchingCases
 from tests.kind_places import NuclioOnLocal

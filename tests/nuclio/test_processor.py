@@ -168,7 +168,9 @@ def test_a_processor_without_its_wrapper_is_refused(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("MLFN_NUCLIO_PROCESSOR", str(lonely))
     monkeypatch.delenv("MLFN_NUCLIO_WRAPPER", raising=False)
 
-    with pytest.raises(OptionError, match="set MLFN_NUCLIO_WRAPPER to the file _nuclio_wrapper.py of the same version"):
+    with pytest.raises(
+        OptionError, match=r"set MLFN_NUCLIO_WRAPPER to the file _nuclio_wrapper\.py of the same version"
+    ):
         double.deploy()
 
 
@@ -320,7 +322,9 @@ def test_bytes_that_are_no_utf8_are_no_failure() -> None:
     host = urlsplit(service.url).netloc.encode()
     answer = raw(
         service,
-        b"POST /?q=%ff HTTP/1.1\r\nHost: " + host + b"\r\nX-Name: \xe9t\xe9\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
+        b"POST /?q=%ff HTTP/1.1\r\nHost: "
+        + host
+        + b"\r\nX-Name: \xe9t\xe9\r\nConnection: close\r\nContent-Length: 0\r\n\r\n",
     )
 
     assert answer.startswith(b"HTTP/1.1 200"), answer
@@ -360,7 +364,7 @@ def test_a_handler_that_swallows_its_limit_is_replaced_by_the_processor() -> Non
         while time.monotonic() < until:
             try:
                 time.sleep(0.1)
-            except BaseException:
+            except BaseException:  # noqa: BLE001 - it is stubborn
                 continue
         return str(os.getpid())
 

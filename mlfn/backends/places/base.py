@@ -66,6 +66,7 @@ class PlaceConfig:
     heartbeat: float
     processor: str = ""  # Nuclio's, where deployed functions of this machine are to run in it
     wrapper: str = ""
+    dashboard: str = ""  # the URL of Nuclio's
 
 
 @frozen

@@ -285,6 +285,8 @@ class ServicesPlace(OneShot):
                 if status == 200:
                     watched.answered = True
                     return
+                if status != 503 and _process(watched.folder) is not None:
+                    return  # Nuclio's processor answers for a worker that has died: how, is seen
                 if status != 503:
                     words = f": its service answered {status}: {answer[:200].decode('utf-8', 'replace')}"
                     self._inbox.put(Terminated(watched.id, Reason.NEVER_STARTED, words))

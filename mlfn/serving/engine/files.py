@@ -12,13 +12,23 @@ from typing import Any
 from mlfn._version import __version__
 from mlfn.backends.hosts.server_options import VARIABLE as SECRETS
 from mlfn.backends.hosts.server_options import ServerOptions
-from mlfn.backends.kinds.nuclio.configuration import MODULE, SOURCE
+from mlfn.backends.kinds.nuclio.configuration import MODULE, RAW, SOURCE, with_passwords
 from mlfn.host.private_files import replace
 from mlfn.serving.processor import VARIABLE
 
 CONFIGURATION, PLATFORM = "processor.json", "platform.json"
 _ROOM_FOR_RUNS = 32 * 2**20  # bytes of a run's parameters; for other requests a smaller limit holds
-_NOT_HERE = ("build", "image", "env", "resources", "serviceType", "serviceAccount", "securityContext", "nodeSelector")
+_NOT_HERE = (
+    "handler",
+    "build",
+    "image",
+    "env",
+    "resources",
+    "serviceType",
+    "serviceAccount",
+    "securityContext",
+    "nodeSelector",
+)
 _OF_CLUSTER = ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT")
 
 
@@ -42,23 +52,15 @@ def configured(options: ServerOptions, *, port: int, workers: int) -> dict[str, 
     assert options.engine is not None
     given = options.engine["configuration"]
     spec = {name: value for name, value in given["spec"].items() if name not in _NOT_HERE}
-    triggers = {name: _trigger(dict(item), options) for name, item in spec["triggers"].items()}
+    triggers = with_passwords(spec["triggers"], options.passwords)
     http = triggers[options.engine["http"]]
     http["url"] = f"{options.host}:{port}"
     http["numWorkers"] = workers
     http["attributes"] = {"maxRequestBodySize": max(options.max_body, _ROOM_FOR_RUNS)}  # the rest is kept by the front
-    return {"metadata": {**given["metadata"], "namespace": "mlfn"}, "spec": {**spec, "triggers": triggers}}
-
-
-def _trigger(made: dict[str, Any], options: ServerOptions) -> dict[str, Any]:
-    """Return a trigger with the value of its password for the reference."""
-    value = options.passwords.get(made["name"])
-    if value is None:
-        return made
-    if "password" in made:
-        return {**made, "password": value}
-    attributes = dict(made["attributes"])
-    return {**made, "attributes": {**attributes, "sasl": {**attributes["sasl"], "password": value}}}
+    return {
+        "metadata": {**given["metadata"], "namespace": "mlfn"},
+        "spec": {**spec, "handler": f"{MODULE}:handler", "triggers": triggers},
+    }
 
 
 # Its pages show the whole configuration to whoever asks, and it does not say so where it cannot have their ports.
@@ -84,6 +86,5 @@ def environment(folder: Path, options: ServerOptions, secrets: str) -> dict[str,
         "NUCLIO_PYTHON_WRAPPER_PATH": options.engine["wrapper"],
         "NUCLIO_PYTHON_PATH": str(folder),
         "NUCLIO_PYTHON_EXE_PATH": sys.executable,
-        # A byte that is no UTF-8 would otherwise fail the request, with a traceback to the client.
-        "NUCLIO_PYTHON_DECODE_EVENT_STRINGS": "no",
+        RAW["name"]: RAW["value"],
     }

@@ -24,9 +24,9 @@ from mlfn.errors import MlfnError, ServiceError
 from mlfn.host.identity import ProcessIdentity, identify
 from mlfn.host.private_files import ensure_folder
 from mlfn.serving.engine import files
-from mlfn.serving.front import WHO, WORKERS
+from mlfn.serving.front import FAILURE, WHO, WORKERS
 from mlfn.serving.server import journals
-from mlfn.serving.server.supervisor import MOST_WORKERS, SCALE, bind
+from mlfn.serving.server.supervisor import MOST_WORKERS, SCALE, Failure, bind
 
 logger = logging.getLogger("mlfn.serving")
 _POLL, _TICK = 0.02, 0.2
@@ -78,9 +78,9 @@ class Keeper:
         signal.signal(signal.SIGHUP, self._on_scale)
         self._say("starting")
         self._start()
-        if (error := self._not_ready()) is not None:
+        if (failure := self._not_ready()) is not None:
             self._stop(grace=0)
-            self._say("failed", error)
+            self._say("failed", failure)
             return 1
         self._say("ready")
         while not self._ends:
@@ -102,6 +102,7 @@ class Keeper:
         assert options.engine is not None
         shutil.rmtree(folder / WORKERS, ignore_errors=True)
         ensure_folder(folder / WORKERS)
+        (folder / FAILURE).unlink(missing_ok=True)
         files.write(folder, options, port=self._port, workers=self._workers)
         self._log_from = (folder / journals.LOG).stat().st_size if (folder / journals.LOG).exists() else 0
         self._begun = time.monotonic()
@@ -118,7 +119,7 @@ class Keeper:
             preexec_fn=_end_with_parent,  # noqa: PLW1509 - this process has one thread
         )
 
-    def _not_ready(self) -> str | None:
+    def _not_ready(self) -> Failure | None:
         """Wait until the function answers; return why it never will."""
         assert self._process is not None
         while not self._ends:
@@ -128,7 +129,7 @@ class Keeper:
                 files.remove_secrets(self._folder)
                 return None
             time.sleep(_POLL)
-        return "it was ended before it was ready"
+        return Failure("", "it was ended before it was ready")
 
     @property
     def _expected(self) -> int:
@@ -218,14 +219,17 @@ class Keeper:
         files.remove_secrets(self._folder)
 
     # -- what is said
-    def _last_words(self) -> str:
+    def _last_words(self) -> Failure:
+        """Return why the processor did not begin: what its worker has said, else the end of what stands in its log."""
         assert self._process is not None
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return Failure(**json.loads((self._folder / FAILURE).read_bytes()))
         said = self._log()[-_LAST:].decode("utf-8", "replace")
         hint = ""
         for module in ("msgpack", "nuclio_sdk"):
             if f"No module named '{module}'" in said:
                 hint = f"\nIts Python lacks {module}, which Nuclio's wrapper needs: pip install msgpack nuclio-sdk."
-        return f"{_shown(said)}\nThe processor ended by {_how(self._process.returncode)}.{hint}"
+        return Failure("", f"{_shown(said)}\nThe processor ended by {_how(self._process.returncode)}.{hint}")
 
     def _log(self) -> bytes:
         try:
@@ -252,10 +256,11 @@ class Keeper:
         with contextlib.suppress(OSError), open(self._folder / EXITS, "a", encoding="ascii") as file:
             file.write("".join(f"{line}\n" for line in lines))
 
-    def _say(self, state: str, error: str | None = None) -> None:
+    def _say(self, state: str, failure: Failure | None = None) -> None:
         shown = {"0.0.0.0": "127.0.0.1"}.get(self._options.host, self._options.host)  # noqa: S104
         url = f"http://{shown}:{self._port}"
-        Status(state, vars(identify(os.getpid())), url, error).write(self._folder)  # type: ignore[arg-type]
+        facts = {} if failure is None else {"error": failure.text, "kind": failure.kind}
+        Status(state, vars(identify(os.getpid())), url, **facts).write(self._folder)  # type: ignore[arg-type]
 
 
 def free_port(options: ServerOptions) -> int:

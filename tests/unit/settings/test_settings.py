@@ -86,6 +86,7 @@ def test_the_nearest_source_wins(home: Path) -> None:
         "artifacts": "",
         "nuclio_processor": "",
         "nuclio_wrapper": "",
+        "nuclio_dashboard": "",
         "color": "auto",
     }
     assert resolved.sources == {
@@ -99,6 +100,7 @@ def test_the_nearest_source_wins(home: Path) -> None:
         "artifacts": "default",
         "nuclio_processor": "default",
         "nuclio_wrapper": "default",
+        "nuclio_dashboard": "default",
         "color": "default",
     }
 
