@@ -129,6 +129,9 @@ class Session:
             heartbeat=self.settings.heartbeat,
             package_index=self.settings.package_index,
             trusted_host=self.settings.trusted_host,
+            processor=self.settings.nuclio_processor,
+            wrapper=self.settings.nuclio_wrapper,
+            dashboard=self.settings.nuclio_dashboard,
         )
 
     def warm(self, engine: Selected) -> None:

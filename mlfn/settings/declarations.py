@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, TypeVar
@@ -43,6 +44,7 @@ PROTOCOLS: Mapping[str, str] = {
 URL = re.compile(r"([a-z][a-z0-9]*)://[^\s]*")
 INDEX = re.compile(r"https?://[^\s/]+[^\s]*")
 HOST = re.compile(r"[^\s/@]+")
+_DASHBOARD = re.compile(r"https?://[^\s/@]+(/[^\s]*)?")
 COLORS = ("auto", "always", "never")
 
 
@@ -175,6 +177,27 @@ class Settings:
         "Host of that index, with its port where it has one, that pods trust without a certificate.",
         allowed="a host as pypi.example.com:8080, or empty",
         check=lambda value: not value or HOST.fullmatch(value) is not None,
+    )
+    nuclio_processor: str = declare(
+        "",
+        "Nuclio's processor on this machine, which then executes deployed functions; empty is the embedded server.",
+        allowed="a file that can be executed, or empty",
+        check=lambda value: not value or ("\0" not in value and os.access(value, os.X_OK) and os.path.isfile(value)),
+        is_path=True,
+    )
+    nuclio_wrapper: str = declare(
+        "",
+        "The processor's wrapper for Python, _nuclio_wrapper.py; empty is the one beside the processor.",
+        allowed="a file, or empty",
+        check=lambda value: not value or ("\0" not in value and os.path.isfile(value)),
+        is_path=True,
+    )
+    nuclio_dashboard: str = declare(
+        "",
+        "Address of Nuclio's dashboard, for functions of mlfn.Nuclio(engine='dashboard'); empty is none.",
+        allowed="http://host:port, https://..., or empty",
+        check=lambda value: not value or _DASHBOARD.fullmatch(value) is not None,
+        show=False,
     )
     color: Literal["auto", "always", "never"] = declare(
         "auto",

@@ -47,7 +47,7 @@ BUILT_IN: Mapping[Family, dict[str, str]] = {
     },
     "host": {
         "local": "mlfn.backends.hosts.local:LocalHost",
-        "kubernetes": "mlfn.backends.hosts.kubernetes.host:KubernetesHost",
+        "kubernetes": "mlfn.backends.hosts.cluster:ClusterHost",
     },
     "strategy": {
         "grid": "mlfn.sweep.strategies.grid:Grid",

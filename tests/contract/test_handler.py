@@ -15,10 +15,13 @@ from urllib.parse import parse_qs
 
 import nuclio_sdk
 
+from mlfn.backends.hosts.server_options import ServerOptions
 from mlfn.serving.processor import Service
 from mlfn.testing.handler import Reply, functions
 from mlfn.testing.handler.cases import TableCases
 from mlfn.testing.handler.client import Caller
+
+HTTP = sys.modules["nuclio_sdk.event"].TriggerInfo("http", "http")
 
 
 class TestMock(TableCases):
@@ -41,10 +44,11 @@ class TestModuleOfProcessor(TableCases):
 
     def serve(self, name: str) -> Caller:
         function = getattr(functions, name)
-        context = nuclio_sdk.Context(nuclio_sdk.Logger(logging.INFO), nuclio_sdk.Platform("local"), "0")
+        context = nuclio_sdk.Context(nuclio_sdk.Logger(logging.INFO), nuclio_sdk.Platform("local"), "0", HTTP)
         service = Service("0123")
-        facts = {"name": name, "project": "p", "outputs": function.__mlfn_declared__.outputs}
-        service.use(function._code, context, facts, {})
+        outputs = function.__mlfn_declared__.outputs
+        options = ServerOptions(name=name, project="p", version="0123", binding={}, outputs=outputs, host="0.0.0.0")
+        service.use(function._code, context, options, {})
 
         def call(method: str, path: str = "/", *, body: bytes = b"", headers: Mapping[str, str] | None = None) -> Reply:
             return answered(service.handle(context, event_of(method, path, body, dict(headers or {}))))
@@ -63,7 +67,7 @@ def event_of(method: str, path: str, body: bytes, headers: dict[str, str]) -> An
     return nuclio_sdk.Event(
         body=parsed if body or content_type else None,
         content_type=content_type,
-        trigger=sys.modules["nuclio_sdk.event"].TriggerInfo("http", "http"),
+        trigger=HTTP,
         fields={key: values[-1] for key, values in parse_qs(query, keep_blank_values=True).items()},
         headers=headers,
         _id="always the same",

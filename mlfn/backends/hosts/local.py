@@ -20,8 +20,10 @@ from typing import Any
 from mlfn import errors
 from mlfn.backends.hosts.base import ServiceRecord, State, VersionRecord
 from mlfn.backends.hosts.checks import not_found, refuse_other_triggers
+from mlfn.backends.hosts.engine import engine_of
 from mlfn.backends.hosts.run_files import internal_token
 from mlfn.backends.hosts.server_options import ServerOptions
+from mlfn.backends.hosts.status import FILE as STATUS
 from mlfn.backends.hosts.status import Status
 from mlfn.backends.kinds.nuclio.options import Nuclio
 from mlfn.backends.places.base import PlaceConfig
@@ -39,6 +41,7 @@ _RECORD = "service.json"
 _SCALE = "scale.json"
 _LOG = "server.log"
 _MOST_REPLICAS = 256
+_SERVERS = {False: "mlfn.serving.server", True: "mlfn.serving.engine"}
 _KEPT = 10  # versions that a rollback may return to
 _POLL = 0.02
 _LOOK = 0.1  # seconds between two readings of a log that is followed
@@ -70,7 +73,13 @@ class LocalHost:
         own = ensure_folder(folder / f"version-{number}")
         replicas = former.replicas if former and former.state == "ready" else max(1, kind.bounds[0])
         options = self._options(plan, kind, own, port=self._port(kind, former), replicas=replicas)
-        status = self._start(plan, own, options, ready_timeout=float(kind.ready_timeout))
+        ready_timeout = float(kind.ready_timeout)
+        is_over = former is not None and self._must_end_first(former, options)
+        if former is not None and is_over:
+            proof = self._start(plan, own, replace(options, port=0), ready_timeout=ready_timeout)
+            _end(proof.process, options.grace)
+            self._end(former)
+        status = self._start(plan, own, options, ready_timeout=ready_timeout)
         record = ServiceRecord(
             name=plan.name,
             project=plan.project,
@@ -85,9 +94,17 @@ class LocalHost:
             token=_reference(kind.http.token),
         )
         self._write(folder, record)
-        if former is not None:
+        if former is not None and not is_over:
             self._end(former)
         return record
+
+    def _must_end_first(self, former: ServiceRecord, options: ServerOptions) -> bool:
+        """Say whether the version before is to end before the new one begins: Nuclio's processor shares its port with none.
+
+        That the new one begins at all is seen at another port first.
+        """
+        is_shared = options.engine is None and not _has_engine(former)
+        return not is_shared and former.state == "ready" and former.url.endswith(f":{options.port}")
 
     def _options(self, plan: Plan, kind: Nuclio, own: Path, *, port: int, replicas: int) -> ServerOptions:
         http = kind.http
@@ -105,6 +122,7 @@ class LocalHost:
             passwords={name: self._value(secret) for name, secret in kind.passwords.items()},
             internal=internal_token(self._config.key, plan.project, plan.name),
             grace=max(self._config.grace, plan.timeout or 0),
+            engine=engine_of(plan, kind, self._config) if self._config.processor else None,
         )
 
     def _value(self, token: Secret) -> str:
@@ -115,18 +133,20 @@ class LocalHost:
         http = kind.http
         if former is not None and former.state == "ready":
             port = int(former.url.rpartition(":")[2])
-            if http.port in (None, port):
+            if http.port == port or (http.port is None and not self._config.processor and not _has_engine(former)):
                 return port
         if http.port is not None:
             refuse_taken(http.host, http.port)
         return http.port or 0
 
     def _start(self, plan: Plan, own: Path, options: ServerOptions, *, ready_timeout: float) -> Status:
-        refuse_other_triggers(plan)
+        if options.engine is None:
+            refuse_other_triggers(plan)
+        (own / STATUS).unlink(missing_ok=True)
         variables = options.write(own)
         with open(own / _LOG, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:
             subprocess.run(
-                [self._python(plan), "-m", "mlfn.serving.server", str(own)],
+                [self._python(plan), "-m", _SERVERS[options.engine is not None], str(own)],
                 env=_environ(options, variables),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -248,17 +268,10 @@ class LocalHost:
 
     def _end(self, record: ServiceRecord) -> None:
         """SIGTERM, and SIGKILL to what has not ended when all that it had begun should have."""
-        process = record.handle["process"]
-        _signal(process, signal.SIGTERM)
-        own = Path(record.handle["folder"])
+        grace = 0.0
         with contextlib.suppress(OSError, ValueError):
-            grace = json.loads((own / "server.json").read_bytes())["grace"]
-            until = time.monotonic() + grace + 2.0
-            while _is_alive(process) and time.monotonic() < until:
-                time.sleep(_POLL)
-        if _is_alive(process):
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process["pid"], signal.SIGKILL)
+            grace = json.loads((Path(record.handle["folder"]) / "server.json").read_bytes())["grace"]
+        _end(record.handle["process"], grace)
 
     def _folder(self, project: str, name: str) -> Path:
         return self._root / _slug(project) / _slug(name)
@@ -292,6 +305,23 @@ def refuse_taken(host: str, port: int) -> None:
                 f"Nothing can listen at {host}:{port} ({error.strerror}): another process does. Give another port, as in "
                 "mlfn.Http(port=8081), or leave port out for a free one."
             ) from error
+
+
+def _end(process: Mapping[str, Any], grace: float) -> None:
+    _signal(process, signal.SIGTERM)
+    until = time.monotonic() + grace + 2.0
+    while _is_alive(process) and time.monotonic() < until:
+        time.sleep(_POLL)
+    if _is_alive(process):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process["pid"], signal.SIGKILL)
+
+
+def _has_engine(record: ServiceRecord) -> bool:
+    """Say whether Nuclio's processor serves it."""
+    with contextlib.suppress(OSError, ValueError):
+        return bool(json.loads((Path(record.handle["folder"]) / "server.json").read_bytes()).get("engine"))
+    return False
 
 
 def _reference(secret: Secret | None) -> Mapping[str, Any] | None:

@@ -15,7 +15,7 @@ from mlfn.host.private_files import replace
 from mlfn.spec.plan import Plan
 
 FILE = "server.json"
-_VARIABLE = "MLFN_SERVER_SECRETS"
+VARIABLE = "MLFN_SERVER_SECRETS"
 # In no file: the key that payloads are signed by, and secrets.
 _WITHHELD = ("key", "artifacts", "secrets")
 _HIDDEN = ("token", "internal", "passwords")
@@ -49,6 +49,7 @@ class ServerOptions:
     grace: float = 10.0
     in_pod: bool = False  # its clients share no folder with it
     request_time: float = 30.0  # within which a request has to arrive
+    engine: Mapping[str, Any] | None = None  # what Nuclio's processor is started with, where that serves
 
     @property
     def secrets(self) -> list[str]:
@@ -81,13 +82,13 @@ class ServerOptions:
         hidden = {name: getattr(self, name) for name in _HIDDEN}
         plain = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in hidden}
         replace(folder / FILE, json.dumps({**plain, "binding": binding}).encode())
-        return {_VARIABLE: json.dumps({**hidden, "binding": withheld})}
+        return {VARIABLE: json.dumps({**hidden, "binding": withheld})}
 
     @classmethod
     def read(cls, folder: Path) -> ServerOptions:
         """Return the options of a folder; takes the secrets out of the environment."""
         data = json.loads((folder / FILE).read_bytes())
-        secrets = json.loads(os.environ.pop(_VARIABLE))
+        secrets = json.loads(os.environ.pop(VARIABLE))
         binding = {**data["binding"], **secrets.pop("binding")}
         return cls.of_json({**data, **secrets, "binding": binding})
 

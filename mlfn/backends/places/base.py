@@ -69,6 +69,9 @@ class PlaceConfig:
     heartbeat: float
     package_index: str = ""
     trusted_host: str = ""
+    processor: str = ""  # Nuclio's, where deployed functions of this machine are to run in it
+    wrapper: str = ""
+    dashboard: str = ""  # the URL of Nuclio's
 
 
 @frozen

@@ -39,6 +39,7 @@ from mlfn.backends.places.local.exits import Exit, explain
 from mlfn.backends.places.local.place import LocalPlace
 from mlfn.host.identity import ProcessIdentity, new_id
 from mlfn.host.private_files import ensure_folder
+from mlfn.settings import current as settings
 from mlfn.spec.plan import Plan
 from mlfn.spec.record import Reason
 from mlfn.worker.assignment import write_answer
@@ -96,7 +97,8 @@ class ServicesPlace(OneShot):
     @staticmethod
     def check_plan(plan: Plan) -> None:
         """Raise OptionError for a function that this machine cannot serve."""
-        refuse_other_triggers(plan)
+        if not settings.current().nuclio_processor:
+            refuse_other_triggers(plan)
         LocalPlace.check_plan(plan)
 
     @staticmethod
@@ -285,6 +287,8 @@ class ServicesPlace(OneShot):
                 if status == 200:
                     watched.answered = True
                     return
+                if status != 503 and _process(watched.folder) is not None:
+                    return  # Nuclio's processor answers for a worker that has died: how, is seen
                 if status != 503:
                     words = f": its service answered {status}: {answer[:200].decode('utf-8', 'replace')}"
                     self._inbox.put(Terminated(watched.id, Reason.NEVER_STARTED, words))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -13,21 +12,17 @@ from mlfn.backends.hosts.server_options import ServerOptions
 from mlfn.serving.adapter import Adapter
 from mlfn.serving.answers import Answer, problem
 from mlfn.serving.events import Event
-from mlfn.serving.openapi import openapi
-from mlfn.serving.page import POLICY, page
 from mlfn.serving.returned import piece_type
 from mlfn.serving.server.calls import Calls
 from mlfn.serving.server.journals import AccessLog
-from mlfn.serving.server.limits import Gate, is_loopback
+from mlfn.serving.server.limits import Gate
+from mlfn.serving.server.pages import INTERNAL, Page, Pages
 from mlfn.serving.server.statistics import Slot, Statistics
-from mlfn.serving.typed import TypedAdapter
 
-_MOST_OF_RUN = 256 * 2**20  # bytes of a run's parameters
+MOST_OF_RUN = 256 * 2**20  # bytes of a run's parameters
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-INTERNAL = "/__internal/"
-"""Paths that begin so are the server's own, as with Nuclio."""
 
 
 class Application:
@@ -53,21 +48,9 @@ class Application:
         self._fatal = fatal
         self._runs = runs
         self._gate = Gate(options, share=options.workers)
-        self._document: dict[str, Any] | None = None
         self.is_draining = False
         self.requests = 0  # those that are not answered yet
-        self._pages = {
-            f"{INTERNAL}health": self._health,
-            f"{INTERNAL}metrics": self._metrics,
-            **({} if not isinstance(adapter, TypedAdapter) else self._typed_pages()),
-        }
-
-    def _typed_pages(self) -> dict[str, Callable[[], Page]]:
-        return {
-            "/metrics": self._metrics,
-            "/openapi.json": lambda: Page(json.dumps(self._described()).encode()),
-            "/docs": self._page,
-        }
+        self._pages = Pages(adapter, options, statistics)
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -94,12 +77,12 @@ class Application:
     async def _answer(self, event: Event, headers: dict[bytes, bytes], receive: Receive, send: Send) -> Answer:
         path = event.path
         if path == f"{INTERNAL}health":
-            return self._health()
+            return problem(503, "It ends.") if self.is_draining else self._pages.health()
         origin = headers.get(b"origin")
         if origin is not None and event.method == "OPTIONS" and b"access-control-request-method" in headers:
             return self._gate.preflight(origin)
-        if path == "/docs" and "/docs" in self._pages and self._options.token and is_loopback(self._options.host):
-            return self._page()  # a browser sends no token for a page: it takes one from whoever tries it
+        if self._pages.is_open(path):
+            return self._pages.page()
         is_run = path.startswith(RUNS_PATH) and TOKEN_HEADER.encode() in headers
         refused = None if is_run else self._gate.refuse(headers)
         if refused is not None:
@@ -107,11 +90,11 @@ class Application:
         if path.startswith(INTERNAL) and not is_run and path not in self._pages:
             return problem(404, f"There is no {path}.")
         if event.method in ("GET", "HEAD"):
-            shown = self._shown(path, headers)
+            shown = self._pages.shown(path, headers)
             if shown is not None:
                 return shown
         body = await self._body(
-            headers.get(b"content-length"), receive, _MOST_OF_RUN if is_run else self._options.max_body
+            headers.get(b"content-length"), receive, MOST_OF_RUN if is_run else self._options.max_body
         )
         if isinstance(body, Answer):
             return body
@@ -120,12 +103,6 @@ class Application:
         event.body = body
         event.content_type = headers.get(b"content-type", b"").decode("latin-1")
         return self._calls.answer_now(event, send) or await self._calls.answer(event)
-
-    def _shown(self, path: str, headers: dict[bytes, bytes]) -> Answer | None:
-        made = self._pages.get(path)
-        if made is None and path == "/" and "/docs" in self._pages and b"text/html" in headers.get(b"accept", b""):
-            made = self._page
-        return made() if made is not None else None
 
     async def _body(self, length: bytes | None, receive: Receive, most: int) -> bytes | Answer:
         """Return the whole body, or the refusal of one that is too large, or that does not arrive in time."""
@@ -200,36 +177,6 @@ class Application:
         if self.is_draining or answer.fatal:
             headers.append((b"connection", b"close"))
         return headers
-
-    # -- pages of the server's own
-    def _health(self) -> Page:
-        if self.is_draining:
-            return Page(problem(503, "It ends.").body, status=503)
-        return Page(json.dumps({"status": "ready", "version": self._options.version}).encode())
-
-    def _metrics(self) -> Page:
-        text = self._statistics.prometheus(self._options.name)
-        return Page(text.encode(), "text/plain; version=0.0.4; charset=utf-8")
-
-    def _described(self) -> dict[str, Any]:
-        assert isinstance(self._adapter, TypedAdapter)
-        if self._document is None:
-            self._document = openapi(
-                self._adapter.parameters,
-                version=self._options.version[:12],
-                outputs=self._options.outputs,
-                needs_token=self._options.token is not None,
-            )
-        return self._document
-
-    def _page(self) -> Page:
-        return Page(page(self._described()), "text/html; charset=utf-8", headers=[("Content-Security-Policy", POLICY)])
-
-
-class Page(Answer):
-    """A page of the server's own: no request of the function, so not counted as one."""
-
-    __slots__ = ()
 
 
 def too_large(most: int) -> Answer:

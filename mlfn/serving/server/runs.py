@@ -39,25 +39,14 @@ from mlfn.worker.time_limit import TimeLimit
 logger = logging.getLogger("mlfn.serving")
 
 
-class Runs:
-    """Executes runs in the main thread, one at a time, and between events."""
+class Executor:
+    """Executes runs in the main thread, which has no other work meanwhile."""
 
-    def __init__(self, adapter: Adapter, function: Callable[..., Any], calls: Calls, token: str, version: str) -> None:
+    def __init__(self, adapter: Adapter, function: Callable[..., Any], token: str, version: str) -> None:
         self._function = _as_function(adapter, function)
-        self._calls = calls
         self._token = token.encode()
         self._version = version
         self._folder: Path | None = None  # of the run that is executed now
-
-    async def answer(self, method: str, path: str, body: bytes, given: bytes) -> Answer:
-        """Execute the run that a body describes, and answer when it has ended; 503 where this process has no time for it."""
-        if (refused := self.refuse(given)) is not None:
-            return refused
-        wanted = json.loads(body)
-        if (refused := self.refuse_version(wanted)) is not None:
-            return refused
-        done = await self.execute(Path(wanted["folder"]), wanted["plan"], Task(**wanted["task"]))
-        return problem(503, "busy") if done is None else Answer(b"{}")
 
     def refuse(self, given: bytes) -> Answer | None:
         """Return the refusal of who is not mlfn."""
@@ -67,17 +56,6 @@ class Runs:
         """Return the refusal of a run of another version."""
         return None if wanted["version"] == self._version else problem(409, "Another version is deployed.")
 
-    async def execute(
-        self, folder: Path, plan: dict[str, Any], task: Task, *, before: Callable[[], object] = lambda: None
-    ) -> bool | None:
-        """Execute a run in its folder, with what is to be done before; None where this process has no time for it."""
-
-        def call() -> bool:
-            before()
-            return self._execute(folder, plan, task)
-
-        return await self._calls.run_beside(call)
-
     def stop_current(self) -> None:
         """Cancel the run that is executed now, if that is the one that is to be stopped; in the main thread, of SIGTERM."""
         folder = self._folder
@@ -85,7 +63,8 @@ class Runs:
             self._folder = None  # once: a handler's ``finally`` is not interrupted by a second signal
             raise Cancelled("cancelled")
 
-    def _execute(self, folder: Path, plan: dict[str, Any], task: Task) -> bool:
+    def execute_here(self, folder: Path, plan: dict[str, Any], task: Task) -> bool:
+        """Execute a run in its folder, in this thread."""
         binding = Binding(plan)
         write_identity(folder)
         secrets = binding.secrets()
@@ -122,6 +101,35 @@ class Runs:
 
     def _load(self) -> Callable[..., Any]:
         return self._function
+
+
+class Runs(Executor):
+    """Executes runs between events, where connections are served beside."""
+
+    def __init__(self, adapter: Adapter, function: Callable[..., Any], calls: Calls, token: str, version: str) -> None:
+        super().__init__(adapter, function, token, version)
+        self._calls = calls
+
+    async def answer(self, method: str, path: str, body: bytes, given: bytes) -> Answer:
+        """Execute the run that a body describes, and answer when it has ended; 503 where this process has no time for it."""
+        if (refused := self.refuse(given)) is not None:
+            return refused
+        wanted = json.loads(body)
+        if (refused := self.refuse_version(wanted)) is not None:
+            return refused
+        done = await self.execute(Path(wanted["folder"]), wanted["plan"], Task(**wanted["task"]))
+        return problem(503, "busy") if done is None else Answer(b"{}")
+
+    async def execute(
+        self, folder: Path, plan: dict[str, Any], task: Task, *, before: Callable[[], object] = lambda: None
+    ) -> bool | None:
+        """Execute a run in its folder, with what is to be done before; None where this process has no time for it."""
+
+        def call() -> bool:
+            before()
+            return self.execute_here(folder, plan, task)
+
+        return await self._calls.run_beside(call)
 
 
 def _give_up(journal: Journal, task: Task) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
 from bisect import bisect_left
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 """Upper bounds of the histogram of durations, in seconds."""
@@ -19,10 +21,13 @@ _SIZE = (_NUMBERS * 8 + _TEXT + mmap.PAGESIZE - 1) // mmap.PAGESIZE * mmap.PAGES
 
 
 class Statistics:
-    """One slot for each process. Each writes its own; its successor counts on in it."""
+    """One slot for each process. Each writes its own; its successor counts on in it.
 
-    def __init__(self, slots: int) -> None:
-        self._memory = mmap.mmap(-1, _SIZE * slots)
+    They are in memory that forked processes share, or in a file for processes that are no kin of each other.
+    """
+
+    def __init__(self, slots: int, path: Path | None = None) -> None:
+        self._memory = mmap.mmap(-1, _SIZE * slots) if path is None else _mapped(path, _SIZE * slots)
         whole = memoryview(self._memory)
         self._slots = [Slot(whole[i * _SIZE : (i + 1) * _SIZE]) for i in range(slots)]
 
@@ -35,6 +40,15 @@ class Statistics:
     def prometheus(self, name: str) -> str:
         """Return all counts in Prometheus' text format."""
         return "\n".join([*_lines(self._slots, name), ""])
+
+
+def _mapped(path: Path, size: int) -> mmap.mmap:
+    fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        os.truncate(fd, size)
+        return mmap.mmap(fd, size)
+    finally:
+        os.close(fd)
 
 
 class Slot:

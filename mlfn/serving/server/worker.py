@@ -37,17 +37,23 @@ BACKLOG = 2048
 
 def load(options: ServerOptions, worker: int) -> tuple[Adapter, Callable[..., Any]]:
     """Return the adapter of the function, begun, and the function; raise what its code or its beginning raises."""
+    function, secrets = load_function(options)
+    adapter = adapter_of(
+        function, name=options.name, project=options.project, outputs=options.outputs, secrets=secrets, worker=worker
+    )
+    adapter.start()
+    return adapter, function
+
+
+def load_function(options: ServerOptions) -> tuple[Callable[..., Any], dict[str, str]]:
+    """Return the function and the values of its secrets; what this process logs is a service's from here on."""
     user_context.in_worker = True
     binding = Binding(options.binding)
     binding.apply()
     secrets: dict[str, str] = {}
     function = binding.load(secrets)
     journals.set_up([*secrets.values(), *options.secrets])
-    adapter = adapter_of(
-        function, name=options.name, project=options.project, outputs=options.outputs, secrets=secrets, worker=worker
-    )
-    adapter.start()
-    return adapter, function
+    return function, secrets
 
 
 def serve(

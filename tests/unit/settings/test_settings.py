@@ -87,6 +87,9 @@ def test_the_nearest_source_wins(home: Path) -> None:
         "image": "",
         "package_index": "",
         "trusted_host": "",
+        "nuclio_processor": "",
+        "nuclio_wrapper": "",
+        "nuclio_dashboard": "",
         "color": "auto",
     }
     assert resolved.sources == {
@@ -101,6 +104,9 @@ def test_the_nearest_source_wins(home: Path) -> None:
         "image": "default",
         "package_index": "default",
         "trusted_host": "default",
+        "nuclio_processor": "default",
+        "nuclio_wrapper": "default",
+        "nuclio_dashboard": "default",
         "color": "default",
     }
 

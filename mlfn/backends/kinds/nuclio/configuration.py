@@ -16,6 +16,12 @@ from mlfn.backends.kinds.pods import label_value, resources, secret_variable
 from mlfn.spec.plan import Plan
 
 MODULE = "mlfn_handler"
+_IN_IMAGE = "mlfn.serving.deployed:handler"
+CODE = "MLFN_SERVICE_CODE"
+"""The variable with the code of a function that Nuclio runs on a cluster."""
+TOKEN = "MLFN_SERVICE_TOKEN"  # noqa: S105 - the name of a variable
+# A byte that is no UTF-8 would otherwise fail the request, with a traceback to the client.
+RAW = {"name": "NUCLIO_PYTHON_DECODE_EVENT_STRINGS", "value": "no"}
 _SHORTEST_LIMIT = 10  # seconds; below it the engine's clock ends good requests
 _SPARE = 5  # seconds that its own time limit comes after mlfn's
 _LABEL = "mlfn.io"
@@ -68,7 +74,7 @@ def configuration(kind: Declared, plan: Plan) -> dict[str, Any]:
     least, most = kind.bounds
     spec: dict[str, Any] = {
         "description": f"{plan.name}, version {plan.function[:12]}, by mlfn {__version__}",
-        "handler": f"{MODULE}:handler",
+        "handler": _IN_IMAGE if kind.prebuilt else f"{MODULE}:handler",
         "runtime": runtime(),
         "minReplicas": least,
         "maxReplicas": most,
@@ -143,7 +149,7 @@ def _code(kind: Declared, plan: Plan) -> dict[str, Any]:
 
 def _environment(plan: Plan) -> dict[str, Any]:
     env: list[dict[str, Any]] = [{"name": name, "value": value} for name, value in sorted(plan.env.items())]
-    return {"env": [*env, *map(secret_variable, plan.secrets)], "resources": resources(plan)}
+    return {"env": [*env, *map(secret_variable, plan.secrets), RAW], "resources": resources(plan)}
 
 
 def _placement(plan: Plan) -> dict[str, Any]:
@@ -172,3 +178,17 @@ def _trigger(name: str, trigger: AnyTrigger, workers: int, plan: Plan) -> dict[s
     if plan.timeout:
         made["workerTerminationTimeout"] = shown_duration(max(plan.timeout, _SHORTEST_LIMIT))
     return made
+
+
+def with_passwords(triggers: Mapping[str, Any], passwords: Mapping[str, str]) -> dict[str, Any]:
+    """Return triggers with the values of their passwords, by the triggers' names, for the references."""
+    return {name: _with_password(item, passwords.get(name)) for name, item in triggers.items()}
+
+
+def _with_password(trigger: Mapping[str, Any], value: str | None) -> dict[str, Any]:
+    if value is None:
+        return dict(trigger)
+    if "password" in trigger:
+        return {**trigger, "password": value}
+    attributes = {name: item for name, item in trigger["attributes"].items() if name != "password"}
+    return {**trigger, "attributes": {**attributes, "sasl": {**attributes["sasl"], "password": value}}}

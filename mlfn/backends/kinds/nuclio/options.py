@@ -18,6 +18,8 @@ from mlfn.spec.plan import Plan
 from mlfn.spec.values import option_values
 from mlfn.worker.task import Extras, Task
 
+DASHBOARD = "dashboard"
+
 
 @option_values
 @dataclass(frozen=True)
@@ -31,8 +33,9 @@ class Nuclio:
     workers: how many processes of a replica handle events of each trigger that does not say so itself.
     target_cpu: the load in per cent at which a cluster adds a replica.
     ready_timeout: how long `deploy` waits until it is ready.
-    engine: what serves it on a cluster: ``"deployment"`` is a Deployment of the embedded server, for which nothing is installed.
-    prebuilt: `image=` of the function holds Nuclio's processor and the function: nothing is built.
+    engine: what serves it on a cluster: ``"deployment"`` is a Deployment of the embedded server, for which nothing is installed;
+        ``"dashboard"`` is Nuclio itself, through its dashboard, which the setting `nuclio_dashboard` names.
+    prebuilt: `image=` of the function holds Nuclio's processor, and mlfn: nothing is built.
     build_commands: commands that are run while an image is built, as in ``["apt-get install -y libgomp1"]``.
     service_type: ``"ClusterIP"`` or ``"NodePort"``.
     service_account: what its pods are to a cluster.
@@ -68,7 +71,7 @@ class Nuclio:
         if not isinstance(self.prebuilt, bool):
             raise checks.refuse(self, "prebuilt", self.prebuilt, "True or False is allowed.")
         self._set("build_commands", checks.texts(self, "build_commands", example="apt-get update", required=False))
-        checks.one_of(self, "engine", ("deployment",))
+        checks.one_of(self, "engine", ("deployment", DASHBOARD))
         checks.one_of(self, "service_type", ("ClusterIP", "NodePort"))
         if self.service_account is not None:
             checks.text(self, "service_account", example="scoring")

@@ -21,6 +21,8 @@ from mlfn.backends.hosts.base import ServiceRecord
 from mlfn.backends.hosts.checks import refuse_other_version
 from mlfn.backends.hosts.kubernetes.host import KubernetesHost
 from mlfn.backends.hosts.run_files import RUNS_PATH, TOKEN_HEADER, internal_token
+from mlfn.backends.kinds.nuclio.configuration import configuration
+from mlfn.backends.kinds.nuclio.options import DASHBOARD, Nuclio
 from mlfn.backends.places.base import (
     Capabilities,
     EventsReceived,
@@ -40,7 +42,7 @@ from mlfn.backends.places.kubernetes.place import KubernetesPlace
 from mlfn.backends.places.kubernetes.staging import Staged
 from mlfn.backends.places.kubernetes.words import out_of_memory
 from mlfn.backends.places.local.exits import Exit, explain
-from mlfn.errors import MlfnError, ServiceError, SkewError, StorageError
+from mlfn.errors import MlfnError, OptionError, ServiceError, SkewError, StorageError
 from mlfn.host.identity import new_id
 from mlfn.spec.plan import Plan
 from mlfn.spec.record import Reason, log_file
@@ -99,13 +101,15 @@ class KubernetesServicesPlace(OneShot):
     @staticmethod
     def check_plan(plan: Plan) -> None:
         """Raise OptionError for what a service on a cluster cannot have."""
-        KubernetesHost.check_plan(plan)
+        if not _is_nuclios(plan):
+            KubernetesHost.check_plan(plan)
         KubernetesPlace.check_plan(plan)
 
     @staticmethod
     def manifests(plan: Plan) -> list[dict[str, Any]]:
         """Return what would be created for the service that executes runs."""
-        return KubernetesHost.manifests(plan)
+        kind = Nuclio(**plan.kind.options)
+        return [configuration(kind, plan)] if _is_nuclios(plan) else KubernetesHost.manifests(plan)
 
     @staticmethod
     def has_ended(handle: Mapping[str, Any], *, heartbeat: float, awaited: bool) -> bool:
@@ -138,6 +142,13 @@ class KubernetesServicesPlace(OneShot):
         """Return a new execution; whether its function is deployed is seen when it starts."""
         if len(self._calls) >= _MOST_QUEUED:
             return Unavailable()
+        if _is_nuclios(plan):
+            return Unavailable(
+                OptionError(
+                    f"{plan.name} is served by Nuclio (engine='dashboard'), which executes no runs on a cluster: call its service, as in "
+                    f"mlfn.service({plan.name!r}, on='kubernetes')(...), or submit it without engine=."
+                )
+            )
         try:
             where = self._opened().where
         except Exception as error:  # noqa: BLE001 - no cluster, no permission to read the kubeconfig
@@ -426,6 +437,10 @@ class KubernetesServicesPlace(OneShot):
         if call.words != words:
             call.words = words
             self._inbox.put(StatusChanged(call.id, call.task.run, words))
+
+
+def _is_nuclios(plan: Plan) -> bool:
+    return Nuclio(**plan.kind.options).engine == DASHBOARD
 
 
 def _pieces(answer: Any) -> Iterator[bytes]:
