@@ -40,10 +40,11 @@ def tell(ctx: mlfn.Context) -> str:
 
 
 @mlfn.function
-def flood(megabytes: int) -> int:
+def flood(megabytes: int, pause: float) -> int:
     line = b"x" * 1023 + b"\n"
-    for _ in range(megabytes * 1024):
-        os.write(1, line)
+    for _ in range(megabytes):
+        os.write(1, line * 1024)
+        time.sleep(pause)
     print("the last line", flush=True)
     return megabytes
 
@@ -133,10 +134,11 @@ def test_a_secret_of_the_cluster_reaches_the_run(namespace: Namespace) -> None:
     assert run.result(60) == "password"
 
 
-def test_of_a_flood_of_output_the_ends_are_kept_and_the_result_arrives() -> None:
-    run = flood.on("kubernetes").submit(100)
+@pytest.mark.parametrize(("megabytes", "pause"), [(200, 0.0), (20, 0.5)])
+def test_of_a_flood_of_output_the_ends_are_kept_and_the_result_arrives(megabytes: int, pause: float) -> None:
+    run = flood.on("kubernetes").submit(megabytes, pause)
 
-    assert run.result(90) == 100
+    assert run.result(120) == megabytes
     log = run.logs()
     assert len(log) < 4 << 20 and log.endswith("the last line\n")
     assert "bytes of output are left out here" in log

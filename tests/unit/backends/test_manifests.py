@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,15 @@ import pytest
 
 import mlfn
 from mlfn import errors
-from mlfn.spec.yaml_text import from_yaml
+from mlfn.backends.places.kubernetes.objects import Wanted, execution
+from mlfn.spec.yaml_text import from_yaml, to_yaml
+from tests.unit.backends.test_kubernetes import PLAN
 
 FOLDER = Path(__file__).with_name("manifests")
 NODE = mlfn.Node(selector={"pool": "batch"}, priority="high")
 OPTIONS: dict[str, Any] = {"image": "registry.example/team:4", "cpu": 0.5, "mem": "1Gi", "node": NODE}
 KINDS: dict[str, Any] = {
+    "job": mlfn.Job(),
     "mpijob": mlfn.Mpi(replicas=3, slots=2, mpi_args=["--mca", "btl", "tcp,self"]),
     "daskjob": mlfn.Dask(workers=3, threads=2, mem="2Gi"),
     "dask-address": mlfn.Dask(address="tcp://scheduler.ml:8786"),
@@ -36,6 +40,17 @@ def manifest(kind: Any, **options: Any) -> dict[str, Any]:
     def etl(day: str) -> None: ...
 
     _, text, *_ = etl.on("kubernetes", namespace="ml").plan("today").split("---\n")
+    return shortened(text)
+
+
+def of_a_grid() -> dict[str, Any]:
+    """Return the Job of a grid of 12, 4 at a time, of which 3 may fail."""
+    plan = replace(PLAN, image=OPTIONS["image"])
+    wanted = Wanted("mlfn-run", "ml", plan, "", 10.0, units=12, parallel=4, failures=3, home="of-0123456789abcdef")
+    return shortened(to_yaml(execution(wanted, "mlfn-worker-0")))
+
+
+def shortened(text: str) -> dict[str, Any]:
     # What differs by version of the function and of mlfn.
     text = re.sub(r"mlfn-worker-[^\s\"]+", "mlfn-worker", text)
     text = re.sub(r"(mlfn.io/hash: )\S+", r"\1hash", text)
@@ -48,6 +63,10 @@ def manifest(kind: Any, **options: Any) -> dict[str, Any]:
 @pytest.mark.parametrize("name", KINDS)
 def test_the_manifest_is_the_one_that_is_checked_in(name: str) -> None:
     assert manifest(KINDS[name], **OPTIONS) == from_yaml((FOLDER / f"{name}.yaml").read_text())
+
+
+def test_the_manifest_of_a_grid_is_the_one_that_is_checked_in() -> None:
+    assert of_a_grid() == from_yaml((FOLDER / "indexed-job.yaml").read_text())
 
 
 def test_dynamic_allocation_takes_the_place_of_a_number_of_executors() -> None:
@@ -87,8 +106,7 @@ def test_a_service_account_of_the_users_own_takes_the_place_of_spark() -> None:
 
 
 if __name__ == "__main__":
-    from mlfn.spec.yaml_text import to_yaml
-
     FOLDER.mkdir(exist_ok=True)
     for name, kind in KINDS.items():
         (FOLDER / f"{name}.yaml").write_text(to_yaml(manifest(kind, **OPTIONS)))
+    (FOLDER / "indexed-job.yaml").write_text(to_yaml(of_a_grid()))

@@ -148,12 +148,11 @@ def _job(wanted: Wanted, bundle: str) -> dict[str, Any]:
 
 
 def secret(
-    wanted: Wanted, assignment: Mapping[str, Any], tasks: Sequence[Task], files: Mapping[str, bytes], *, owner: str
+    wanted: Wanted, assignment: Mapping[str, Any], units: bytes, files: Mapping[str, bytes], *, owner: str
 ) -> dict[str, Any]:
-    """Return the Secret with the task; `owner` is the id of the execution's object, with which it goes."""
+    """Return the Secret with the tasks, as `packed` makes them; `owner` is the id of the execution's object, with which it goes."""
     resource = resource_of(wanted.plan)
     reference = {"apiVersion": resource.api_version, "kind": resource.kind, "name": wanted.name, "uid": owner}
-    units = gzip.compress(json.dumps([task.to_json() for task in tasks]).encode(), mtime=0)
     content = {"assignment.json": json.dumps(assignment).encode(), "units": units, **files}
     return {
         "apiVersion": "v1",
@@ -167,6 +166,11 @@ def secret(
         "immutable": True,
         "data": {name: base64.b64encode(data).decode() for name, data in content.items()},
     }
+
+
+def packed(tasks: Sequence[Task]) -> bytes:
+    """Return the tasks of all units as they travel."""
+    return gzip.compress(json.dumps([task.to_json() for task in tasks]).encode(), mtime=0)
 
 
 def config_map(namespace: str, name: str, archive: bytes) -> dict[str, Any]:

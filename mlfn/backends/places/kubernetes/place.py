@@ -227,7 +227,7 @@ class KubernetesPlace(OneShot):
         wanted = Wanted("mlfn-run", namespace, plan, "", settings.current().grace)
         shown = [
             objects.execution(wanted, objects.bundle_name(worker_bundle()[0])),
-            objects.secret(wanted, {}, [], {}, owner=""),
+            objects.secret(wanted, {}, b"", {}, owner=""),
         ]
         if "namespace" not in plan.place.options:
             for item in shown:

@@ -51,7 +51,7 @@ class Requests:
         try:
             self.connection.post(
                 f"/api/v1/namespaces/{self.namespace}/secrets",
-                objects.secret(wanted, staged.assignment, staged.tasks, staged.files, owner=owner),
+                objects.secret(wanted, staged.assignment, staged.units, staged.files, owner=owner),
             )
         except ApiError as error:
             if error.reason != "AlreadyExists":

@@ -15,7 +15,7 @@ from mlfn.backends.kinds.base import Manifest
 from mlfn.backends.places.base import PlaceConfig
 from mlfn.backends.places.binding import binding_of
 from mlfn.backends.places.bundle import zipped
-from mlfn.backends.places.kubernetes.objects import Wanted
+from mlfn.backends.places.kubernetes.objects import Wanted, packed
 from mlfn.backends.registry import launch_of
 from mlfn.code.payload import read_header
 from mlfn.errors import StorageError
@@ -41,6 +41,7 @@ class Staged:
         self._artifacts = ArtifactStore(**config.artifacts)
         self._root = config.artifacts["root"] if is_reached(config.artifacts["root"]) else None
         self.tasks = [self._task(task) for task in tasks]
+        self.units = packed(self.tasks)
         fetched: dict[str, Any] = {}
         self.assignment: dict[str, Any] = {
             "python": read_header(payload).python,
@@ -112,9 +113,15 @@ class Staged:
 
     def _fit(self, wanted: Wanted) -> dict[str, Any]:
         """Put under the artifact root what a Secret cannot hold, and return where a pod finds it, by key; refuse it without one."""
-        size = sum(map(len, self.files.values()))
+        size = sum(map(len, self.files.values())) + len(self.units)
         if size <= MOST:
             return {}
+        if len(self.units) > MOST:
+            raise StorageError(
+                f"{wanted.plan.name}: the parameters of {len(self.tasks)} runs have {shown_bytes(len(self.units))}, compressed: at most "
+                f"{shown_bytes(MOST)} travel to a Job. Name what is large by a file that the runs read, as mlfn.data('s3://...'), or make "
+                "several sweeps of it."
+            )
         if self._root is None:
             raise StorageError(
                 f"{wanted.plan.name}: its code and the files of its parameters have {shown_bytes(size)}: at most {shown_bytes(MOST)} "

@@ -19,6 +19,7 @@ from mlfn.backends.places.base import PlaceConfig
 from mlfn.backends.places.kubernetes.objects import Wanted
 from mlfn.backends.places.kubernetes.staging import Staged
 from mlfn.dispatch.planner import prepare
+from mlfn.errors import StorageError
 from mlfn.settings import current as settings
 from mlfn.spec.plan import Selected
 from mlfn.worker.pod import entry, folders
@@ -184,6 +185,15 @@ def test_a_requirement_that_cannot_be_installed_fails_the_run_with_what_the_inst
     assert pod.code == 1 and "installs mlfn-no-such-package" in pod.log
     assert pod.outcome["failure"]["type"].endswith("EnvironmentBuildError")
     assert "mlfn-no-such-package" in pod.outcome["failure"]["message"]
+
+
+def test_parameters_that_no_secret_holds_are_refused_with_their_size(
+    start: Callable[..., Pod], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mlfn.backends.places.kubernetes.staging.MOST", 100)
+
+    with pytest.raises(StorageError, match=r"add: the parameters of 1 runs have \d+, compressed: at most 100 travel"):
+        start(add, x=1)
 
 
 def test_the_first_thing_that_runs_knows_the_folders_by_itself() -> None:
