@@ -129,16 +129,14 @@ class Front:
         limit = self._options.limit
         if limit is None:
             return _whole(self._adapter.handle(event))
-        answer: Answer | None = None
         try:
             signal.setitimer(signal.ITIMER_REAL, limit)
             try:
                 answer = _whole(self._adapter.handle(event))
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-        except TimeUp as error:  # after the handler had returned, or in a stream
-            answer = answer or problem(500, "")
-            answer.error = error
+        except TimeUp:  # in a stream, or when the handler had just returned
+            return timed_out(self._adapter.name, limit)
         return timed_out(self._adapter.name, limit) if isinstance(answer.error, TimeUp) else answer
 
     async def answer_async(self, event: Event) -> Answer:
