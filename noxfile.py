@@ -15,14 +15,15 @@ HOROVOD_BESIDE = ("tensorflow-cpu==2.12.1", "numpy<1.24", "pandas<2.3", "pyarrow
 # Extras that the tests use; one that takes hundreds of megabytes (spark) is in a session of its own alone.
 TESTED_EXTRAS = "dask,data,kubernetes,notebook,nuclio,plots,postgres,search"
 # Folders that cost an engine, a cluster or a browser have sessions of their own.
-COSTLY = ("integration", "cluster", "acceptance", "horovod", "spark", "operators")
+COSTLY = ("integration", "cluster", "acceptance", "horovod", "nuclio", "spark", "operators")
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|venv"
 nox.options.error_on_missing_interpreters = True
 nox.options.error_on_external_run = True
 nox.options.reuse_venv = "yes"
-# `bench` and `coverage` are left out: they measure. So is `operators`, for its time: `cluster` runs some of each.
+# `bench` and `coverage` are left out: they measure. So is `operators`, for its time: `cluster` runs some of each; and `nuclio`,
+# which needs a processor that no package has.
 nox.options.sessions = [
     "lint",
     "types",
@@ -143,6 +144,16 @@ def operators(session: nox.Session) -> None:
     _require_cluster(session)
     _install(session)
     session.run("pytest", "-n", "3", "tests/operators", *session.posargs)
+
+
+@nox.session(python=CLUSTER)
+def nuclio(session: nox.Session) -> None:
+    """Run against Nuclio's own processor, the one that MLFN_NUCLIO_PROCESSOR names."""
+    if not os.environ.get("MLFN_NUCLIO_PROCESSOR"):
+        session.error("MLFN_NUCLIO_PROCESSOR names no processor of Nuclio: CONTRIBUTING.md says what the tests need.")
+    _install(session)
+    session.install("msgpack")
+    session.run("pytest", "-n", "2", "tests/nuclio", *session.posargs)
 
 
 @nox.session(python=HOROVOD)

@@ -1,7 +1,11 @@
-"""The embedded server beside raw ASGI and FastAPI, one worker each, in one run; needs `wrk`, and FastAPI for its rows."""
+"""The embedded server beside raw ASGI and FastAPI, one worker each, in one run; needs `wrk`, and FastAPI for its rows.
+
+Where MLFN_NUCLIO_PROCESSOR names Nuclio's processor, also services in that beside handlers that are written by hand for it.
+"""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -43,6 +47,17 @@ async def typed(body: Body) -> Body:
     return body
 uvicorn.run(app, port=int(sys.argv[1]), log_level="error", access_log=False, ws="none")
 """
+BY_HAND = """
+from nuclio_sdk import Response
+from pydantic import BaseModel
+class Body(BaseModel):
+    rows: list[list[float]]
+    scale: float = 1.0
+def typed(context, event):
+    return Response(body=Body.model_validate(event.body).model_dump_json(), content_type="application/json")
+def classic(context, event):
+    return event.body
+"""
 
 
 @mlfn.function(kind="nuclio")
@@ -62,6 +77,7 @@ def double(x: int) -> int:
 
 def main() -> None:
     """Measure, and print the rows."""
+    processor = os.environ.pop("MLFN_NUCLIO_PROCESSOR", "")
     in_process()
     if shutil.which("wrk") is None:
         sys.exit("wrk is not installed: apt-get install wrk")
@@ -94,6 +110,59 @@ def main() -> None:
                 service.delete()
             for process, _ in peers.values():
                 process.kill()
+        if processor:
+            on_processor(processor, Path(folder), scripts)
+
+
+def on_processor(processor: str, folder: Path, scripts: dict[str, str]) -> None:
+    """Measure services in Nuclio's own processor beside handlers that are written by hand for it, one worker each, by turns."""
+    mlfn.init(nuclio_processor=processor)
+    services = {"typed": typed.deploy(again=True), "classic": classic.deploy(again=True)}
+    peers = {name: start_by_hand(processor, folder / f"by-hand-{name}", name) for name in services}
+    try:
+        ratios, rates = {}, {}
+        for name, sort in (("typed", "json"), ("classic", "text")):
+            pairs = [
+                (rate(services[name].url, scripts[sort]), rate(peers[name][1], scripts[sort])) for _ in range(ROUNDS)
+            ]
+            ratios[name] = statistics.median(own / by_hand for own, by_hand in pairs)
+            rates[name] = statistics.median(own for own, _ in pairs)
+        emit(
+            serve_nuclio_typed_per_second=rates["typed"],
+            serve_nuclio_typed_ratio=ratios["typed"],
+            serve_nuclio_classic_per_second=rates["classic"],
+            serve_nuclio_classic_ratio=ratios["classic"],
+        )
+    finally:
+        for service in mlfn.services():
+            service.delete()
+        for process, _ in peers.values():
+            process.kill()
+
+
+def start_by_hand(processor: str, folder: Path, handler: str) -> tuple[subprocess.Popen[bytes], str]:
+    """Start a processor with a handler that is written for it, and return it with its address once it answers."""
+    folder.mkdir()
+    (folder / "by_hand.py").write_text(BY_HAND)
+    port = free_port()
+    http = {"kind": "http", "name": "http", "numWorkers": 1, "url": f"127.0.0.1:{port}"}
+    spec = {"handler": f"by_hand:{handler}", "runtime": "python:3.11", "triggers": {"http": http}}
+    sinks = [{"level": "warning", "sink": "out"}]
+    platform = {
+        **{name: {"enabled": False} for name in ("webAdmin", "healthCheck")},
+        "logger": {"sinks": {"out": {"kind": "stdout"}}, "system": sinks, "functions": sinks},
+    }
+    for name, content in (("processor", {"metadata": {"name": handler}, "spec": spec}), ("platform", platform)):
+        (folder / name).write_text(json.dumps(content))
+    environ = {
+        **os.environ,
+        "NUCLIO_PYTHON_WRAPPER_PATH": os.environ.get("MLFN_NUCLIO_WRAPPER")
+        or str(Path(processor).with_name("_nuclio_wrapper.py")),
+        "NUCLIO_PYTHON_PATH": str(folder),
+        "NUCLIO_PYTHON_EXE_PATH": sys.executable,
+    }
+    command = [processor, "--config", str(folder / "processor"), "--platform-config", str(folder / "platform")]
+    return wait_for(subprocess.Popen(command, env=environ), port)
 
 
 def in_process() -> None:
@@ -122,10 +191,19 @@ def warm_submits() -> float:
 
 def start(code: str) -> tuple[subprocess.Popen[bytes], str]:
     """Start a server, and return it with its address once it answers."""
+    port = free_port()
+    return wait_for(subprocess.Popen([sys.executable, "-c", code, str(port)]), port)
+
+
+def free_port() -> int:
+    """Return a port that nothing listens at."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    process = subprocess.Popen([sys.executable, "-c", code, str(port)])
+        return int(probe.getsockname()[1])
+
+
+def wait_for(process: subprocess.Popen[bytes], port: int) -> tuple[subprocess.Popen[bytes], str]:
+    """Return a server with its address once it answers."""
     for _ in range(600):
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:

@@ -129,16 +129,14 @@ class Front:
         limit = self._options.limit
         if limit is None:
             return _whole(self._adapter.handle(event))
-        answer: Answer | None = None
         try:
             signal.setitimer(signal.ITIMER_REAL, limit)
             try:
                 answer = _whole(self._adapter.handle(event))
             finally:
                 signal.setitimer(signal.ITIMER_REAL, 0)
-        except TimeUp as error:  # after the handler had returned, or in a stream
-            answer = answer or problem(500, "")
-            answer.error = error
+        except TimeUp:  # in a stream, or when the handler had just returned
+            return timed_out(self._adapter.name, limit)
         return timed_out(self._adapter.name, limit) if isinstance(answer.error, TimeUp) else answer
 
     async def answer_async(self, event: Event) -> Answer:
@@ -152,18 +150,21 @@ class Front:
         except asyncio.TimeoutError:
             return timed_out(self._adapter.name, self._options.limit or 0)
 
-    def noted(self, event: Event, headers: dict[bytes, bytes], answer: Answer) -> Answer:
-        """Return an answer as it is sent, after it is counted and logged."""
+    def note(self, event: Event, headers: dict[bytes, bytes], answer: Answer) -> None:
+        """Have an answer counted and logged once the wrapper has sent it, and let pages of other origins read it that may."""
         took = time.monotonic() - self._begun
-        slot = self._slot
-        slot.busy_since = 0.0
+        self._slot.busy_since = 0.0
+        if (origin := headers.get(b"origin")) is not None:
+            answer.headers = [*answer.headers, *self._gate.cors_headers(origin)]
+        _soon(self._noted, event, answer, took)
+
+    def _noted(self, event: Event, answer: Answer, took: float) -> None:
         if event.path == WHO:
-            return answer
+            return
+        slot = self._slot
         if not isinstance(answer, Page):
             slot.count(answer.status, took)
         if self._is_http:
-            if (origin := headers.get(b"origin")) is not None:
-                answer.headers = [*answer.headers, *self._gate.cors_headers(origin)]
             self._access.add(event.method, event.path, answer.status, took, len(answer.body), event._id)
             self._flush_soon()
         else:
@@ -173,7 +174,6 @@ class Front:
             slot.set_gauges(dict(self._adapter.reporter.gauges))
         if answer.fatal:
             _later(self._leave)
-        return answer
 
     def flush(self) -> None:
         """Write what is noted of requests."""
@@ -208,6 +208,16 @@ def remove_sockets(arguments: Sequence[str]) -> None:
     for name, value in itertools.pairwise(arguments):
         if name in ("--event-socket-path", "--control-socket-path"):
             Path(value).unlink(missing_ok=True)
+
+
+def _soon(call: Callable[..., None], *args: Any) -> None:
+    """Call as soon as the wrapper has sent its answer: it waits for the next event then."""
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:  # without the wrapper, as tests call it
+        call(*args)
+    else:
+        loop.call_soon(call, *args)
 
 
 def _later(call: Callable[[], None]) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import functools
+import gc
 import json
 import os
 import sys
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from asyncio import events
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ class Service:
         self._payload = payload
         self._adapter: Adapter | None = None
         self._front: Front | None = None
+        self._is_classic = False
         self._trigger: Any = None
         self._users_end: Callable[[], Any] | None = None
 
@@ -50,6 +53,7 @@ class Service:
             self._start_elsewhere(context)
         assert self._front is not None
         self._front.begin()
+        gc.freeze()  # what is loaded by now stays: no collection need look at it
 
     def _start_here(self, context: Any, folder: Path) -> None:
         from mlfn.serving.server.worker import load_function
@@ -96,9 +100,14 @@ class Service:
         if isinstance(adapter, ClassicAdapter):
             adapter.context = context  # the processor's own
         self._end_at_once(context.platform)
-        with _outside_of_loop():
+        loop = events._get_running_loop()
+        events._set_running_loop(None)
+        try:
             adapter.start()
+        finally:
+            events._set_running_loop(loop)
         self._adapter = adapter
+        self._is_classic = isinstance(adapter, ClassicAdapter)
         self._front = Front(adapter, function, options, folder, context)
 
     def handle(self, context: Any, event: Any) -> Any:
@@ -107,19 +116,27 @@ class Service:
         assert self._front is not None
         front = self._front
         made, headers = event_of(event, self._trigger)
-        if isinstance(self._adapter, ClassicAdapter):
+        if self._is_classic:
             made.original = _decoded(event, made, self._trigger)
-        with _outside_of_loop():
+        # A handler may run a loop of its own, and the wrapper calls it within one.
+        loop = events._get_running_loop()
+        events._set_running_loop(None)
+        try:
             answer = front.refused_or_own(made, headers)
             if answer is None and not self._adapter.is_async:
                 answer = front.answer(made)
-        if answer is not None:
-            return _response(context, front.noted(made, headers, answer))
-        return self._answer_later(context, made, headers)
+        finally:
+            events._set_running_loop(loop)
+        if answer is None:
+            return self._answer_later(context, made, headers)
+        front.note(made, headers, answer)
+        return _response(context, answer)
 
     async def _answer_later(self, context: Any, made: Event, headers: dict[bytes, bytes]) -> Any:
         assert self._front is not None
-        return _response(context, self._front.noted(made, headers, await self._front.answer_async(made)))
+        answer = await self._front.answer_async(made)
+        self._front.note(made, headers, answer)
+        return _response(context, answer)
 
     def _keep_log_from_answers(self, context: Any, name: str) -> None:
         """Have the handler's log go where all of the service's goes.
@@ -160,31 +177,18 @@ class Service:
         sys.exit(0)
 
 
-@contextmanager
-def _outside_of_loop() -> Iterator[None]:
-    """Let a handler run a loop of its own: the wrapper calls it within one."""
-    from asyncio import events
-
-    loop = events._get_running_loop()
-    events._set_running_loop(None)
-    try:
-        yield
-    finally:
-        events._set_running_loop(loop)
-
-
 def event_of(event: Any, trigger: Any) -> tuple[Event, dict[bytes, bytes]]:
     """Return an event as adapters take it, and its headers by their names in small letters.
 
     The trigger is the worker's own: what the event says of it is the client's word. Texts come as bytes where the processor does
     not decode them; it fails for those that are not UTF-8.
     """
-    headers = {_bytes(name).lower(): _bytes(value) for name, value in (event.headers or {}).items()}
+    headers = {_small(name): value if type(value) is bytes else _bytes(value) for name, value in event.headers.items()}
     fields = event.fields
     made = Event(
         event.body if event.body is not None else b"",
-        content_type=text_of(event.content_type),
-        method=text_of(event.method),
+        content_type=_name_of(event.content_type),
+        method=_name_of(event.method),
         path=text_of(event.path) or "/",
         raw_headers=headers.items(),
         trigger=trigger.kind,
@@ -208,18 +212,28 @@ def text_of(value: Any) -> str:
         return value.decode("latin-1")
 
 
+_name_of = functools.lru_cache(maxsize=1024)(text_of)
+"""Return the text of what comes again and again: names of headers, methods, content types."""
+
+
 def _bytes(value: Any) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode("latin-1", "replace")
 
 
+@functools.lru_cache(maxsize=1024)
+def _small(name: Any) -> bytes:
+    """Return the name of a header in small letters."""
+    return _bytes(name).lower()
+
+
 def _decoded(event: Any, made: Event, trigger: Any) -> Any:
     """Return the processor's event with texts for the bytes that it gives, as a handler of its own form expects them."""
-    event.headers = {text_of(name): text_of(value) for name, value in (event.headers or {}).items()}
+    event.headers = {_name_of(name): text_of(value) for name, value in event.headers.items()}
     event.fields = dict(made.fields)
     event.content_type, event.method, event.path = made.content_type, made.method, made.path
     event.url, event.topic = made.url, made.topic
-    for name in ("type", "type_version", "version"):
-        setattr(event, name, text_of(getattr(event, name)))
+    event.type, event.type_version = _name_of(event.type), _name_of(event.type_version)
+    event.version = _name_of(event.version)
     event.trigger = trigger
     return event
 

@@ -39,6 +39,11 @@ def has(protocol: type) -> Callable[[type], bool]:
     return lambda kind: all(hasattr(kind, name) for name in names)
 
 
+# The hosts between which that of a cluster chooses, by the engine that a function names.
+OF_CLUSTER = (
+    "mlfn.backends.hosts.dashboard:DashboardHost",
+    "mlfn.backends.hosts.kubernetes.host:KubernetesHost",
+)
 # By family: where members may lie, what makes a class one, and those that are registered.
 FAMILIES: dict[str, tuple[ModuleType, Callable[[type], bool], list[str]]] = {
     "kind": (
@@ -51,7 +56,7 @@ FAMILIES: dict[str, tuple[ModuleType, Callable[[type], bool], list[str]]] = {
         lambda kind: hasattr(kind, "OPTIONS"),
         [*BUILT_IN["place"].values(), *BUILT_IN["engine"].values()],
     ),
-    "host": (mlfn.backends.hosts, has(Host), list(BUILT_IN["host"].values())),
+    "host": (mlfn.backends.hosts, has(Host), [*BUILT_IN["host"].values(), *OF_CLUSTER]),
     "strategy": (mlfn.sweep, lambda kind: issubclass(kind, Strategy), list(BUILT_IN["strategy"].values())),
     "store": (
         mlfn.store,

@@ -11,7 +11,7 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import Any, ClassVar
 
 from mlfn.backends.hosts.base import ServiceRecord, State, VersionRecord
 from mlfn.backends.hosts.checks import not_found
@@ -38,11 +38,15 @@ _READY = ("ready", "scaledToZero")
 _TERMINAL = (*_READY, "error", "unhealthy", "imported")
 _BUILDS = ("waitingForBuild", "building")
 _MOST_REPLICAS = 256
+_STACK = ("...", "Call stack:")  # places in Nuclio's own code
 _ACCESS = re.compile(rb'\{"time": "[^"]*", "method": "')
 
 
 class DashboardHost:
     """The services of one namespace of Nuclio."""
+
+    SPARE: ClassVar[float] = 20.0
+    """Seconds that are waited longer than Nuclio itself waits: it says why a function is not ready."""
 
     def __init__(self, config: PlaceConfig, *, namespace: str | None = None, **_: Any) -> None:
         if not config.dashboard:
@@ -151,10 +155,10 @@ class DashboardHost:
     def _ready(self, plan: Plan, name: str) -> ServiceRecord:
         """Wait until Nuclio has come to an end, and return the service; ServiceError where it is not ready."""
         live = self._settled(plan, self._api.function(name))
-        record = record_of(live)
-        if record.state != "ready":
-            raise ServiceError(self._not_begun(plan, live))
-        return record
+        if record_of(live).state == "ready":
+            return record_of(live)
+        time.sleep(_LOOK)  # what its pods say comes after the state
+        raise ServiceError(self._not_begun(plan, self._api.function(name) or live))
 
     def _settled(self, plan: Plan, live: dict[str, Any] | None) -> dict[str, Any]:
         """Return a function once its state is one that does not change by itself."""
@@ -172,7 +176,7 @@ class DashboardHost:
             if state not in _BUILDS:
                 spent += time.monotonic() - last
             last = time.monotonic()
-            if spent > limit or last - begun > limit + _BUILD:
+            if spent > limit + self.SPARE or last - begun > limit + _BUILD:
                 if unanswered is not None:
                     raise UnansweredError(str(unanswered)) from unanswered
                 assert live is not None
@@ -262,9 +266,13 @@ class DashboardHost:
         with self._asked(f"The log of {record.name} cannot be read"):
             replicas = self._api.replicas(record.handle["function"])
             for replica in replicas[:1] if follow else replicas:
-                for line in self._api.log(record.handle["function"], replica, follow=follow):
-                    if bool(_ACCESS.match(line)) == (which == "access"):
-                        yield line.decode("utf-8", "replace")
+                try:
+                    for line in self._api.log(record.handle["function"], replica, follow=follow):
+                        if bool(_ACCESS.match(line)) == (which == "access"):
+                            yield line.decode("utf-8", "replace")
+                except RefusedError as error:
+                    if "not found" not in error.said:  # of a pod that is gone by now
+                        raise
 
     def _known(self, project: str) -> list[str]:
         return [item.name for item in self.list_services() if item.project == project]
@@ -297,7 +305,9 @@ def record_of(live: Mapping[str, Any]) -> ServiceRecord:
     metadata, status = live["metadata"], live.get("status", {})
     annotations = metadata["annotations"]
     token = json.loads(annotations[f"{_GROUP}/token"]) if f"{_GROUP}/token" in annotations else None
-    inside, outside = status.get("internalInvocationUrls") or [], status.get("externalInvocationUrls") or []
+    inside = status.get("internalInvocationUrls") or []
+    # A dashboard that knows no address of its nodes gives the port of one alone.
+    outside = [item for item in status.get("externalInvocationUrls") or () if not item.startswith(":")]
     plain = f"nuclio-{metadata['name']}.{metadata.get('namespace', 'nuclio')}.svc:8080"
     return ServiceRecord(
         name=annotations[f"{_GROUP}/function"],
@@ -338,5 +348,6 @@ def _said(live: Mapping[str, Any]) -> str:
         str(status.get("message") or ""),
         *(" ".join(filter(None, pair)) for pair in zip(records, details, strict=True)),
     ]
-    text = "\n".join(line.strip() for line in lines if line.strip())
+    words = [word.strip() for line in lines for word in line.splitlines()]
+    text = "\n".join(dict.fromkeys(word for word in words if word and not word.startswith(_STACK)))
     return f" It said:\n{text[-_LAST:]}" if text else ""

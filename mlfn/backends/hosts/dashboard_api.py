@@ -74,14 +74,17 @@ class Dashboard:
 
     def log(self, name: str, replica: str, *, follow: bool) -> Iterator[bytes]:
         """Yield the lines of a pod's log; with `follow`, as they come, until it ends."""
-        query = urlencode({"follow": "true"}) if follow else ""
+        query = urlencode({"follow": str(follow).lower()})  # it follows unless it is told not to
         path = f"/api/functions/{quote(name)}/logs/{quote(replica)}?{query}"
         with closing(self._connection(None if follow else _TIMEOUT)) as connection:
             answer = self._answer(connection, "GET", path, None, {})
             if answer.status >= 400:
                 raise _refusal(answer.status, answer.read())
-            while line := answer.readline():
-                yield line.rstrip(b"\n")
+            try:
+                while line := answer.readline():
+                    yield line.rstrip(b"\n")
+            except (OSError, http.client.HTTPException) as error:
+                raise UnansweredError(f"{type(error).__name__}: {error}") from error
 
     def _asked(self, method: str, path: str, body: Mapping[str, Any] | None = None, **headers: str) -> bytes:
         with closing(self._connection(_TIMEOUT)) as connection:

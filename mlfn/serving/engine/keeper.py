@@ -224,12 +224,7 @@ class Keeper:
         assert self._process is not None
         with contextlib.suppress(OSError, ValueError, TypeError):
             return Failure(**json.loads((self._folder / FAILURE).read_bytes()))
-        said = self._log()[-_LAST:].decode("utf-8", "replace")
-        hint = ""
-        for module in ("msgpack", "nuclio_sdk"):
-            if f"No module named '{module}'" in said:
-                hint = f"\nIts Python lacks {module}, which Nuclio's wrapper needs: pip install msgpack nuclio-sdk."
-        return Failure("", f"{_shown(said)}\nThe processor ended by {_how(self._process.returncode)}.{hint}")
+        return Failure("", last_words(self._log()[-_LAST:].decode("utf-8", "replace"), self._process.returncode))
 
     def _log(self) -> bytes:
         try:
@@ -287,6 +282,15 @@ def free_port(options: ServerOptions) -> int:
 
 def _how(code: int) -> str:
     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+
+
+def last_words(said: str, code: int) -> str:
+    """Return why a processor has ended, by the end of its log and its exit code."""
+    hint = ""
+    for module in ("msgpack", "nuclio_sdk"):
+        if f"No module named '{module}'" in said:
+            hint = f"\nIts Python lacks {module}, which Nuclio's wrapper needs: pip install msgpack nuclio-sdk."
+    return f"{_shown(said)}\nThe processor ended by {_how(code)}.{hint}"
 
 
 def _shown(said: str) -> str:

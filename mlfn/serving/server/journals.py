@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -112,13 +113,23 @@ def _line(noted: tuple[float, str, str, int, float, int, str]) -> str:
     when, method, path, status, seconds, size, request = noted
     more = f', "request": "{request}"' if request else ""
     return (
-        f'{{"time": "{_stamp(when)}", "method": {json.dumps(method)}, "path": {json.dumps(path[:2048])}, "status": {status}, '
+        f'{{"time": "{_stamp(when)}", {_asked(method, path)}, "status": {status}, '
         f'"ms": {seconds * 1000:.3f}, "bytes": {size}{more}}}\n'
     )
 
 
+@functools.lru_cache(maxsize=1024)
+def _asked(method: str, path: str) -> str:
+    return f'"method": {json.dumps(method)}, "path": {json.dumps(path[:2048])}'
+
+
 def _stamp(when: float) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when)) + f".{int(when % 1 * 1000):03d}Z"
+    return f"{_second(int(when))}.{int(when % 1 * 1000):03d}Z"
+
+
+@functools.lru_cache(maxsize=4)
+def _second(when: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(when))
 
 
 def keep_small(folder: Path) -> None:

@@ -63,9 +63,11 @@ class StandIn:
         if method == "GET" and not name:
             return 200, {key: self._shown(key) for key in self.functions}
         if method == "GET" and name.endswith("/replicas"):
-            return 200, {"names": ["nuclio-pod-a", "nuclio-pod-b"]}
+            return 200, {"names": ["nuclio-pod-a", "nuclio-gone", "nuclio-pod-b"]}
         if method == "GET" and "/logs/" in name:
             pod = name.rpartition("/")[2]
+            if pod == "nuclio-gone":
+                return 500, {"error": 'pods "nuclio-gone" not found'}
             line = '{"time": "2026-01-01T00:00:00.000Z", "method": "POST", "path": "/", "status": 200}'
             return 200, f"{line}\nfrom {pod}\n".encode()
         if method == "GET":
@@ -106,6 +108,7 @@ def dashboard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stand
     monkeypatch.setenv("MLFN_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("MLFN_NUCLIO_DASHBOARD", made.url)
     monkeypatch.setattr("mlfn.backends.hosts.dashboard._LOOK", 0.01)
+    monkeypatch.setattr("mlfn.backends.hosts.dashboard.DashboardHost.SPARE", 0.0)
     yield made
     made.server.shutdown()
     made.server.server_close()
@@ -279,6 +282,8 @@ def test_it_is_scaled_read_and_deleted(dashboard: StandIn) -> None:
     assert service.replicas == 3
     assert list(service.logs()) == ["from nuclio-pod-a", "from nuclio-pod-b"]
     assert [json.loads(line)["status"] for line in service.logs(which="access")] == [200, 200]
+    # The dashboard would follow for ever otherwise.
+    assert all(item[1].endswith("?follow=false") for item in dashboard.asked if "/logs/" in item[1])
     service.delete()
     assert service.state == "deleted"
     with pytest.raises(NotFoundError, match="No service 'double' is deployed"):

@@ -92,8 +92,8 @@ def test_triggers_bring_what_they_need_into_a_pod() -> None:
 
 
 def test_another_engine_than_there_is_is_refused() -> None:
-    with pytest.raises(OptionError, match=r"Nuclio\(engine='dashboard'\): Allowed: deployment"):
-        mlfn.Nuclio(engine="dashboard")
+    with pytest.raises(OptionError, match=r"Nuclio\(engine='knative'\): Allowed: dashboard, deployment"):
+        mlfn.Nuclio(engine="knative")
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,8 @@ def runtime() -> str:
 
 def _code(kind: Declared, plan: Plan) -> dict[str, Any]:
     if kind.prebuilt:
-        return {"image": plan.image, "build": {"mode": "neverBuild"}}
+        # `mode: neverBuild` is refused for a new function; an image is pulled each time unless this says otherwise.
+        return {"image": plan.image, "imagePullPolicy": "IfNotPresent", "build": {"codeEntryType": "image"}}
     source = SOURCE.format(name=plan.name, version=__version__, payload=plan.payload)
     install = f"pip install --no-cache-dir 'mlfn[nuclio]=={__version__}'"
     build: dict[str, Any] = {
