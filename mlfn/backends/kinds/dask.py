@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import socket
 import time
@@ -126,7 +127,18 @@ class Dask:
                     "mem=...)? `kubectl get pods -l dask.org/component=worker` says what its pods wait for."
                 ) from None
             is_disk_shared.set(False)
-            yield Extras(offered={"dask_client": lambda: client})
+            yield Extras(offered={"dask_client": lambda: client}, page=dashboard_of(client))
+
+
+def dashboard_of(client: Any) -> str | None:
+    """Return where a client's cluster shows what it does, to people; None where it does not, or bokeh is missing to draw it."""
+    if importlib.util.find_spec("bokeh") is None:
+        return None
+    try:
+        found: str | None = client.dashboard_link
+    except KeyError:  # its scheduler has no page
+        return None
+    return found
 
 
 def _wait_for(address: str) -> None:

@@ -170,10 +170,10 @@ class Spark:
             os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
         _start()
         session = _own_session()
-        if page := session.sparkContext.uiWebUrl:
+        if (page := session.sparkContext.uiWebUrl) is not None:
             os.write(2, f"Spark shows this application at {page}\n".encode())
         try:
-            yield Extras(supplied={"spark": session})
+            yield Extras(supplied={"spark": session}, page=page)
         except Exception as error:
             _say_cause_first(error)
             raise
