@@ -94,6 +94,7 @@ class Unit:
     words: str | None = None
     waits_since: tuple[str, float] = ("", 0.0)
     is_stopped: bool = False
+    has_started: bool = False  # its function's process has said so
     has_ended: bool = False
 
     @property
@@ -189,9 +190,11 @@ class KubernetesPlace(OneShot):
         """Return what would be created for one run, without the content of its Secret; the namespace is the context's."""
         namespace = plan.place.options.get("namespace") or "default"
         wanted = Wanted("mlfn-run", namespace, plan, "", settings.current().grace)
+        bundle = objects.bundle_name(worker_bundle()[0])
         shown = [
-            objects.execution(wanted, objects.bundle_name(worker_bundle()[0])),
+            objects.execution(wanted, bundle),
             objects.secret(wanted, {}, [], {}, owner=""),
+            *(objects.companion(wanted, bundle, item) for item in objects.companions_of(plan)),
         ]
         if "namespace" not in plan.place.options:
             for item in shown:
@@ -256,8 +259,10 @@ class KubernetesPlace(OneShot):
     def attach(self, stored: StoredExecution) -> None:
         """Watch it from where its journals are recorded; delete it if no run needs it."""
         tasks = {task.run: task for task in stored.tasks}
+        lines = stored.acknowledged
         units = {
-            stored.units[run]: Unit(run, task, lines=stored.acknowledged.get(run, 0)) for run, task in tasks.items()
+            stored.units[run]: Unit(run, task, lines=lines.get(run, 0), has_started=lines.get(run, 0) > 0)
+            for run, task in tasks.items()
         }
         handle = stored.handle
         resource = Resource(**handle.get("resource", {}))
@@ -461,6 +466,9 @@ class KubernetesPlace(OneShot):
 
     def _take_of(self, execution: Execution, message: OfExecution) -> Iterator[Report]:
         if isinstance(message, LogRead):
+            unit = execution.unit_of(message.events.run or "")
+            if unit is not None and any(event["event"] == "started" for event in message.events.events):
+                unit.has_started = True
             yield message.events
         elif isinstance(message, LogEnded):
             execution.units[message.index].log_lines = message.lines
@@ -534,20 +542,28 @@ class KubernetesPlace(OneShot):
             yield from self._wait(execution, unit, waiting)
             return
         if unit.follower is None and has_begun(pod):
+            unit.waits_since = ("", 0.0)
             self._follow(execution, unit)
         yield from self._conclude(execution, unit)
 
     def _note_pod_beside(
         self, execution: Execution, unit: Unit, pod: Mapping[str, Any], *, is_deleted: bool
     ) -> Iterator[Report]:
-        """Say what a pod waits for that the main one waits for; one that ends before that begins ends the unit."""
-        if unit.pod is not None or is_deleted or execution.over_since is not None:
+        """Say what a pod waits for that the run waits for; one that ends before the main one is there ends the unit."""
+        main = unit.pod
+        if unit.has_started or is_deleted or execution.over_since is not None:
             return
+        if main is not None and (is_over(main) or waiting_for(main) is not None):
+            return  # that says what is the matter
         if not is_over(pod):
             waiting = waiting_for(pod)
             if waiting is not None:
                 yield from self._wait(execution, unit, replace(waiting, sort=RANKS.get(waiting.sort, waiting.sort)))
+            elif main is not None:
+                unit.waits_since = ("", 0.0)
             return
+        if main is not None:
+            return  # what has made it makes another one
         assert execution.plan is not None
         unit.has_ended = True
         end = explain(execution.plan, pod, is_deleted=False)
@@ -671,7 +687,7 @@ class KubernetesPlace(OneShot):
             if unit.is_stopped and unit.is_at_work:
                 self._stop_unit(execution, unit)  # again, as the first time may have failed
             sort, since = unit.waits_since
-            if sort and not unit.has_ended and unit.follower is None and now > since + LIMITS[sort]:
+            if sort and not unit.has_ended and not unit.has_started and now > since + LIMITS[sort]:
                 unit.has_ended = True
                 self._stop_unit(execution, unit)
                 yield Terminated(

@@ -8,6 +8,8 @@ RULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("batch", "jobs", ("create", "get", "patch", "delete")),
     ("kubeflow.org", "mpijobs", ("create", "get", "delete")),
     ("kubernetes.dask.org", "daskjobs", ("create", "get", "delete")),
+    ("kubernetes.dask.org", "daskclusters", ("create", "get")),
+    ("kubernetes.dask.org", "daskautoscalers", ("create", "get")),
     ("sparkoperator.k8s.io", "sparkapplications", ("create", "get", "delete")),
     ("apps", "deployments", ("create", "get", "list", "update", "delete")),
     ("autoscaling", "horizontalpodautoscalers", ("create", "patch", "deletecollection")),
