@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 IMAGE = "mlfn.test/dask:1"
 
 
-pytestmark = pytest.mark.usefixtures("reach")
+pytestmark = [pytest.mark.timeout(500), pytest.mark.usefixtures("reach")]
 
 
 def square(n: int) -> tuple[int, str]:
@@ -117,7 +117,7 @@ def delete(namespace: Namespace, kind: str, name: str) -> None:
 def at_work() -> mlfn.Run[str]:
     """Return a run whose task has begun at a worker."""
     run = wait_at_a_worker.on("kubernetes").submit()
-    wait_until(lambda: run.metrics or run.done(), timeout=120)
+    wait_until(lambda: run.metrics or run.done(), timeout=300)
     assert run.metrics, run.exception()
     return run
 
@@ -127,7 +127,7 @@ def gone(namespace: Namespace, *kinds: str) -> bool:
     until = time.monotonic() + 60
     while found := [item for kind in kinds for item in namespace.items(kind)]:
         if time.monotonic() > until:
-            raise AssertionError([item["metadata"]["name"] for item in found])
+            raise AssertionError([(item.get("kind"), item["metadata"]) for item in found])
         time.sleep(0.2)
     return True
 
@@ -184,7 +184,7 @@ def test_a_kept_cluster_goes_once_it_was_idle_for_long(namespace: Namespace) -> 
 
 def test_a_cluster_of_others_is_not_taken(namespace: Namespace) -> None:
     pods = {"spec": {"containers": [{"name": "main", "image": IMAGE}]}}
-    spec = {"scheduler": {**pods, "service": {"ports": []}}, "worker": {**pods, "replicas": 0}}
+    spec = {"scheduler": {**pods, "service": {"ports": [{"port": 8786}], "type": "ClusterIP"}}, "worker": {**pods, "replicas": 0}}
     namespace.api.post(
         namespace.path("daskclusters"),
         {

@@ -556,11 +556,12 @@ class KubernetesPlace(OneShot):
         if main is not None and (is_over(main) or waiting_for(main) is not None):
             return  # that says what is the matter
         if not is_over(pod):
-            waiting = waiting_for(pod)
+            waiting = waiting_for(pod) or self._waiting_beside(execution)
             if waiting is not None:
                 yield from self._wait(execution, unit, replace(waiting, sort=RANKS.get(waiting.sort, waiting.sort)))
-            elif main is not None:
-                unit.waits_since = ("", 0.0)
+            elif main is not None and unit.words is not None:
+                unit.words, unit.waits_since = None, ("", 0.0)
+                yield StatusChanged(execution.name, unit.run, None)
             return
         if main is not None:
             return  # what has made it makes another one
@@ -570,6 +571,12 @@ class KubernetesPlace(OneShot):
         yield Terminated(
             execution.name, end.reason, end.message, end.exit_code, end.signal, never_began=True, run=unit.run
         )
+
+    def _waiting_beside(self, execution: Execution) -> Waiting | None:
+        """Return what another pod beside the main one waits for."""
+        pods = self._pods.get(execution.name, {}).values()
+        found = (waiting_for(pod) for pod in pods if _is_beside(pod) and not is_over(pod))
+        return next((waiting for waiting in found if waiting is not None), None)
 
     def _wait(self, execution: Execution, unit: Unit, waiting: Waiting) -> Iterator[Report]:
         if unit.words != waiting.words:
