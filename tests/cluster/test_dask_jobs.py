@@ -184,7 +184,10 @@ def test_a_kept_cluster_goes_once_it_was_idle_for_long(namespace: Namespace) -> 
 
 def test_a_cluster_of_others_is_not_taken(namespace: Namespace) -> None:
     pods = {"spec": {"containers": [{"name": "main", "image": IMAGE}]}}
-    spec = {"scheduler": {**pods, "service": {"ports": [{"port": 8786}], "type": "ClusterIP"}}, "worker": {**pods, "replicas": 0}}
+    spec = {
+        "scheduler": {**pods, "service": {"ports": [{"port": 8786}], "type": "ClusterIP"}},
+        "worker": {**pods, "replicas": 0},
+    }
     namespace.api.post(
         namespace.path("daskclusters"),
         {
