@@ -2,7 +2,8 @@
 
 You learn: `with_options(kind=...)`, that a run looks alike whatever runs it, and what `ctx.rank` and `ctx.size` are where there
 is one rank. Name the kinds that you have: `python examples/15_one_function.py job spark`. With MLFN_ON=kubernetes the same runs
-in pods.
+in pods, with an image for each kind that needs more than Python:
+`MLFN_ON=kubernetes python examples/15_one_function.py job dask=registry.example/dask:1 mpi=registry.example/mpi:1`.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ def estimate_pi(ctx: mlfn.Context, points: int) -> float:
 
 
 def main(kinds: list[str]) -> None:
-    runs = {name: estimate_pi.with_options(kind=KINDS[name]).submit(20_000) for name in kinds}
+    runs = {}
+    for kind in kinds:
+        name, _, image = kind.partition("=")
+        runs[name] = estimate_pi.with_options(kind=KINDS[name], image=image or mlfn.UNSET).submit(20_000)
     for name, run in runs.items():
         print(f"{name:6} {run.result():.3f}  {run.state}  {run.logs().splitlines()}")
     assert len({run.result() for run in runs.values()}) == 1  # rank 0 draws the same points everywhere

@@ -525,7 +525,7 @@ class SparkOnKubernetes(JobOnKubernetes):
     )
     options: ClassVar[Mapping[str, Any]] = {"image": "mlfn.test/spark:1"}
     plural = "sparkapplications"
-    patience = 120.0
+    patience = 240.0  # a sweep is resumed as one application after the other
     limit = 20.0
     EXPECTED: ClassVar[Mapping[str, Mark]] = {
         **{name: mark for name, mark in JobOnKubernetes.EXPECTED.items() if name != "unmet_option_refused_by_name"},

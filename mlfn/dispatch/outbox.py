@@ -146,8 +146,6 @@ class Outbox:
 def change_of(event: Mapping[str, Any]) -> changes.Change | None:
     """Return the change to record for an event; None for the attempt's own end, which its controller decides on."""
     run, attempt, time, what = event["run"], event["attempt"], event["time"], event["event"]
-    if what == "finished":
-        return None
     if what == "started":
         return changes.Started(run, attempt, time)
     if what == "metrics":
@@ -158,6 +156,8 @@ def change_of(event: Mapping[str, Any]) -> changes.Change | None:
         return changes.MetricsLogged(run, attempt, event["number"], (point,))
     if what == "output":
         return changes.OutputLogged(run, attempt, Output(**event["output"]))
+    if what == "page":
+        return changes.PageNoted(run, attempt, event["url"], time)
     if what == "progress":
         return changes.Progressed(run, attempt, event["progress"])
     if what == "child":

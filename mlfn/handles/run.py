@@ -23,7 +23,7 @@ from mlfn.errors import MlfnError, NotFoundError, ParameterError, ResultTimeoutE
 from mlfn.handles.children import Children
 from mlfn.handles.outputs import Artifacts, Metrics, OutputReference, Outputs, stored_outputs
 from mlfn.handles.remote_errors import rebuild
-from mlfn.spec.record import Attempt, Outcome, Output, RunRecord, RunState
+from mlfn.spec.record import PAGE, Attempt, Outcome, Output, RunRecord, RunState
 
 if TYPE_CHECKING:
     from mlfn.handles.version import Version
@@ -160,6 +160,15 @@ class Run(Generic[R]):
     def progress(self) -> Mapping[str, Any] | None:
         """What it last said of its progress: done, total, text."""
         return self.record.progress
+
+    @property
+    def page(self) -> str | None:
+        """The address at which its engine shows what it does, as Dask's dashboard and Spark's UI; None where there is none.
+
+        It is there while the engine is: with the run for one that is the run's own.
+        """
+        events = self._session.store.events(self.id)
+        return next((detail for _, _, what, detail in reversed(events) if what == PAGE), None)
 
     def done(self) -> bool:
         """Return whether it is terminal."""

@@ -64,6 +64,9 @@ TRANSITIONS: Mapping[RunState, frozenset[RunState]] = {
 BEST = "best_iteration"
 """The output by which a run says whose outputs it has: the number of its best child."""
 
+PAGE = "page"
+"""What happened to a run whose detail is the address at which its engine shows what it does."""
+
 _LONGEST_LINE = 240
 
 

@@ -111,6 +111,15 @@ class Started(NamedTuple):
     time: float
 
 
+class PageNoted(NamedTuple):
+    """The address at which the attempt's engine shows what it does, to people."""
+
+    run: str
+    attempt: int
+    url: str
+    time: float
+
+
 class Acknowledged(NamedTuple):
     """So many lines of the attempt's journal are recorded; fewer than before change nothing."""
 
@@ -228,6 +237,7 @@ Change = (
     | Claimed
     | StatusNoted
     | Started
+    | PageNoted
     | Acknowledged
     | MetricsLogged
     | OutputLogged

@@ -129,6 +129,8 @@ def _news(run: RunView) -> Iterator[tuple[str, str]]:
         yield "note", f"the process that submitted it is gone; `mlfn wait {run.id[:8]}` resumes it"
     if run.record.progress and not run.record.sweep:  # that has a line with its children's states
         yield "progress", _progress(run.record.progress)
+    if run.page:
+        yield "page", run.page
 
 
 def _circumstances(run: RunView) -> Iterator[tuple[str, str]]:

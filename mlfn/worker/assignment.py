@@ -7,10 +7,11 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from mlfn.host.frozen import frozen
@@ -93,28 +94,64 @@ class Answers:
         return None
 
 
+class Activated(AbstractContextManager[Extras]):
+    """What a kind prepares before the run has started, as it says which rank this is; it is left with the handler.
+
+    Where it `is_only`, what goes wrong in that is the run's own failure.
+    """
+
+    def __init__(self, prepared: AbstractContextManager[Extras], *, is_only: bool) -> None:
+        self._stack = ExitStack()
+        self._extras = Extras()
+        self._error: Exception | None = None
+        try:
+            self._extras = self._stack.enter_context(prepared)
+        except Exception as error:
+            if not is_only:
+                raise  # no rank is known whose journal could have it
+            self._error = error
+
+    @property
+    def rank(self) -> int:
+        """Which rank this is."""
+        return self._extras.rank
+
+    def __enter__(self) -> Extras:
+        if self._error is not None:
+            raise self._error
+        return self._extras
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, frames: TracebackType | None
+    ) -> bool | None:
+        return self._stack.__exit__(kind, error, frames)
+
+
 def run_rank(
     assignment: Assignment,
     folder: Path,
+    prepare: Callable[[], AbstractContextManager[Extras]] = Extras,
     *,
-    activated: AbstractContextManager[Extras] | None = None,
     control: socket.socket | None = None,
 ) -> RunState:
     """Run an assignment, its journal in `folder`, and return how it ended; `control` wakes the reader of the journal.
 
-    `activated` says which rank this is; without it, it is the only one. With `control`, points are not answered: a run that is
+    `prepare` returns what says which rank this is. With `control` it is the only one, and points are not answered: a run that is
     to stop is stopped.
     """
     signal.signal(signal.SIGTERM, on_terminate)
     binding = Binding(assignment.plan, folder)
     binding.apply()
-    with activated or Extras() as extras:
-        secrets: dict[str, str] = {}
-        journal = Journal(folder / journal_of(extras.rank), control)
-        load = partial(binding.load, secrets)
-        judge = Answers(folder) if control is None else None
-        task, codec = assignment.task, binding.codec()
-        return execute(task, binding.calling, load, codec, journal, secrets, judge=judge, extras=extras).state
+    activated = Activated(prepare(), is_only=control is not None)
+    secrets: dict[str, str] = {}
+    journal = Journal(folder / journal_of(activated.rank), control)
+    load = partial(binding.load, secrets)
+    judge = Answers(folder) if control is None else None
+    task, codec = assignment.task, binding.codec()
+    try:
+        return execute(task, binding.calling, load, codec, journal, secrets, judge=judge, extras=activated).state
+    finally:
+        activated.__exit__(None, None, None)  # where the code could not be loaded
 
 
 def on_terminate(*_: object) -> None:

@@ -85,6 +85,8 @@ def _call(
 ) -> Outcome:
     function = load()
     with extras as found:
+        if found.page is not None:
+            reporter.send("page", url=found.page)
         return _call_prepared(function, task, calling, codec, reporter, found, loaded)
 
 

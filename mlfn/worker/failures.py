@@ -12,7 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from mlfn.artifacts.codec import Codec, rebuilt_error
-from mlfn.errors import MlfnError, OutOfMemoryError, PayloadError, RebuildError, SkewError, StorageError, readable
+from mlfn.errors import (
+    MlfnError,
+    OutOfMemoryError,
+    PayloadError,
+    RebuildError,
+    RunLostError,
+    SkewError,
+    StorageError,
+    readable,
+)
 from mlfn.settings.masking import Masker
 from mlfn.spec.record import Outcome, Reason, RemoteFailure, RunState
 from mlfn.spec.values import shown_bytes
@@ -24,6 +33,7 @@ _EVENT_LOOP = str(Path(_STDLIB, "asyncio"))
 _MAX_TRACEBACK = 64_000  # characters; a recursion error would otherwise fill the store
 _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
     (MemoryError, Reason.OOM),
+    (RunLostError, Reason.LOST),
     (SkewError, Reason.SKEW),
     (StorageError, Reason.STORAGE),
     (RebuildError, Reason.CODE),

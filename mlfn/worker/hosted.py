@@ -303,8 +303,9 @@ def _function(path: str, pin: str | None, name: str) -> Callable[..., Any]:
 class HostedRun:
     """One attempt, run by the thread that calls `run`; the other methods are for other threads."""
 
-    def __init__(self, task: Task, binding: HostedBinding, post: Post) -> None:
+    def __init__(self, task: Task, binding: HostedBinding, post: Post, page: str | None = None) -> None:
         self.name = f"{task.run}-{task.attempt}"
+        self._page = page
         self._task = task
         self._binding = binding
         self._interrupt = Interrupt()
@@ -333,8 +334,7 @@ class HostedRun:
             self._interrupt.close()
             del running[self.name]
         if not self._channel.has_ended:
-            facts = {"run": self._task.run, "attempt": self._task.attempt, "time": time.time()}
-            self._channel.send({"event": "finished", **facts, **Outcome(RunState.CANCELLED).to_json()})
+            self._channel.send({"event": "finished", **self._facts(), **Outcome(RunState.CANCELLED).to_json()})
 
     def stop(self) -> bool:
         """Have the handler raise `Cancelled`; False where it has ended."""
@@ -346,8 +346,14 @@ class HostedRun:
         self._answered.set()
 
     def flush(self) -> None:
-        """Report what it has logged by now."""
+        """Report what it has logged by now; of one that is not over at once, the page of its engine too."""
+        if (page := self._page) is not None:
+            self._page = None
+            self._channel.send({"event": "page", **self._facts(), "url": page})
         self._channel.flush()
+
+    def _facts(self) -> dict[str, Any]:
+        return {"run": self._task.run, "attempt": self._task.attempt, "time": time.time()}
 
     def _run(self, extras: Mapping[str, Callable[[], Any]]) -> None:
         binding, secrets = self._binding, dict[str, str]()

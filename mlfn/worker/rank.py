@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -97,7 +98,7 @@ def main() -> None:
 
 def _run(assignment: Assignment, folder: Path) -> int:
     prepare_logging()
-    state = run_rank(assignment, folder, activated=_activated(assignment, folder))
+    state = run_rank(assignment, folder, partial(_activated, assignment, folder))
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # what is left, as the end of MPI, may wait for the other ranks
     # At another exit code a launcher ends the other ranks, which are being stopped as well and may take their time.
     return 0 if state in (*ENDS_WELL, RunState.CANCELLED) else 1

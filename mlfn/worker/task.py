@@ -47,6 +47,7 @@ class Extras:
     """What a kind finds out where the run runs: which of how many ranks this is, and what it supplies to the handler.
 
     `supplied` has the values that the kind's `INJECTS` names, `offered` what makes those that the run's context has beside.
+    `page` is the address at which the engine shows what it does, to people.
     """
 
     rank: int = 0
@@ -54,6 +55,7 @@ class Extras:
     local_rank: int = 0  # among those on the same machine
     supplied: Mapping[str, Any] = field(default_factory=dict)
     offered: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
+    page: str | None = None
 
     def __enter__(self) -> Extras:
         """Return itself: what needs no preparation stands for what a kind prepares."""

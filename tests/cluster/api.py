@@ -20,10 +20,13 @@ from mlfn.backends.places.kubernetes.connection import ApiError, Connection
 from mlfn.backends.places.kubernetes.roles import role
 
 _RBAC = "/apis/rbac.authorization.k8s.io/v1"
+_DASK = "/apis/kubernetes.dask.org/v1"
 _GROUPS = {
     "jobs": "/apis/batch/v1",
     "mpijobs": "/apis/kubeflow.org/v2beta1",
-    "daskjobs": "/apis/kubernetes.dask.org/v1",
+    "daskjobs": _DASK,
+    "daskclusters": _DASK,
+    "daskautoscalers": _DASK,
     "sparkapplications": "/apis/sparkoperator.k8s.io/v1beta2",
     "deployments": "/apis/apps/v1",
     "replicasets": "/apis/apps/v1",
@@ -31,7 +34,7 @@ _GROUPS = {
     "roles": _RBAC,
     "rolebindings": _RBAC,
 }
-OPERATED = ("mpijobs", "daskjobs", "sparkapplications")
+OPERATED = ("mpijobs", "daskjobs", "daskclusters", "sparkapplications")
 """What operators make pods of."""
 KUBECONFIG = os.environ.get("KUBECONFIG", "")
 

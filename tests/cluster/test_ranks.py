@@ -10,6 +10,7 @@ import pytest
 import mlfn
 from mlfn.backends.places.kubernetes import words
 from tests.cluster.api import Namespace
+from tests.ledger import wait_until
 
 IMAGE = "mlfn.test/mpi:1"
 
@@ -123,6 +124,29 @@ def test_cancel_reaches_the_ranks_of_all_pods(namespace: Namespace) -> None:
     while namespace.items("mpijobs") and time.monotonic() < until:
         time.sleep(0.2)
     assert not namespace.items("mpijobs")
+
+
+@pytest.mark.parametrize("role", ["worker", "launcher"])
+def test_a_pod_of_ranks_that_is_killed_is_named(namespace: Namespace, role: str) -> None:
+    run = wait.on("kubernetes").submit()
+    wait_until(lambda: run.metrics or run.done(), timeout=60)
+    [pod] = namespace.items("pods", labelSelector=f"training.kubeflow.org/job-role={role}")
+
+    begun = time.monotonic()
+    namespace.api.delete(f"{namespace.path('pods')}/{pod['metadata']['name']}", {"gracePeriodSeconds": 0})
+    error = run.exception(100)
+
+    assert time.monotonic() - begun < 60, "the others do not wait for it"
+    assert ("rank 1" if role == "worker" else "was deleted") in str(error)
+
+
+def test_an_image_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(words, "LIMITS", {**words.LIMITS, "image": 3.0})
+    monkeypatch.setattr("mlfn.backends.places.kubernetes.place.LIMITS", words.LIMITS)
+
+    error = add_up.with_options(image="registry.invalid/none:1").on("kubernetes").submit(1).exception(100)
+
+    assert "waited 3 s for its image: " in str(error)
 
 
 def test_an_image_without_ssh_is_named() -> None:

@@ -61,6 +61,7 @@ def test_a_command_runs_the_handler_in_a_process_of_its_own():
     assert run.result(30) == 49
     assert run.metrics["niceness"] == min(19, os.nice(0) + 10)
     assert "rank 0 prints" in run.logs()
+    assert run.page == "http://127.0.0.1/nice"
 
 
 def test_the_value_of_rank_0_is_the_runs(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 import mlfn
+from mlfn.backends.places.dask import connection, place
 from mlfn.dispatch.session import current_session
 from mlfn.errors import OptionError, OutOfMemoryError, PlaceError, RunError, RunLostError, RunTimeoutError
 from tests.dask_cluster import dask_cluster, kill, pids
@@ -94,9 +96,27 @@ def threads_at_work(x: int) -> tuple[int, float, float]:
     return os.getpid(), begun, time.time()
 
 
+@mlfn.function
+def look_around(ctx: mlfn.Context) -> tuple[set[int], list[dict[str, Any]]]:
+    """Return the processes of the workers, and what the scheduler knows of each worker."""
+    client = ctx.dask_client
+    return set(pids(client).values()), list(client.scheduler_info(n_workers=-1)["workers"].values())
+
+
+@mlfn.function
+def wait_for_workers(count: int, ctx: mlfn.Context) -> tuple[int, int]:
+    """Return how many workers there were, and how many once there was work for more."""
+    client = ctx.dask_client
+    first = len(pids(client))
+    tasks = client.map(lambda _: time.sleep(0.5), range(1000), pure=False)
+    most = wait_until(lambda: len(found := pids(client)) >= count and len(found), timeout=120)
+    client.cancel(tasks, force=True)
+    return first, most
+
+
 def begun(folder: Path, name: str = "begun-1") -> int:
     path = folder / name
-    return int(wait_until(lambda: path.exists() and path.read_text()))
+    return int(wait_until(lambda: path.exists() and path.read_text(), timeout=60))
 
 
 def test_a_handler_fans_out_from_its_task(address):
@@ -171,6 +191,22 @@ def test_a_killed_worker_is_named_without_a_retry(address, tmp_path):
         run.result(60)
 
 
+def test_that_runs_at_an_address_end_with_their_client_is_said_once(address, caplog):
+    place._say_once.cache_clear()
+
+    for x in (1, 2):
+        there(square, address, timeout=60 + x).submit(x).result(60)
+    square.with_options(kind=mlfn.Dask(workers=1)).submit(3).result(60)
+
+    assert (
+        caplog.messages.count(
+            f"runs at the Dask cluster at {address} end with this process; whoever next asks for one has it tried again"
+        )
+        == 1
+    )
+    assert caplog.text.count("end with this process") == 1
+
+
 def test_a_dead_scheduler_is_named(tmp_path):
     with dask_cluster(workers=1) as address:
         run = there(at_first, address).submit(str(tmp_path))
@@ -188,6 +224,37 @@ def test_too_much_memory_has_its_reason(tmp_path):
     with pytest.raises(OutOfMemoryError, match=r"exceeded its limit of mem=400Mi, so its nanny ended it"):
         run.result(120)
     assert run.record.reason == "oom"
+
+
+def test_workers_are_as_they_were_asked_for():
+    processes, workers = look_around.with_options(kind=mlfn.Dask(workers=2, threads=3, mem="400Mi")).submit().result(60)
+
+    assert len(processes) == 2
+    assert [(worker["nthreads"], worker["memory_limit"]) for worker in workers] == [(3, 400 << 20)] * 2
+    assert all(worker["nanny"] for worker in workers)
+
+
+def test_workers_without_a_nanny_are_threads_of_one_process():
+    processes, workers = look_around.with_options(kind=mlfn.Dask(workers=2, nanny=False)).submit().result(60)
+
+    assert (len(processes), [worker["nanny"] for worker in workers]) == (1, [None, None])
+
+
+def test_an_adaptive_cluster_grows_with_its_work():
+    assert wait_for_workers.with_options(kind=mlfn.Dask(adaptive=(1, 3))).submit(2).result(180) in [(1, 2), (1, 3)]
+
+
+def test_a_run_that_goes_on_says_where_its_cluster_is_seen(address, tmp_path, monkeypatch):
+    # Without bokeh the page is there as well, and says that it is missing.
+    monkeypatch.setattr(connection, "dashboard_of", lambda client: client.dashboard_link)
+    run = there(at_first, address).submit(str(tmp_path))
+    begun(tmp_path)
+
+    page = wait_until(lambda: run.page)
+    run.cancel()
+
+    with urllib.request.urlopen(page) as answer:
+        assert answer.status == 200
 
 
 def test_a_deaf_task_goes_with_its_worker(tmp_path):

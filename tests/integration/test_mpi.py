@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -52,6 +53,14 @@ def ends(how: str) -> None:
 
 
 @mlfn.function(kind=TWO)
+def talks_without_mpi4py() -> int:
+    sys.modules["mpi4py"] = None  # type: ignore[assignment] # as where it is not installed
+    from mpi4py import MPI
+
+    return int(MPI.COMM_WORLD.Get_size())
+
+
+@mlfn.function(kind=TWO)
 def scale(ctx: mlfn.Context, x: int) -> int:
     from mpi4py import MPI
 
@@ -82,6 +91,11 @@ def is_gone(pid: int) -> bool:
 
 def miss(folder: Path, how: str, timeout: float | None = None) -> mlfn.Run[None]:
     return misses.with_options(timeout=timeout).submit(str(folder), how)
+
+
+def test_a_missing_mpi4py_is_named_with_what_to_type():
+    with pytest.raises(ModuleNotFoundError, match=r"No module named 'mpi4py'.*: pip install mpi4py, where they run"):
+        talks_without_mpi4py.submit().result(60)
 
 
 def test_ranks_compute_together_and_rank_0_returns() -> None:

@@ -39,4 +39,4 @@ class Nice:
 
     def activate(self, task: Task) -> AbstractContextManager[Extras]:
         """Return the only rank."""
-        return nullcontext(Extras(supplied={"niceness": Niceness(os.nice(0))}))
+        return nullcontext(Extras(supplied={"niceness": Niceness(os.nice(0))}, page="http://127.0.0.1/nice"))

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 import mlfn
-from mlfn.errors import RemoteError, WorkerDiedError
+from mlfn.errors import RemoteError, RunLostError, WorkerDiedError
 from tests.ledger import wait_until
 from tests.spark import jobs
 from tests.spark.jobs import PATIENCE
@@ -103,6 +103,19 @@ def test_an_executor_that_is_killed_is_replaced(home: Path, tmp_path: Path) -> N
     (tmp_path / "over").touch()
 
     assert run.result(PATIENCE) == [0, 1, 2, 3]
+    wait_until(lambda: not javas(home), timeout=PATIENCE)
+
+
+def test_a_java_that_is_killed_under_a_run_is_named(home: Path, tmp_path: Path) -> None:
+    run = jobs.in_executors.submit(str(tmp_path))
+    wait_until(lambda: list(tmp_path.glob("begun-*")), timeout=PATIENCE)
+
+    [driver] = [pid for pid in javas(home) if b"SparkSubmit" in Path("/proc", pid, "cmdline").read_bytes()]
+    os.kill(int(driver), signal.SIGKILL)
+
+    with pytest.raises(RunLostError, match=r"the Java process of its application ended \(signal 9, SIGKILL\)"):
+        run.result(PATIENCE)
+    assert run.record.reason == "lost"
     wait_until(lambda: not javas(home), timeout=PATIENCE)
 
 

@@ -86,6 +86,7 @@ RUN = [
     "metrics",
     "name",
     "outputs",
+    "page",
     "params",
     "parent",
     "progress",

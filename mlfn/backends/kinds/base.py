@@ -58,7 +58,7 @@ class Pod:
 
     `ports` are those that it opens, by their names; it is ready once the first is open. `account` is the service account whose token its processes get, where the user names
     none. It `restarts` where it belongs to a Deployment. `resources` replace those of the function. The fields in `beside` stand
-    beside those of the template.
+    beside those of the template. One that is `plain` is no part of a run: it runs `argv` as it stands, without mlfn.
     """
 
     role: str
@@ -68,6 +68,23 @@ class Pod:
     restarts: bool = False
     resources: Mapping[str, Any] | None = None
     beside: Mapping[str, Any] = field(default_factory=dict)
+    plain: bool = False
+
+
+@frozen
+class Companion:
+    """One more object of an engine that a `Manifest` needs; it goes with the main one.
+
+    With `asked`, which says what it is made for, it belongs to no run: it is made once, and kept by its name for all that ask for
+    the same.
+    """
+
+    api_version: str
+    kind: str
+    plural: str
+    name: str
+    spec: Mapping[str, Any]
+    asked: Mapping[str, Any] | None = None
 
 
 @frozen
@@ -76,7 +93,7 @@ class Manifest:
 
     Without a command the handler is called there, in a process that the kind prepares. In `spec`, a `Pod` stands wherever a
     pod's template goes, and ``{execution}`` in a text for the object's name. `requirements` are installed in pods whose image
-    lacks them.
+    lacks them. `companions` are created too. `install` is what an administrator types once where the cluster knows none of this.
     """
 
     api_version: str
@@ -85,6 +102,8 @@ class Manifest:
     spec: Mapping[str, Any]
     command: Command | None = None
     requirements: tuple[str, ...] = ()
+    companions: tuple[Companion, ...] = ()
+    install: str | None = None
 
     def shown(self) -> dict[str, Any]:
         """Return what would be created, as a plan shows it."""

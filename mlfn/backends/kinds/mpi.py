@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -25,6 +25,7 @@ ENVIRON: Mapping[str, str] = {
     "OMPI_MCA_hwloc_base_binding_policy": "none",
 }
 INSTALL_MPIRUN = "apt-get install openmpi-bin"
+INSTALL_MPI4PY = "pip install mpi4py"
 RANK_BY_MPI = ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_LOCAL_RANK")
 
 
@@ -53,8 +54,21 @@ class Mpi:
         return mpirun(self.replicas * self.slots, self.mpi_args)
 
     def activate(self, task: Task) -> AbstractContextManager[Extras]:
-        """Return what mpirun says of this rank."""
-        return nullcontext(rank_of(os.environ, RANK_BY_MPI))
+        """Return what mpirun says of this rank; a missing mpi4py is then named with what to type."""
+        return _activated(rank_of(os.environ, RANK_BY_MPI))
+
+
+@contextmanager
+def _activated(extras: Extras) -> Iterator[Extras]:
+    try:
+        yield extras
+    except ModuleNotFoundError as error:
+        if error.name == "mpi4py":
+            error.msg = (
+                f"No module named 'mpi4py', by which ranks of kind='mpi' talk: {INSTALL_MPI4PY}, where they run."
+            )
+            error.args = (error.msg,)  # from which its copies are made
+        raise
 
 
 def mpirun(ranks: int, mpi_args: Sequence[str]) -> Command:

@@ -15,6 +15,8 @@ ENVIRON: Mapping[str, str] = {
 WORKER = ("{python}", "/mlfn/worker/mlfn.zip", "rank", "{folder}")
 """The command line of one rank in a pod."""
 
+_INSTALL = "kubectl apply --server-side -f https://raw.githubusercontent.com/kubeflow/mpi-operator/v0.6.0/deploy/v2beta1/mpi-operator.yaml"
+
 SSH = "-p 2222 -i /mlfn/ssh/id_rsa -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null -o LogLevel=ERROR"
 """What `mpirun` has to add when it reaches other pods by `ssh`."""
 
@@ -45,4 +47,5 @@ def mpijob(mpi_args: Sequence[str], *, replicas: int, slots: int) -> Manifest:
     exported = [arg for name in _EXPORTED for arg in ("-x", name)]
     argv = ("mpirun", "-n", str(ranks), "--mca", "plm_rsh_args", SSH, *exported, *mpi_args, *WORKER)
     needs = {"mpirun": "apt-get install openmpi-bin openssh-server, in the image of the function"}
-    return Manifest("kubeflow.org/v2beta1", "MPIJob", "mpijobs", spec, Command(argv, ENVIRON, ranks, needs))
+    command = Command(argv, ENVIRON, ranks, needs)
+    return Manifest("kubeflow.org/v2beta1", "MPIJob", "mpijobs", spec, command, install=_INSTALL)

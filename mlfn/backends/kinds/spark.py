@@ -9,6 +9,8 @@ import os
 import re
 import shlex
 import shutil
+import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +22,7 @@ from typing import Any, ClassVar
 from mlfn.backends.kinds.base import Launch, Pooled
 from mlfn.backends.kinds.spark_application import JAVA_OPTIONS, spark_application
 from mlfn.backends.places.base import Capabilities
-from mlfn.errors import MissingExtraError, OptionError, PlaceError
+from mlfn.errors import MissingExtraError, OptionError, PlaceError, RunLostError
 from mlfn.host.memory import without_memory_limit
 from mlfn.spec.plan import Plan
 from mlfn.spec.values import option_values
@@ -34,6 +36,7 @@ _QUIET = {"spark.ui.port": "0", "spark.ui.showConsoleProgress": "false"}
 _ALWAYS_SAID = b"WARNING: Using incubator modules"  # by Java, of each application
 _JAVA_FOR = {3: 8, 4: 17}  # the oldest Java that a major version of Spark runs on
 _NEWEST_MAJOR = max(_JAVA_FOR)
+_END_SECONDS = 2.0  # in which Java has ended that does not answer
 _INSTALL_JAVA = "install one, as in apt install default-jre-headless, or set JAVA_HOME"
 
 
@@ -161,28 +164,39 @@ class Spark:
 
     def activate(self, task: Task) -> AbstractContextManager[Extras]:
         """Start the application, where this process is not the driver of one, and supply a session."""
-        return self._activated()
+        return self._activated(task)
 
     @contextmanager
-    def _activated(self) -> Iterator[Extras]:
+    def _activated(self, task: Task) -> Iterator[Extras]:
         self.check_machine(os.environ)
         if self._is_local:  # with this very Python the functions run that Spark calls
             os.environ["PYSPARK_PYTHON"] = os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
         _start()
         session = _own_session()
-        if page := session.sparkContext.uiWebUrl:
+        if (page := session.sparkContext.uiWebUrl) is not None:
             os.write(2, f"Spark shows this application at {page}\n".encode())
         try:
-            yield Extras(supplied={"spark": session})
+            yield Extras(supplied={"spark": session}, page=page)
         except Exception as error:
+            if (code := _end_of_java(session, error)) is not None:
+                _forget_application()
+                raise RunLostError(
+                    f"{task.run[:8]}: the Java process of its application ended ({_how(code)}); run.logs() has what it wrote, and "
+                    "Spark(driver_memory=) is what it may take."
+                ) from error
             _say_cause_first(error)
             raise
         finally:
-            if self.share:
-                session.sparkContext.cancelAllJobs()
-                session.catalog.clearCache()
-            else:
-                session.stop()
+            with suppress(Exception):  # Java may be gone
+                self._leave(session)
+
+    def _leave(self, session: Any) -> None:
+        """Free what a run has of the application, or end it."""
+        if self.share:
+            session.sparkContext.cancelAllJobs()
+            session.catalog.clearCache()
+        else:
+            session.stop()
 
 
 def _start() -> None:
@@ -221,6 +235,30 @@ def _own_session() -> Any:
     # What the builder gives, in code far below the handler.
     SparkSession._instantiatedSession = SparkSession._activeSession = session
     return session
+
+
+def _end_of_java(session: Any, error: Exception) -> int | None:
+    """Return the exit code of the application's Java, less than 0 for a signal, where that has ended; else None."""
+    from py4j.protocol import Py4JError, Py4JJavaError
+
+    is_unanswered = isinstance(error, (Py4JError, OSError)) and not isinstance(error, Py4JJavaError)
+    process: Any = session.sparkContext._gateway.proc
+    try:
+        code: int = process.wait(_END_SECONDS if is_unanswered else 0)
+    except subprocess.TimeoutExpired:
+        return None
+    return code
+
+
+def _forget_application() -> None:
+    """Let the next run of this process start another one."""
+    from pyspark import SparkContext
+
+    SparkContext._active_spark_context = SparkContext._gateway = SparkContext._jvm = None
+
+
+def _how(code: int) -> str:
+    return f"exit code {code}" if code >= 0 else f"signal {-code}, {signal.Signals(-code).name}"
 
 
 def _say_cause_first(error: Exception) -> None:

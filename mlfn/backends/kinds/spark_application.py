@@ -13,6 +13,7 @@ from mlfn.spec.plan import Plan
 
 ACCOUNT = "spark"
 """The driver's service account, which makes the executors' pods."""
+_INSTALL = "helm install spark-operator spark-operator --repo https://kubeflow.github.io/spark-operator -n spark-operator --create-namespace"
 _DEFAULT_MEMORY = "1g"  # Spark's own
 _MAIN = "local:///mlfn/worker/mlfn.py"  # by its name Spark knows that it is Python; what the driver's pod runs is its command
 JAVA_OPTIONS = "spark.driver.extraJavaOptions"
@@ -68,6 +69,7 @@ def spark_application(options: Mapping[str, Any], properties: Mapping[str, str],
         "SparkApplication",
         "sparkapplications",
         {key: value for key, value in spec.items() if value},
+        install=_INSTALL,
     )
 
 

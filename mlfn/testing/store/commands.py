@@ -11,7 +11,7 @@ import pytest
 from mlfn.errors import NotFoundError, StoreCorruptError, StoreError
 from mlfn.host.identity import identify
 from mlfn.spec.plan import Plan
-from mlfn.spec.record import Outcome, Reason, RemoteFailure, RunState
+from mlfn.spec.record import PAGE, Outcome, Reason, RemoteFailure, RunState
 from mlfn.store.changes import (
     Acknowledged,
     Adopted,
@@ -21,6 +21,7 @@ from mlfn.store.changes import (
     FinishedUnstarted,
     MetricsLogged,
     OutputLogged,
+    PageNoted,
     Progressed,
     Recalled,
     Requeued,
@@ -92,6 +93,12 @@ class CommandsContract(StoreFixtures):
         assert store.outputs("a", 1) == [output("n", 5)]
         assert events_of(store) == ["submitted", "claimed", "succeeded"]
 
+    def test_the_page_of_an_attempts_engine_is_among_its_events(self, store: Store, running: str) -> None:
+        answers = store.apply([PageNoted("a", 1, "http://here:8787", 3.0), PageNoted("a", 2, "http://there:8787", 3.0)])
+
+        assert answers == [1, 0]
+        assert [event for event in store.events("a") if event[2] == PAGE] == [(3.0, 0, PAGE, "http://here:8787")]
+
     def test_a_failure_is_read_back_whole(self, store: Store, running: str) -> None:
         failure = RemoteFailure("a.B", "", "", ("a.B", "builtins.Exception"), "cGlja2xl", 0, 9)
         store.apply([Finished("a", 1, Outcome(RunState.FAILED, Reason.OOM, failure), 3.0)])
@@ -141,11 +148,12 @@ class CommandsContract(StoreFixtures):
                 point("a", 1, "loss", 1, 0.5, 4.0),
                 OutputLogged("a", 1, output("n", 5)),
                 Progressed("a", 1, {"done": 1}),
+                PageNoted("a", 1, "http://here:8787", 4.0),
                 Recalled("a", 1),
             ]
         )
 
-        assert answers == [0] * 11
+        assert answers == [0] * 12
         assert (store.get_run("a"), store.events("a"), store.attempts("a")) == before
         assert store.scores("a") == {}
 

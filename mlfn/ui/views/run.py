@@ -14,7 +14,7 @@ from mlfn.host.frozen import frozen
 from mlfn.host.identity import now
 from mlfn.settings.current import artifact_uri
 from mlfn.spec.plan import left_out, memory_of_each
-from mlfn.spec.record import Attempt, Output, RunRecord, RunState
+from mlfn.spec.record import PAGE, Attempt, Output, RunRecord, RunState
 from mlfn.store.queries import RunFilter
 from mlfn.ui.views import Source
 from mlfn.ui.views.values import Value, output, parameter
@@ -167,6 +167,13 @@ class RunView:
             return ""
         text = failure.traceback or f"{failure.type.removeprefix('builtins.')}: {failure.message}"
         return last_lines(text, _TRACEBACK_LINES)
+
+    @property
+    def page(self) -> str | None:
+        """Where its engine shows what it does, while it runs."""
+        found = next((event.detail for event in reversed(self.events) if event.what == PAGE), None)
+        is_address = found is not None and found.startswith(("http://", "https://"))
+        return found if is_address and self.state is RunState.RUNNING else None
 
     @property
     def advice(self) -> str:

@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from mlfn.worker.pod.memory import memory_kills
 from mlfn.worker.pod.preparation import asked_of_pod, prepare
 from mlfn.worker.pod.stream import MOST, StreamWriter
 from mlfn.worker.reporter import finished_event
-from mlfn.worker.task import Task
+from mlfn.worker.task import Extras, Task
 
 _FLUSH_SECONDS = 0.1  # in which a line without an end is passed on
 _LONGEST_WAIT = 1.0
@@ -237,8 +238,9 @@ def _become_function(assignment: Assignment, mark: str, control: socket.socket, 
 
             state = start_ranks(assignment, mark=mark, control=control)
         else:
-            activated = Binding(assignment.plan).activated(assignment.task) if assignment.plan["activated"] else None
-            state = run_rank(assignment, Path(FOLDER), activated=activated, control=control)
+            activated = partial(Binding(assignment.plan).activated, assignment.task)
+            prepared = activated if assignment.plan["activated"] else Extras
+            state = run_rank(assignment, Path(FOLDER), prepared, control=control)
         code = int(state not in ENDS_WELL)
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else 1

@@ -31,6 +31,11 @@ from mlfn.worker.task import Task
         ({"address": "inproc://1"}, r"that other processes reach"),
         ({"address": object()}, r"Dask\(address='object'\)"),
         ({"address": "tcp://10.0.0.1:8786", "workers": 2}, r"the cluster there has its workers; leave workers=2 out"),
+        ({"reuse": "Team"}, r"Dask\(reuse='Team'\): a name is allowed of small letters"),
+        ({"reuse": "a" * 54}, "53 at most"),
+        ({"idle_timeout": 60}, r"Dask\(idle_timeout=60\): a cluster that is not kept ends with its run"),
+        ({"reuse": "team", "idle_timeout": "soon"}, r"Dask\(idle_timeout=...\)='soon' is no duration"),
+        ({"address": "tcp://10.0.0.1:8786", "reuse": "team"}, "leave reuse='team' out"),
         ({"worker": 2}, r"Dask has no option 'worker' \(value 2\)"),
     ],
 )

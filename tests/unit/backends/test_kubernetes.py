@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import pytest
 
 import mlfn
 from mlfn import errors
+from mlfn.backends.kinds.base import Companion
 from mlfn.backends.kinds.pods import label_value, secret_name
 from mlfn.backends.places.kubernetes.connection import Connection
+from mlfn.backends.places.kubernetes.requests import refuse_other
 from mlfn.backends.places.kubernetes.words import LIMITS, explain, waiting_for, without_operator
 from mlfn.spec.call_shape import CallShape
 from mlfn.spec.plan import Plan
@@ -303,3 +306,27 @@ def test_an_object_on_which_nobody_acts_asks_for_its_operator(status: dict[str, 
     if waiting is not None:
         assert "the operator of MPIJobs" in waiting.words
         assert waiting.sort in LIMITS
+
+
+KEPT = Companion(
+    "kubernetes.dask.org/v1", "DaskCluster", "daskclusters", "team", {}, {"workers": 2, "adaptive": None, "image": "a"}
+)
+
+
+@pytest.mark.parametrize(
+    ("annotations", "said"),
+    [
+        ({}, "DaskCluster 'team' is there in namespace 'ml', and mlfn has not made it: choose another name."),
+        (
+            {"mlfn.io/asked": '{"workers": 4, "image": "a", "mem": "1"}'},
+            "DaskCluster 'team' in namespace 'ml' was made with workers=4, mem='1', and this run asks for workers=2, mem=None: ",
+        ),
+    ],
+)
+def test_a_kept_object_that_was_made_for_something_else_is_refused(annotations: dict[str, str], said: str) -> None:
+    with pytest.raises(errors.OptionError, match=re.escape(said)):
+        refuse_other(KEPT, {"annotations": annotations}, "ml")
+
+
+def test_a_kept_object_that_was_made_for_the_same_is_taken() -> None:
+    refuse_other(KEPT, {"annotations": {"mlfn.io/asked": '{"image": "a", "workers": 2}'}}, "ml")

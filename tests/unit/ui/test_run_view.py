@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from click import unstyle
 
 import mlfn
 from mlfn.artifacts.formats import tagged_json
@@ -18,7 +19,7 @@ from mlfn.ui.html.cards import run_card
 from mlfn.ui.text import report
 from mlfn.ui.views import Source
 from mlfn.ui.views.handles import view_run, view_run_briefly
-from mlfn.ui.views.run import MOST_BELOW, MOST_POINTS, flattened, listed_view, tail
+from mlfn.ui.views.run import MOST_BELOW, MOST_POINTS, Event, flattened, listed_view, tail
 from mlfn.ui.views.values import parameter
 from mlfn.ui.wording import clean, last_lines, type_shown
 from tests.unit.ui.make_views import run_view
@@ -347,3 +348,19 @@ def test_the_report_of_a_sweep_leaves_progress_to_its_children():
 
     assert "progress" not in "\n".join(report(run))
     assert "progress" in "\n".join(report(run_view(progress={"done": 6, "total": 8})))
+
+
+@pytest.mark.parametrize(
+    ("state", "url", "shown"),
+    [
+        (RunState.RUNNING, "http://127.0.0.1:8787/status", True),
+        (RunState.SUCCEEDED, "http://127.0.0.1:8787/status", False),
+        (RunState.RUNNING, "javascript:alert(1)", False),
+    ],
+)
+def test_the_page_of_a_runs_engine_is_shown_while_it_runs(state, url, shown):
+    run = run_view(state=state, events=(Event(1.0, 0, "page", "http://early"), Event(2.0, 0, "page", url)))
+
+    assert run.page == (url if shown else None)
+    assert (f'href="{url}"' in run_card(run)) is shown
+    assert any(unstyle(line).startswith("page ") for line in report(run)) is shown

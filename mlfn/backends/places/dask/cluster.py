@@ -35,6 +35,7 @@ def main() -> None:
         n_workers=asked["workers"],
         threads_per_worker=asked["threads"],
         processes=asked["nanny"],
+        protocol="tcp://",  # else workers without a nanny have addresses of their own process alone
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
         worker_dashboard_address=None,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mlfn._version import __version__
+from mlfn.backends.kinds.dask import dashboard_of
 from mlfn.backends.places.bundle import package_bundle
 from mlfn.backends.places.dask.own import Cluster, OwnCluster, own_cluster
 from mlfn.errors import MissingExtraError, PlaceError, SkewError
@@ -34,7 +35,7 @@ class Connection:
     @property
     def dashboard(self) -> str | None:
         """Where the cluster shows what it does, to people; None where that is not known."""
-        return self.client.dashboard_link if _has_dashboard() else None
+        return dashboard_of(self.client)
 
     @property
     def is_alive(self) -> bool:
@@ -127,14 +128,6 @@ def _security(address: str) -> Any:
         if scheduler is not None and scheduler.address == address:
             return client.security
     return None
-
-
-def _has_dashboard() -> bool:
-    try:
-        import bokeh  # noqa: F401 - what draws it
-    except ImportError:
-        return False
-    return True
 
 
 def _check_versions(client: Any, address: str) -> None:

@@ -24,12 +24,13 @@ _binding = threading.Lock()
 class Batch:
     """Attempts that one task makes one after the other; what they report leaves together, as an event of a topic."""
 
-    def __init__(self, worker: Any, topic: str, tasks: Sequence[Task]) -> None:
+    def __init__(self, worker: Any, topic: str, tasks: Sequence[Task], page: str | None) -> None:
         self.key = str(worker.get_current_task())
         self.current: HostedRun | None = None
         self._worker = worker
         self._topic = topic
         self._tasks = tasks
+        self._page = page
         self._lock = threading.Lock()
         self._reports: list[list[Any]] = []
         self._posted_at = time.monotonic()
@@ -39,7 +40,7 @@ class Batch:
         """Make the attempts."""
         try:
             while (task := self._take()) is not None:
-                self.current = HostedRun(task, binding, functools.partial(self._post, task))
+                self.current = HostedRun(task, binding, functools.partial(self._post, task), self._page)
                 self.current.run({"dask_client": functools.cache(_client)})
         finally:
             self.flush()
@@ -82,12 +83,15 @@ class Batch:
 _batches: dict[str, Batch] = {}
 
 
-def run_batch(tasks: bytes, *, binding: bytes, topic: str) -> None:
-    """Make some attempts one after the other, as a task; what they report are events of a topic."""
+def run_batch(tasks: bytes, *, binding: bytes, topic: str, page: str | None) -> None:
+    """Make some attempts one after the other, as a task; what they report are events of a topic.
+
+    `page` is where the cluster shows what it does, to people.
+    """
     from distributed import get_worker
 
     worker = get_worker()
-    batch = Batch(worker, topic, [Task(**task) for task in json.loads(tasks)])
+    batch = Batch(worker, topic, [Task(**task) for task in json.loads(tasks)], page)
     _watch(worker)
     _batches[batch.key] = batch
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import pickle
@@ -9,7 +10,6 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 from mlfn.backends.places.base import (
@@ -212,7 +212,10 @@ class DaskPlace(OneShot):
 
     @staticmethod
     def check_plan(plan: Plan) -> None:
-        """Raise OptionError for what belongs to worker processes of mlfn's own, and for what may not travel."""
+        """Raise OptionError for what belongs to worker processes of mlfn's own, and for what may not travel.
+
+        Say once of each cluster of others that its runs end with this process.
+        """
         if plan.place.options:
             [name, value] = next(iter(plan.place.options.items()))
             raise OptionError(
@@ -227,6 +230,9 @@ class DaskPlace(OneShot):
                     f"{plan.name} asks for {what}={given!r}, which a task of the cluster at {plan.kind.options['address']} cannot "
                     f"have: its workers are others' too, and a task is no place for secrets. Set them where the workers start."
                 )
+        _say_once(
+            f"runs at the Dask cluster at {plan.kind.options['address']} end with this process; whoever next asks for one has it tried again"
+        )
 
     @staticmethod
     def has_ended(handle: Mapping[str, Any], *, heartbeat: float, awaited: bool) -> bool:
@@ -273,8 +279,7 @@ class DaskPlace(OneShot):
             return Unavailable()
         name = new_id()
         self._reserved[name] = (plan, parallel)
-        handle = {"scheduler": connection.address, "dashboard": connection.dashboard}
-        return Slot(name, handle, min(waiting, self.CAPABILITIES.max_units), queued=True)
+        return Slot(name, {"scheduler": connection.address}, min(waiting, self.CAPABILITIES.max_units), queued=True)
 
     def start(self, execution: str, tasks: Sequence[Task]) -> None:
         """Submit its tasks, as many as are to be at work at a time."""
@@ -681,10 +686,11 @@ class DaskPlace(OneShot):
             return
         tasks = [json.dumps([vars(unit.task) for unit in batch.units]).encode() for batch in batches]
         keys = [batch.key for batch in batches]
-        futures = connection.submit(on_worker.run_batch, tasks, keys, binding=execution.binding, topic=self._topic)
+        common = {"binding": execution.binding, "topic": self._topic, "page": connection.dashboard}
+        futures = connection.submit(on_worker.run_batch, tasks, keys, **common)
         for batch, future in zip(batches, futures, strict=True):
             batch.future = future
-            connection.when_done(future, partial(self._ended, batch.key))
+            connection.when_done(future, functools.partial(self._ended, batch.key))
 
     def _forget(self, name: str) -> None:
         if (execution := self._executions.pop(name, None)) is None:
@@ -692,6 +698,11 @@ class DaskPlace(OneShot):
         for run, unit in execution.units.items():
             if self._units.get(run) is unit:
                 del self._units[run]
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    logger.warning("%s", text)
 
 
 def cluster_of(options: Mapping[str, Any], cores: int) -> Cluster:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlfn._version import __version__
-from mlfn.backends.kinds.base import Manifest, Pod
+from mlfn.backends.kinds.base import Companion, Manifest, Pod
 from mlfn.backends.kinds.pods import image_of, label_value, resources, secret_variable
 from mlfn.backends.places.kubernetes import spot
 from mlfn.backends.places.kubernetes.merging import merged
@@ -27,6 +27,10 @@ BUNDLE = f"{GROUP}/worker"
 """The label of the ConfigMaps with mlfn."""
 ROLE = f"{GROUP}/role"
 """The label of pods beside the main one of an execution, as workers of an MPIJob; the main one has none."""
+ASKED = f"{GROUP}/asked"
+"""The annotation of an object that is kept for many runs: what it was made for."""
+_OURS = {"app.kubernetes.io/managed-by": "mlfn"}
+_OF_A_RUN = ("worker", "task")  # volumes
 CONTAINER = "main"
 USER = 65532
 _MOUNT, _, _ARCHIVE = WORKER.rpartition("/")
@@ -80,6 +84,18 @@ def resource_of(plan: Plan) -> Resource:
     return JOB
 
 
+def companions_of(plan: Plan) -> tuple[Companion, ...]:
+    """Return what a plan's kind wants beside the execution's object."""
+    launch = launch_of(plan)
+    return launch.companions if isinstance(launch, Manifest) else ()
+
+
+def install_of(plan: Plan) -> str | None:
+    """Return what installs the operator that a plan's kind needs; None where that is not known."""
+    launch = launch_of(plan)
+    return launch.install if isinstance(launch, Manifest) else None
+
+
 def execution(wanted: Wanted, bundle: str) -> dict[str, Any]:
     """Return the Job, or what the kind wants in its place; `bundle` is the name of the ConfigMap with mlfn."""
     launch, resource = launch_of(wanted.plan), resource_of(wanted.plan)
@@ -98,10 +114,25 @@ def execution(wanted: Wanted, bundle: str) -> dict[str, Any]:
     }
 
 
+def companion(wanted: Wanted, bundle: str, item: Companion, *, owner: str = "") -> dict[str, Any]:
+    """Return one more object that a kind wants: with `owner`, the id of the execution's object, it goes with that."""
+    metadata: dict[str, Any] = {"name": _filled(item.name, wanted, bundle), "namespace": wanted.namespace}
+    if item.asked is None:
+        metadata["labels"] = _labels(wanted)
+        if owner:
+            metadata["ownerReferences"] = [_reference(wanted, owner)]
+    else:
+        metadata["labels"] = dict(_OURS)
+        metadata["annotations"] = {ASKED: json.dumps(item.asked, sort_keys=True)}
+    spec = _filled(item.spec, wanted, bundle)
+    return {"apiVersion": item.api_version, "kind": item.kind, "metadata": metadata, "spec": spec}
+
+
 def _filled(value: Any, wanted: Wanted, bundle: str) -> Any:
     """Return a manifest with the templates of pods where the kind wants them, and its own name."""
     if isinstance(value, Pod):
-        return {**_template(wanted, bundle, value), **_filled(value.beside, wanted, bundle)}
+        template = _plain_template(wanted, value) if value.plain else _template(wanted, bundle, value)
+        return {**template, **_filled(value.beside, wanted, bundle)}
     if isinstance(value, Mapping):
         return {name: _filled(item, wanted, bundle) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -112,20 +143,44 @@ def _filled(value: Any, wanted: Wanted, bundle: str) -> Any:
 def _template(wanted: Wanted, bundle: str, pod: Pod) -> dict[str, Any]:
     labels = _labels(wanted)
     spec = pod_spec(wanted, bundle)
-    [container] = [item for item in spec["containers"] if item["name"] == CONTAINER]
+    container = _main_of(spec)
     if pod.argv:
         labels[ROLE] = pod.role
         container["command"] = [*container["command"], *pod.argv]
-    if pod.ports:
-        container["ports"] = [{"name": name, "containerPort": port} for name, port in pod.ports.items()]
-        container["readinessProbe"] = {"tcpSocket": {"port": next(iter(pod.ports))}, "periodSeconds": 1}
-    if pod.resources is not None:
-        container["resources"] = dict(pod.resources)
+    _fit(container, pod)
     if pod.account is not None:
         spec = {"serviceAccountName": pod.account, **spec, "automountServiceAccountToken": True}
     if pod.restarts:
         spec["restartPolicy"] = "Always"
     return {"metadata": {"labels": labels}, "spec": spec}
+
+
+def _plain_template(wanted: Wanted, pod: Pod) -> dict[str, Any]:
+    """Return the template of a pod that is no part of a run, with the function's environment."""
+    spec = pod_spec(wanted, "")
+    container = _main_of(spec)
+    container["command"] = list(pod.argv)
+    container["env"] = [*container["env"], *({"name": name, "value": text} for name, text in wanted.plan.env.items())]
+    for items in (container["volumeMounts"], spec["volumes"]):
+        items[:] = [item for item in items if item["name"] not in _OF_A_RUN]
+    _fit(container, pod)
+    spec["restartPolicy"] = "Always" if pod.restarts else "Never"
+    return {"metadata": {"labels": dict(_OURS)}, "spec": spec}
+
+
+def _main_of(spec: Mapping[str, Any]) -> dict[str, Any]:
+    [container] = [item for item in spec["containers"] if item["name"] == CONTAINER]
+    found: dict[str, Any] = container
+    return found
+
+
+def _fit(container: dict[str, Any], pod: Pod) -> None:
+    """Give a container the ports and the resources that its kind wants."""
+    if pod.ports:
+        container["ports"] = [{"name": name, "containerPort": port} for name, port in pod.ports.items()]
+        container["readinessProbe"] = {"tcpSocket": {"port": next(iter(pod.ports))}, "periodSeconds": 1}
+    if pod.resources is not None:
+        container["resources"] = dict(pod.resources)
 
 
 def _job(wanted: Wanted, bundle: str) -> dict[str, Any]:
@@ -151,8 +206,6 @@ def secret(
     wanted: Wanted, assignment: Mapping[str, Any], units: bytes, files: Mapping[str, bytes], *, owner: str
 ) -> dict[str, Any]:
     """Return the Secret with the tasks, as `packed` makes them; `owner` is the id of the execution's object, with which it goes."""
-    resource = resource_of(wanted.plan)
-    reference = {"apiVersion": resource.api_version, "kind": resource.kind, "name": wanted.name, "uid": owner}
     content = {"assignment.json": json.dumps(assignment).encode(), "units": units, **files}
     return {
         "apiVersion": "v1",
@@ -161,7 +214,7 @@ def secret(
             "name": wanted.name,
             "namespace": wanted.namespace,
             "labels": _labels(wanted),
-            "ownerReferences": [reference],
+            "ownerReferences": [_reference(wanted, owner)],
         },
         "immutable": True,
         "data": {name: base64.b64encode(data).decode() for name, data in content.items()},
@@ -171,6 +224,11 @@ def secret(
 def packed(tasks: Sequence[Task]) -> bytes:
     """Return the tasks of all units as they travel."""
     return gzip.compress(json.dumps([task.to_json() for task in tasks]).encode(), mtime=0)
+
+
+def _reference(wanted: Wanted, owner: str) -> dict[str, str]:
+    resource = resource_of(wanted.plan)
+    return {"apiVersion": resource.api_version, "kind": resource.kind, "name": wanted.name, "uid": owner}
 
 
 def config_map(namespace: str, name: str, archive: bytes) -> dict[str, Any]:
@@ -196,7 +254,7 @@ def _labels(wanted: Wanted) -> dict[str, str]:
         f"{GROUP}/function": label_value(plan.name),
         f"{GROUP}/project": label_value(plan.project),
         f"{GROUP}/hash": plan.function[:12],
-        "app.kubernetes.io/managed-by": "mlfn",
+        **_OURS,
         **({HOME: wanted.home} if wanted.home else {}),
     }
 

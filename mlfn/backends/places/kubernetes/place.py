@@ -104,6 +104,7 @@ class Unit:
     waits_since: tuple[str, float] = ("", 0.0)
     asked: float = 0.0  # when its pod was last asked what it cannot mount
     is_stopped: bool = False
+    has_started: bool = False  # its function's process has said so
     has_ended: bool = False
 
     @property
@@ -225,9 +226,11 @@ class KubernetesPlace(OneShot):
         """Return what would be created for one run, without the content of its Secret; the namespace is the context's."""
         namespace = plan.place.options.get("namespace") or "default"
         wanted = Wanted("mlfn-run", namespace, plan, "", settings.current().grace)
+        bundle = objects.bundle_name(worker_bundle()[0])
         shown = [
-            objects.execution(wanted, objects.bundle_name(worker_bundle()[0])),
+            objects.execution(wanted, bundle),
             objects.secret(wanted, {}, b"", {}, owner=""),
+            *(objects.companion(wanted, bundle, item) for item in objects.companions_of(plan)),
         ]
         if "namespace" not in plan.place.options:
             for item in shown:
@@ -296,8 +299,10 @@ class KubernetesPlace(OneShot):
     def attach(self, stored: StoredExecution) -> None:
         """Watch it from where its journals are recorded; delete it if no run needs it."""
         tasks = {task.run: task for task in stored.tasks}
+        lines = stored.acknowledged
         units = {
-            stored.units[run]: Unit(run, task, lines=stored.acknowledged.get(run, 0)) for run, task in tasks.items()
+            stored.units[run]: Unit(run, task, lines=lines.get(run, 0), has_started=lines.get(run, 0) > 0)
+            for run, task in tasks.items()
         }
         handle = stored.handle
         resource = Resource(**handle.get("resource", {}))
@@ -514,6 +519,9 @@ class KubernetesPlace(OneShot):
 
     def _take_of(self, execution: Execution, message: OfExecution) -> Iterator[Report]:
         if isinstance(message, LogRead):
+            unit = execution.unit_of(message.events.run or "")
+            if unit is not None and any(event["event"] == "started" for event in message.events.events):
+                unit.has_started = True
             yield message.events
         elif isinstance(message, LogEnded):
             execution.units[message.index].log_lines = message.lines
@@ -593,26 +601,41 @@ class KubernetesPlace(OneShot):
                 yield from self._wait(execution, unit, waiting)
             return
         if unit.follower is None and has_begun(pod):
+            unit.waits_since = ("", 0.0)
             self._follow(execution, unit)
         yield from self._conclude(execution, unit)
 
     def _note_pod_beside(
         self, execution: Execution, unit: Unit, pod: Mapping[str, Any], *, is_deleted: bool
     ) -> Iterator[Report]:
-        """Say what a pod waits for that the main one waits for; one that ends before that begins ends the unit."""
-        if unit.pod is not None or is_deleted or execution.over_since is not None:
+        """Say what a pod waits for that the run waits for; one that ends before the main one is there ends the unit."""
+        main = unit.pod
+        if unit.has_started or is_deleted or execution.over_since is not None:
             return
+        if main is not None and (is_over(main) or waiting_for(main) is not None):
+            return  # that says what is the matter
         if not is_over(pod):
-            waiting = waiting_for(pod)
+            waiting = waiting_for(pod) or self._waiting_beside(execution)
             if waiting is not None:
                 yield from self._wait(execution, unit, replace(waiting, sort=RANKS.get(waiting.sort, waiting.sort)))
+            elif main is not None and unit.words is not None:
+                unit.words, unit.waits_since = None, ("", 0.0)
+                yield StatusChanged(execution.name, unit.run, None)
             return
+        if main is not None:
+            return  # what has made it makes another one
         assert execution.plan is not None
         unit.has_ended = True
         end = explain(execution.plan, pod, is_deleted=False)
         yield Terminated(
             execution.name, end.reason, end.message, end.exit_code, end.signal, never_began=True, run=unit.run
         )
+
+    def _waiting_beside(self, execution: Execution) -> Waiting | None:
+        """Return what another pod beside the main one waits for."""
+        pods = self._pods.get(execution.name, {}).values()
+        found = (waiting_for(pod) for pod in pods if _is_beside(pod) and not is_over(pod))
+        return next((waiting for waiting in found if waiting is not None), None)
 
     def _wait(self, execution: Execution, unit: Unit, waiting: Waiting) -> Iterator[Report]:
         if unit.words != waiting.words:
@@ -751,7 +774,7 @@ class KubernetesPlace(OneShot):
         for index, unit in execution.units.items():
             if unit.is_stopped and unit.is_at_work:
                 self._stop_unit(execution, unit)  # again, as the first time may have failed
-            if unit.waits_since[0] and not unit.has_ended and unit.follower is None:
+            if unit.waits_since[0] and not unit.has_ended and not unit.has_started:
                 yield from self._look_at_waiting(execution, index, unit, now)
 
     def _look_at_waiting(self, execution: Execution, index: int, unit: Unit, now: float) -> Iterator[Report]:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import base64
+import json
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from mlfn.backends.kinds.base import Companion
 from mlfn.backends.kinds.pods import SECRET_KEY, secret_name
 from mlfn.backends.places.base import PlaceConfig
 from mlfn.backends.places.kubernetes import objects
 from mlfn.backends.places.kubernetes.bundle import worker_bundle
 from mlfn.backends.places.kubernetes.connection import ApiError, Connection, UnreachableError
-from mlfn.backends.places.kubernetes.objects import EXECUTION, JOB, Resource, Wanted, resource_of
+from mlfn.backends.places.kubernetes.objects import ASKED, EXECUTION, JOB, Resource, Wanted, resource_of
 from mlfn.backends.places.kubernetes.staging import Staged
-from mlfn.errors import PlaceError, StorageError
+from mlfn.errors import OptionError, PlaceError, StorageError
 from mlfn.spec.record import Reason
 from mlfn.worker.task import Task
 
@@ -22,7 +24,6 @@ _AGAIN = (408, 409, 429)  # and all that are the server's own fault: it may be a
 _MOST_EVENTS = 500
 _NO_POD = ("FailedCreate", "MPIJobFailed", "ValidationError")  # events of a Job, of an operator's object
 _NO_MOUNT = ("FailedMount", "FailedAttachVolume")  # events of a pod
-_NO_OPERATOR = "it knows no {kind} of {api}: have its administrator install the operator that brings it, as docs/kubernetes.md says"
 
 
 class Requests:
@@ -47,7 +48,15 @@ class Requests:
         """
         staged = Staged(wanted, self._config, tasks)
         bundle = self.keep_bundle()
-        owner = self._create_object(resource_of(wanted.plan), objects.execution(wanted, bundle))
+        companions, install = objects.companions_of(wanted.plan), objects.install_of(wanted.plan)
+        for item in companions:
+            if item.asked is not None:
+                self._keep(item, objects.companion(wanted, bundle, item), install)
+        owner = self._create_object(resource_of(wanted.plan), objects.execution(wanted, bundle), install)
+        for item in companions:
+            if item.asked is None:
+                resource = Resource(item.api_version, item.kind, item.plural)
+                self._create_object(resource, objects.companion(wanted, bundle, item, owner=owner), install)
         try:
             self.connection.post(
                 f"/api/v1/namespaces/{self.namespace}/secrets",
@@ -96,20 +105,43 @@ class Requests:
     def _path(self, resource: Resource, execution: str) -> str:
         return f"{resource.path(self.namespace)}/{execution}"
 
-    def _create_object(self, resource: Resource, manifest: Mapping[str, Any]) -> str:
+    def _create_object(self, resource: Resource, manifest: Mapping[str, Any], install: str | None) -> str:
         """Create it, or take the one that is there; return its id."""
         name = manifest["metadata"]["name"]
         try:
-            made = self.connection.post(resource.path(self.namespace), manifest)
+            made = self._post(resource, manifest, install)
         except ApiError as error:
-            if error.status == 404 and error.reason != "NotFound":
-                raise PlaceError(_NO_OPERATOR.format(kind=resource.kind, api=resource.api_version)) from error
             if error.reason != "AlreadyExists":
                 raise
             made = self.connection.get(self._path(resource, name))
             if made["metadata"].get("labels", {}).get(EXECUTION) != name:
                 raise
         return str(made["metadata"]["uid"])
+
+    def _keep(self, item: Companion, manifest: Mapping[str, Any], install: str | None) -> None:
+        """Create what many runs share, unless it is there; raise OptionError where that was made for something else."""
+        resource, name = Resource(item.api_version, item.kind, item.plural), item.name
+        try:
+            self._post(resource, manifest, install)
+        except ApiError as error:
+            if error.reason != "AlreadyExists":
+                raise
+            metadata = self.connection.get(self._path(resource, name))["metadata"]
+            if "deletionTimestamp" in metadata:
+                raise ApiError(409, "Conflict", f"{item.kind} {name!r} is being deleted") from error
+            refuse_other(item, metadata, self.namespace)
+
+    def _post(self, resource: Resource, manifest: Mapping[str, Any], install: str | None) -> dict[str, Any]:
+        """Create an object; raise PlaceError, with what to type, where the cluster does not know its kind."""
+        try:
+            return self.connection.post(resource.path(self.namespace), manifest)
+        except ApiError as error:
+            if error.status == 404 and error.reason != "NotFound":
+                raise PlaceError(
+                    f"it knows no {resource.kind} of {resource.api_version}: have its administrator install the operator that brings it, "
+                    f"which docs/kubernetes.md names{f', by `{install}`' if install else ''}"
+                ) from error
+            raise
 
     def keep_bundle(self) -> str:
         """Create the ConfigMap with mlfn, once, and return its name."""
@@ -130,6 +162,27 @@ class Requests:
 def _last_message(events: Iterable[Mapping[str, Any]]) -> str | None:
     last = max(events, key=lambda event: str(event.get("lastTimestamp") or event.get("eventTime") or ""), default=None)
     return None if last is None else str(last.get("message", ""))
+
+
+def refuse_other(item: Companion, metadata: Mapping[str, Any], namespace: str) -> None:
+    """Raise OptionError where an object that is there was not made for what is asked for now."""
+    called, command = f"{item.kind} {item.name!r}", f"kubectl -n {namespace} delete {item.plural} {item.name}"
+    text = metadata.get("annotations", {}).get(ASKED)
+    if text is None:
+        raise OptionError(
+            f"{called} is there in namespace {namespace!r}, and mlfn has not made it: choose another name."
+        )
+    there, here = json.loads(text), json.loads(json.dumps(item.asked))
+    unlike = [name for name in {**there, **here} if there.get(name) != here.get(name)]
+    if unlike:
+        raise OptionError(
+            f"{called} in namespace {namespace!r} was made with {_listed(there, unlike)}, and this run asks for "
+            f"{_listed(here, unlike)}: choose another name, ask for the same, or have it made anew, by `{command}` once nobody uses it."
+        )
+
+
+def _listed(options: Mapping[str, Any], names: Sequence[str]) -> str:
+    return ", ".join(f"{name}={options.get(name)!r}" for name in names)
 
 
 def keep_secret(connection: Connection, namespace: str, name: str, value: str, *, key: str | None) -> None:

@@ -9,6 +9,8 @@ RULES: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("kubeflow.org", "mpijobs", ("create", "get", "list", "delete")),
     ("kubernetes.dask.org", "daskjobs", ("create", "get", "list", "delete")),
     ("sparkoperator.k8s.io", "sparkapplications", ("create", "get", "list", "delete")),
+    ("kubernetes.dask.org", "daskclusters", ("create", "get")),
+    ("kubernetes.dask.org", "daskautoscalers", ("create", "get")),
     ("apps", "deployments", ("create", "get", "list", "update", "delete")),
     ("autoscaling", "horizontalpodautoscalers", ("create", "patch", "deletecollection")),
     ("", "services", ("create", "patch", "deletecollection")),

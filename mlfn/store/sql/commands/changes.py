@@ -15,6 +15,7 @@ from mlfn.store.changes import (
     Finished,
     MetricsLogged,
     OutputLogged,
+    PageNoted,
     Progressed,
     Started,
     StatusNoted,
@@ -45,6 +46,7 @@ APPLIERS: dict[type, Applier] = {
     change_types.Claimed: runs.claim,
     change_types.StatusNoted: runs.note_status,
     change_types.Started: runs.start,
+    change_types.PageNoted: results.note_pages,
     change_types.Acknowledged: runs.acknowledge,
     change_types.MetricsLogged: results.log_metrics,
     change_types.OutputLogged: results.log_outputs,
@@ -62,7 +64,7 @@ APPLIERS: dict[type, Applier] = {
 _STEPS: Mapping[type, int] = {
     kind: step
     for step, kind in enumerate(
-        (Claimed, StatusNoted, Started, Acknowledged, Progressed, MetricsLogged, OutputLogged, Finished)
+        (Claimed, StatusNoted, Started, PageNoted, Acknowledged, Progressed, MetricsLogged, OutputLogged, Finished)
     )
 }
 _MOVE_CURSOR = Batch(

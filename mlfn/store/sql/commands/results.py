@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mlfn.spec.record import Output, number_of
-from mlfn.store.changes import MetricsLogged, OutputLogged, Point, Progressed
+from mlfn.spec.record import PAGE, Output, number_of
+from mlfn.store.changes import MetricsLogged, OutputLogged, PageNoted, Point, Progressed
 from mlfn.store.sql.connection import INTEGER, REAL, TEXT, Batch
 from mlfn.store.sql.engine import Engine
 
@@ -100,7 +100,17 @@ def log_progress(engine: Engine, changes: Sequence[Progressed]) -> list[int]:
     return [int(row is not None) for row in moved]
 
 
-def _held(engine: Engine, changes: Sequence[MetricsLogged] | Sequence[OutputLogged]) -> list[int | None]:
+def note_pages(engine: Engine, changes: Sequence[PageNoted]) -> list[int]:
+    """Note the pages of running attempts' engines, among what happened to their runs."""
+    held = _held(engine, changes)
+    for change, seq in zip(changes, held, strict=True):
+        if seq is not None:
+            facts = (seq, change.time, PAGE, change.url)
+            engine.execute("INSERT INTO events (run, time, what, detail) VALUES (?, ?, ?, ?)", facts)
+    return [int(seq is not None) for seq in held]
+
+
+def _held(engine: Engine, changes: Sequence[MetricsLogged | OutputLogged | PageNoted]) -> list[int | None]:
     """Return the keys of the runs of changes; None where another attempt than the change's is the one that runs."""
     known: dict[tuple[str, int], int | None] = {}
     for change in changes:

@@ -59,7 +59,7 @@ class Pod:
 def start(tmp_path: Path) -> Callable[..., Pod]:
     """Return what runs a function as a pod does."""
 
-    def run(function: Any, *, grace: float = 1.0, **params: Any) -> Pod:
+    def run(function: Any, *, grace: float = 1.0, place: str = "local", **params: Any) -> Pod:
         task_folder, folder, termination = tmp_path / "task", tmp_path / "run", tmp_path / "termination"
         described, signature = function._describe(), function.__mlfn_signature__
         key = settings.signing_key()
@@ -69,7 +69,7 @@ def start(tmp_path: Path) -> Callable[..., Pod]:
             payload=payload,
             capture=described.capture,
             signature=signature,
-            place=Selected("local", {}),
+            place=Selected(place, {}),
         )
         data = tmp_path / "data"
         (data / "payloads").mkdir(parents=True)
@@ -166,6 +166,17 @@ def test_a_process_that_leaves_without_an_outcome_has_its_exit_code_in_the_summa
     assert (pod.code, pod.log) == (3, "leaves\n")
     assert [event["event"] for event in pod.events] == ["started"]
     assert pod.summary["code"] == 3 and "state" not in pod.summary
+
+
+@mlfn.function(kind=mlfn.Spark(), env={"JAVA_HOME": "/no/java"})
+def drive() -> None: ...
+
+
+def test_what_a_kind_cannot_prepare_is_the_runs_own_failure(start: Callable[..., Pod]) -> None:
+    pod = start(drive, place="kubernetes")
+
+    assert (pod.code, pod.outcome["state"]) == (1, "failed")
+    assert pod.outcome["failure"]["message"].startswith("kind='spark' needs ")
 
 
 def test_a_run_past_its_timeout_that_ignores_sigterm_is_killed_after_the_grace_time(start: Callable[..., Pod]) -> None:
