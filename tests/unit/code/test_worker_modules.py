@@ -75,6 +75,7 @@ HELPERS = """
         ("helpers.level = 7; return helpers.get_level()", 7),
         ("set_level(8); return helpers.level, helpers.get_level()", (8, 8)),
         ("import helpers as h; return h.square is square, h.Config is Config", (True, True)),
+        ("import helpers as h; return h is helpers, str(helpers.level)", (True, "0")),
         ("import helpers as h; h.set_level(3); from helpers import level; return level, helpers.level", (3, 3)),
         (
             "return inspect.getmodule(square).__name__, sys.modules[square.__module__].square is square",
