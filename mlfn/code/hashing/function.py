@@ -440,7 +440,8 @@ class _Walker:
     # -- notes -----------------------------------------------------------------------------------------------
 
     def _note_own(self, module: str | None) -> None:
-        if module and module not in ("__main__", "__mp_main__") and is_own_module(module):
+        # A metaclass may have another thing of this name.
+        if isinstance(module, str) and module not in ("__main__", "__mp_main__") and is_own_module(module):
             self.seen.own_modules[module] = None
 
     def _note_part(self, module: str | None, name: str) -> None:
