@@ -141,17 +141,18 @@ _SIGNALS = sorted(map(int, signal.valid_signals() - {signal.SIGKILL, signal.SIGS
 _handler_of: Callable[[int], Any] = signal._signal.getsignal  # type: ignore[attr-defined]
 
 
-_TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-
-
 def _signal_handlers() -> Restore:
     noted = list(map(_handler_of, _SIGNALS))
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
     def restore() -> None:
-        for timer in _TIMERS:  # an alarm that is still to come would reach the next run
-            signal.setitimer(timer, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm that is still to come would reach the next run
         if (found := list(map(_handler_of, _SIGNALS))) != noted:
+            for timer in (
+                signal.ITIMER_VIRTUAL,
+                signal.ITIMER_PROF,
+            ):  # without a handler, their end is that of the process
+                signal.setitimer(timer, 0)
             for number, handler, before in zip(_SIGNALS, found, noted, strict=True):
                 if handler is not before and before is not None:
                     signal.signal(number, before)
@@ -266,12 +267,13 @@ def _seed() -> None:
 
 def _interpreter() -> Restore:
     arguments, depth, interval = list(sys.argv), sys.getrecursionlimit(), sys.getswitchinterval()
-    hooks = {name: getattr(sys, name) for name in ("excepthook", "displayhook", "unraisablehook", "breakpointhook")}
+    of_sys = sys.excepthook, sys.displayhook, sys.unraisablehook, sys.breakpointhook
     of_threads = threading.excepthook
     timeout, collects = socket.getdefaulttimeout(), gc.isenabled()
 
     def restore() -> None:
-        vars(sys).update(hooks, argv=list(arguments))
+        sys.argv, sys.excepthook, sys.displayhook = list(arguments), *of_sys[:2]
+        sys.unraisablehook, sys.breakpointhook = of_sys[2:]
         threading.excepthook = of_threads
         if sys.getrecursionlimit() != depth:
             sys.setrecursionlimit(depth)
@@ -284,7 +286,7 @@ def _interpreter() -> Restore:
 
 
 def _limits() -> Restore:
-    noted = {limit: resource.getrlimit(limit) for limit in _LIMITS}
+    noted = {limit: resource.getrlimit(limit) for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)}
 
     def restore() -> None:
         for limit, before in noted.items():
@@ -293,9 +295,6 @@ def _limits() -> Restore:
                     resource.setrlimit(limit, before)
 
     return restore
-
-
-_LIMITS = (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE, resource.RLIMIT_STACK, resource.RLIMIT_CPU)
 
 
 def _temporary_folder() -> Restore:

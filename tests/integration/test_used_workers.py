@@ -145,6 +145,7 @@ def contexts() -> list[Any]:
 def leave_hooks() -> None:
     sys.unraisablehook = sys.breakpointhook = threading.excepthook = print  # type: ignore[assignment]
     sys.setswitchinterval(0.5)
+    signal.signal(signal.SIGPROF, lambda *_: None)
     signal.setitimer(signal.ITIMER_PROF, 100)
 
 
