@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copyreg
 import json
+import types
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
 from dataclasses import field
@@ -106,10 +108,25 @@ class Codec:
         """Return the value of a stored output."""
         return self._decoded(reference(output))
 
-    def pickle_failure(self, error: BaseException, *, linked: bool = True) -> bytes:
-        """Return a signed pickle of an exception, `linked` with its causes."""
+    def pickle_failure(self, error: BaseException, *, linked: bool = True, whole: bool = True) -> bytes:
+        """Return a signed pickle of an exception, `linked` with its causes.
+
+        Unless it is to be `whole`, an attribute that cannot travel is left out, and an argument is its text.
+        """
+        return self._packed_failure(
+            error, _PicklableError(error, linked=linked, travels=None if whole else self._travels)
+        )
+
+    def _travels(self, value: Any) -> bool:
+        try:
+            self._packed_failure(value, value)
+        except Exception:  # noqa: BLE001 - any object can refuse in any way
+            return False
+        return True
+
+    def _packed_failure(self, error: Any, picklable: Any) -> bytes:
         return payload.pack(
-            _PicklableError(error, linked=linked),
+            picklable,
             key=self.key,
             role="exception",
             qualname=type(error).__qualname__,
@@ -167,9 +184,17 @@ class _PicklableError:
     The exceptions within it, as in a group, travel in the same way, and `linked` its cause too.
     """
 
-    def __init__(self, error: BaseException, *, linked: bool = True, outer: tuple[BaseException, ...] = ()) -> None:
+    def __init__(
+        self,
+        error: BaseException,
+        *,
+        linked: bool = True,
+        travels: Callable[[Any], bool] | None = None,
+        outer: tuple[BaseException, ...] = (),
+    ) -> None:
         self._error = error
         self._linked = linked
+        self._travels = travels
         self._outer = (*outer, error)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -180,16 +205,29 @@ class _PicklableError:
             return _with_links, (error, linked)  # it has a way of its own
         reduced: Any = error.__reduce_ex__(4)
         _, args, *state = reduced
-        known = self._picklable(dict(state[0] or {}) if state else {})
-        return rebuilt_error, (kind, self._picklable(args), known, linked)
+        known = {**_of_slots(error), **(state[0] or {} if state else {})}
+        if self._travels is not None:
+            args = tuple(arg if self._travels(arg) else repr(arg) for arg in args)
+            known = {name: value for name, value in known.items() if self._travels(value)}
+        return rebuilt_error, (kind, self._picklable(args), self._picklable(known), linked)
 
     def _picklable(self, value: Any) -> Any:
         kind = type(value)
         if isinstance(value, BaseException):
-            return _PicklableError(value, linked=self._linked, outer=self._outer) if value not in self._outer else None
+            if value in self._outer:
+                return None
+            return _PicklableError(value, linked=self._linked, travels=self._travels, outer=self._outer)
         if kind in (tuple, list):
             return kind(map(self._picklable, value))
         return {key: self._picklable(item) for key, item in value.items()} if kind is dict else value
+
+
+def _of_slots(error: BaseException) -> dict[str, Any]:
+    """Return what pickle leaves out: what its class keeps in slots, and the name that Python could not find."""
+    names = [*copyreg._slotnames(type(error))]  # type: ignore[attr-defined]
+    if isinstance(error, (AttributeError, NameError)):
+        names.append("name")
+    return {name: getattr(error, name) for name in names if getattr(error, name, None) is not None}
 
 
 def _base_of(kind: type[BaseException]) -> type[BaseException]:
@@ -198,6 +236,7 @@ def _base_of(kind: type[BaseException]) -> type[BaseException]:
 
 
 _HEAP_TYPE = 1 << 9
+_DESCRIPTORS = (types.MemberDescriptorType, types.GetSetDescriptorType)
 
 
 def rebuilt_error(
@@ -211,7 +250,12 @@ def rebuilt_error(
         base.__init__(error, *args)
     except Exception:  # noqa: BLE001 - a class of an extension may want its own
         error = kind(*args)
-    error.__dict__.update(state)
+    for name, value in state.items():
+        if isinstance(getattr(kind, name, None), _DESCRIPTORS):  # of a slot, or of the base
+            with suppress(Exception):
+                setattr(error, name, value)
+        else:
+            error.__dict__[name] = value
     return _with_links(error, links or {})
 
 

@@ -6,10 +6,11 @@ import os
 import sys
 import types
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from mlfn.code.bundle import FunctionBundle, FunctionReference, ModuleSource
+from mlfn.code.bundle import FunctionBundle, FunctionReference, ModuleSource, plain_function
 from mlfn.code.hashing.function import (
     ABSENT,
     CodeDigest,
@@ -22,10 +23,12 @@ from mlfn.code.hashing.function import (
     walk,
 )
 from mlfn.code.hashing.values import atom_digest, is_frozen
-from mlfn.code.own_modules import track
+from mlfn.code.hints import hinted_types
+from mlfn.code.own_modules import own_modules_of, track
 from mlfn.code.ownership import is_own_module
 from mlfn.code.payload import pack
 from mlfn.code.sizes import large_values
+from mlfn.errors import UnpicklableError
 from mlfn.host.frozen import frozen
 
 
@@ -44,6 +47,8 @@ class Capture:
     attributes: Mapping[str, tuple[str, ...]] = field(repr=False)
     #: own modules that travel as text, because the code imports them while it runs
     sources: Mapping[str, ModuleSource] = field(repr=False)
+    #: what annotations within the code name as text
+    hinted: Mapping[str, Any] = field(repr=False)
     _watch: Watch = field(repr=False)
     _payloads: dict[bytes, bytes] = field(default_factory=dict, repr=False)
 
@@ -79,6 +84,12 @@ class Capture:
             reference = FunctionReference(str(self.module), self.qualname)
             return pack(reference, key=key, role="function", qualname=self.qualname)
         names = signature_namespace(self.function)
+        if self.hinted:
+            with suppress(UnpicklableError):  # what only an annotation names may stay behind
+                return self._packed(key, {**self.hinted, **names})
+        return self._packed(key, names)
+
+    def _packed(self, key: bytes, names: Mapping[str, Any]) -> bytes:
         is_whole = not names and not self.sources
         return pack(
             self.function if is_whole else FunctionBundle(self.function, names, self.sources),
@@ -94,19 +105,23 @@ def capture(fn: Callable[..., Any]) -> Capture:
     """Return how `fn` travels to a worker; a declared Function by its raw function."""
     raw = raw_function(fn)
     seen = walk(raw)
-    track(seen.classes)
     module = _installed_module(raw)
     own = module is None
+    functions = (found for found, *_ in seen.functions)
+    hinted = hinted_types(getattr(plain_function(raw), "__globals__", {}), [*functions, *seen.classes]) if own else {}
+    track(seen.classes)
+    own_modules = {*seen.own_modules, *own_modules_of(list(hinted.values()))} if own else set()
     return Capture(
         function=raw,
         mode="value" if own else "import",
         module=module or getattr(raw, "__module__", None),
         qualname=qualname(raw),
-        own_modules=tuple(sorted(seen.own_modules)) if own else (),
+        own_modules=tuple(sorted(own_modules)),
         digest=seen.digest,
         large=tuple(large_values(seen.values)) if own else (),
         attributes={module: tuple(sorted(names)) for module, names in seen.attributes.items() if names is not None},
         sources=dict(seen.sources),
+        hinted=hinted,
         _watch=Watch.over(seen),
     )
 

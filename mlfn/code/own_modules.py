@@ -50,7 +50,7 @@ def _modules_of_class(cls: type) -> tuple[str, ...]:
 
 
 def _reached(value: Any) -> Iterator[Any]:
-    """Yield the functions and own classes within a value."""
+    """Yield the functions, own classes and own modules within a value."""
     waiting = [value]
     visited: set[int] = set()
     while waiting and len(visited) < _BUDGET:
@@ -65,6 +65,9 @@ def _reached(value: Any) -> Iterator[Any]:
             yield item
         elif isinstance(item, type):
             yield from _own((item,))
+        elif isinstance(item, types.ModuleType):
+            if is_own_module(item):
+                yield item
         else:
             yield from _own(type(item).__mro__)
             waiting.extend(_parts(item))

@@ -195,22 +195,9 @@ def _pickler_class() -> Any:
             self.cells: dict[int, types.CellType] = {}  # of functions, by id
 
         def reducer_override(self, obj: Any) -> Any:
-            if self.by_reference and _is_named(obj, self.by_reference):
-                return find_global, (obj.__module__, obj.__qualname__)
-            if isinstance(obj, types.CodeType):
-                return _reduce_code(obj, self.dispatch_table[types.CodeType])
-            if is_notebook_shell(obj):
-                return find_global, ("mlfn.code.bundle", "get_ipython")
-            if isinstance(obj, types.ModuleType) and obj.__name__ in self.attributes:
-                return _reduce_module(obj, self.attributes[obj.__name__])
-            if issubclass(type(obj), type) and self.is_own(obj):  # not `isinstance`: to Python 3.10 list[int] is a type
-                cls: Any = obj
-                return reduce_class(cls, self.is_own)
-            if isinstance(obj, types.CellType) and id(obj) in self.cells:
-                return _cloudpickle().cloudpickle._make_empty_cell, ()
-            wrapped = reduce_wrapper(obj, _is_named_here)
-            if wrapped is not None:
-                return wrapped
+            reduced = _reduced_here(self, obj)
+            if reduced is not None:
+                return reduced
             reduced = super().reducer_override(obj)
             return _reduce_function(reduced, self.cells) if isinstance(obj, types.FunctionType) else reduced
 
@@ -219,6 +206,24 @@ def _pickler_class() -> Any:
             return _is_by_value(obj) or bool(self.by_reference and _is_named(obj, self.by_reference))
 
     return PayloadPickler
+
+
+def _reduced_here(pickler: Any, obj: Any) -> Any:
+    """Return a recipe of what cloudpickle would take in another way; else None."""
+    if pickler.by_reference and _is_named(obj, pickler.by_reference):
+        return find_global, (obj.__module__, obj.__qualname__)
+    if isinstance(obj, types.CodeType):
+        return _reduce_code(obj, pickler.dispatch_table[types.CodeType])
+    if is_notebook_shell(obj):
+        return find_global, ("mlfn.code.bundle", "get_ipython")
+    if isinstance(obj, types.ModuleType) and obj.__name__ in pickler.attributes:
+        return _reduce_module(obj, pickler.attributes[obj.__name__])
+    if issubclass(type(obj), type) and pickler.is_own(obj):  # not `isinstance`: to Python 3.10 list[int] is a type
+        cls: Any = obj
+        return reduce_class(cls, pickler.is_own)
+    if isinstance(obj, types.CellType) and id(obj) in pickler.cells:
+        return _cloudpickle().cloudpickle._make_empty_cell, ()
+    return reduce_wrapper(obj, _is_named_here)
 
 
 def _is_by_value(cls: type) -> bool:

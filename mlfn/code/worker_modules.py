@@ -99,6 +99,7 @@ class ModulesUnpickler(pickle.Unpickler):
         }
         if own is not None:
             self._replaced["mlfn.code.payload", "new_module"] = _module
+            self._replaced[_CLOUDPICKLE, "dynamic_subimport"] = self._make_module
 
     def find_class(self, module: str, name: str) -> Any:
         """Return the class or function that a pickle names."""
@@ -132,6 +133,16 @@ class ModulesUnpickler(pickle.Unpickler):
         super().find_class(_CLOUDPICKLE, "_function_setstate")(function, state)
         if function.__module__ in _modules:
             _note(function, is_value=self._own is None)
+
+    def _make_module(self, name: str, state: dict[str, Any]) -> types.ModuleType:
+        """Return a module that travelled whole."""
+        if not _is_among(name, self._own or ()):
+            return cast("types.ModuleType", super().find_class(_CLOUDPICKLE, "dynamic_subimport")(name, state))
+        module = _module(name)
+        for key, value in state.items():
+            if not key.startswith("__") or key not in vars(module):
+                vars(module)[key] = value
+        return module
 
     def _make_class(self, make: str, *recipe: Any) -> Any:
         cls = super().find_class("mlfn.code.classes", make)(*recipe)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextvars
 import dataclasses
 import functools
+import sys
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -32,13 +33,13 @@ _WRITTEN_BY_FUNCTOOLS = {
 }
 
 
-def reduce_wrapper(obj: Any, is_named: IsNamed) -> Reduced | str | None:
+def reduce_wrapper(obj: Any, is_named: IsNamed) -> Reduced | None:
     """Return a recipe for pickle of an object that pickle cannot take, or takes by a name that no worker knows; else None."""
     if isinstance(obj, _DESCRIPTORS):
         return make_descriptor, (type(obj),), {key: value for key, value in vars(obj).items() if key not in _CACHES}
     kind = type(obj)
     if kind is contextvars.ContextVar:  # without a value: that is of a context
-        return obj.name if is_named(obj, obj.name) else (make_context_var, (obj.name, *_default_of(obj)))
+        return _reduce_context_var(obj, is_named)
     if kind in _SENTINELS:
         return find_global, ("dataclasses", _SENTINELS[kind])
     reduce = _BY_NAME.get(kind)
@@ -51,7 +52,17 @@ def reduce_wrapper(obj: Any, is_named: IsNamed) -> Reduced | str | None:
     return reduce(obj)
 
 
-def _default_of(variable: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
+def _reduce_context_var(found: Any, is_named: IsNamed) -> Reduced:
+    # It does not know its module; a copy of a library's would be another variable than the library's own.
+    for module in [module for name, module in list(sys.modules.items()) if name != "__main__"]:
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if value is found and is_named(found, name):
+                return find_global, (module.__name__, name)
+    return make_context_var, (found.name, *default_of(found))
+
+
+def default_of(variable: contextvars.ContextVar[Any]) -> tuple[Any, ...]:
+    """Return a context variable's default, if it has one."""
     try:
         return (contextvars.Context().run(variable.get),)
     except LookupError:

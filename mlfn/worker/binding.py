@@ -69,7 +69,8 @@ class Binding:
         if self._function is None:
             data = read_payload(Path(self.plan["payload"]), self.calling.name)
             own, pin = tuple(self.plan["by_reference"]), self.plan["pin"]
-            self._function = payload.unpack_function(data, pin=pin, own=own)
+            function: Callable[..., Any] = payload.unpack_function(data, pin=pin, own=own)
+            self._function = function
             children.prepare(Path(self.plan["payload"]), pin, own, self._folder)
             set_up_logging(self.plan["logging"])  # not before: what the code imports has its loggers by now
         return self._function

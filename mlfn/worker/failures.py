@@ -134,10 +134,11 @@ def _safe_text(error: BaseException) -> str:
 
 
 def _pickled(error: BaseException, codec: Codec, masker: Masker) -> str | None:
-    # Any object can refuse in any way; the text remains. A cause that refuses stays behind.
-    for linked in (True, False) if error.__cause__ is not None else (False,):
+    # Any object can refuse in any way; the text remains. A cause that refuses stays behind, then what else does.
+    ways = [(True, True)] if error.__cause__ is not None else []
+    for linked, whole in (*ways, (False, True), (False, False)):
         with suppress(Exception):
-            data = codec.pickle_failure(error, linked=linked)
+            data = codec.pickle_failure(error, linked=linked, whole=whole)
             if masker.bytes(data) is not data:
                 data = codec.pickle_failure(_masked_copy(error, masker), linked=linked)
             if masker.bytes(data) is data:

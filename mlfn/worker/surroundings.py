@@ -13,9 +13,11 @@ import io
 import locale
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
+import threading
 import time
 import types
 import warnings
@@ -146,6 +148,11 @@ def _signal_handlers() -> Restore:
     def restore() -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)  # an alarm that is still to come would reach the next run
         if (found := list(map(_handler_of, _SIGNALS))) != noted:
+            for timer in (
+                signal.ITIMER_VIRTUAL,
+                signal.ITIMER_PROF,
+            ):  # without a handler, their end is that of the process
+                signal.setitimer(timer, 0)
             for number, handler, before in zip(_SIGNALS, found, noted, strict=True):
                 if handler is not before and before is not None:
                     signal.signal(number, before)
@@ -259,15 +266,45 @@ def _seed() -> None:
 
 
 def _interpreter() -> Restore:
-    noted = list(sys.argv), sys.excepthook, sys.displayhook, sys.getrecursionlimit()
+    arguments, depth, interval = list(sys.argv), sys.getrecursionlimit(), sys.getswitchinterval()
+    of_sys = sys.excepthook, sys.displayhook, sys.unraisablehook, sys.breakpointhook
+    of_threads = threading.excepthook
     timeout, collects = socket.getdefaulttimeout(), gc.isenabled()
 
     def restore() -> None:
-        sys.argv, sys.excepthook, sys.displayhook = list(noted[0]), noted[1], noted[2]
-        if sys.getrecursionlimit() != noted[3]:
-            sys.setrecursionlimit(noted[3])
+        sys.argv, sys.excepthook, sys.displayhook = list(arguments), *of_sys[:2]
+        sys.unraisablehook, sys.breakpointhook = of_sys[2:]
+        threading.excepthook = of_threads
+        if sys.getrecursionlimit() != depth:
+            sys.setrecursionlimit(depth)
+        if sys.getswitchinterval() != interval:
+            sys.setswitchinterval(interval)
         socket.setdefaulttimeout(timeout)
         (gc.enable if collects else gc.disable)()
+
+    return restore
+
+
+def _limits() -> Restore:
+    noted = {limit: resource.getrlimit(limit) for limit in (resource.RLIMIT_NOFILE, resource.RLIMIT_FSIZE)}
+
+    def restore() -> None:
+        for limit, before in noted.items():
+            if resource.getrlimit(limit) != before:
+                with suppress(OSError, ValueError):  # a hard limit may have been lowered
+                    resource.setrlimit(limit, before)
+
+    return restore
+
+
+def _temporary_folder() -> Restore:
+    # 5 ms to import.
+    noted = getattr(sys.modules.get("tempfile"), "tempdir", None)
+
+    def restore() -> None:
+        module: Any = sys.modules.get("tempfile")
+        if module is not None:
+            module.tempdir = noted
 
     return restore
 
@@ -282,6 +319,8 @@ _PARTS: tuple[Callable[[], Restore], ...] = (
     _warning_filters,
     _locale,
     _umask,
+    _limits,
+    _temporary_folder,
     _randomness,
     _interpreter,
 )

@@ -7,9 +7,12 @@ import locale
 import logging
 import os
 import random
+import resource
 import signal
 import socket
 import sys
+import tempfile
+import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -139,6 +142,34 @@ def contexts() -> list[Any]:
     return [decimal.getcontext().prec, socket.getdefaulttimeout(), sys.getrecursionlimit(), np.geterr()]
 
 
+def leave_hooks() -> None:
+    sys.unraisablehook = sys.breakpointhook = threading.excepthook = print  # type: ignore[assignment]
+    sys.setswitchinterval(0.5)
+    signal.signal(signal.SIGPROF, lambda *_: None)
+    signal.setitimer(signal.ITIMER_PROF, 100)
+
+
+def hooks() -> list[Any]:
+    found = (sys.unraisablehook, sys.breakpointhook, threading.excepthook)
+    return [*(hook is print for hook in found), sys.getswitchinterval(), signal.getitimer(signal.ITIMER_PROF)[0]]
+
+
+def leave_limits() -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (90, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+
+
+def limits() -> tuple[int, int]:
+    return resource.getrlimit(resource.RLIMIT_NOFILE)
+
+
+def leave_temporary_folder() -> None:
+    tempfile.tempdir = "/not/there"
+
+
+def temporary_folder() -> str:
+    return tempfile.gettempdir()
+
+
 CHANGES: list[tuple[Callable[[], None], Callable[[], Any]]] = [
     (leave_folder, folder),
     (leave_environment, environment),
@@ -151,6 +182,9 @@ CHANGES: list[tuple[Callable[[], None], Callable[[], Any]]] = [
     (leave_locale, localised),
     (leave_umask, umask),
     (leave_contexts, contexts),
+    (leave_hooks, hooks),
+    (leave_limits, limits),
+    (leave_temporary_folder, temporary_folder),
 ]
 
 

@@ -12,6 +12,7 @@ different ones. The root function is read as code even where it is installed.
 
 from __future__ import annotations
 
+import contextvars
 import functools
 import sys
 import types
@@ -29,6 +30,7 @@ from mlfn.code.hashing.sources import imported_modules, module_text, own_sources
 from mlfn.code.hashing.values import array_digest, atom_digest, combine, object_digest, plain_digest, text
 from mlfn.code.ownership import is_own_module
 from mlfn.code.unpicklable import default_values
+from mlfn.code.wrappers import default_of
 from mlfn.errors import CaptureError
 from mlfn.host.frozen import frozen
 
@@ -428,6 +430,9 @@ class _Walker:
         # Written in C, it has no closure to hash: only __wrapped__ says what it caches.
         return combine("lru_cache", self.value(value.cache_parameters()), self.value(value.__wrapped__))
 
+    def _context_var(self, value: contextvars.ContextVar[Any]) -> bytes:
+        return combine("ContextVar", text(value.name), self.value(default_of(value)))
+
     def _by_parts(self, value: Any) -> bytes:
         kind = type(value)
         return combine(kind.__name__, *(self.value(getattr(value, name)) for name in _PARTS[kind]))
@@ -435,7 +440,8 @@ class _Walker:
     # -- notes -----------------------------------------------------------------------------------------------
 
     def _note_own(self, module: str | None) -> None:
-        if module and module not in ("__main__", "__mp_main__") and is_own_module(module):
+        # A metaclass may have another thing of this name.
+        if isinstance(module, str) and module not in ("__main__", "__mp_main__") and is_own_module(module):
             self.seen.own_modules[module] = None
 
     def _note_part(self, module: str | None, name: str) -> None:
@@ -456,6 +462,7 @@ class _Walker:
         types.MethodWrapperType: _builtin,
         types.MappingProxyType: lambda self, value: combine("proxy", self.value(dict(value))),
         type(functools.lru_cache(len)): _cached,
+        contextvars.ContextVar: _context_var,
         typing.TypeVar: lambda _, value: combine("typevar", text(value.__name__)),
         **dict.fromkeys(_DESCRIPTORS, _descriptor),
         **dict.fromkeys(_PARTS, _by_parts),

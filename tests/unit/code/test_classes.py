@@ -423,3 +423,68 @@ def test_one_type_is_one_in_a_payload(ask: Any) -> None:
         def f(): return g() == (Ts, Id), Ts.__name__
     """
     assert ask(script) == (True, "Ts")
+
+
+# -- what functions share ------------------------------------------------------------------------------------
+
+
+def test_closures_share_their_variables(ask: Any) -> None:
+    script = """
+        def counter():
+            n = 0
+            def add():
+                nonlocal n
+                n += 1
+            def read(): return n
+            return add, read
+        add, read = counter()
+        def f():
+            add()
+            return read()
+    """
+    assert ask(script) == 1
+
+
+def test_a_closure_that_refers_to_itself_travels(ask: Any) -> None:
+    script = """
+        def made():
+            def even(n): return n == 0 or odd(n - 1)
+            def odd(n): return n != 0 and even(n - 1)
+            def unset(): return later
+            if False: later = 1
+            return even, unset
+        even, unset = made()
+        def f():
+            try:
+                unset()
+            except NameError:
+                return even(4)
+    """
+    assert ask(script) is True
+
+
+@pytest.mark.parametrize(("options", "expected"), [("", "lacks a value"), (", default=[1]", [1])])
+def test_a_context_variable_travels_without_its_value(ask: Any, options: str, expected: Any) -> None:
+    script = f"""
+        import contextvars
+        level = contextvars.ContextVar("level"{options})
+        token = level.set(7)
+        def read(): return level.get()
+        def f():
+            try:
+                return read()
+            except LookupError:
+                return "lacks a value"
+    """
+    assert ask(script) == expected
+
+
+def test_a_librarys_context_variable_is_its_own(ask: Any) -> None:
+    script = """
+        import decimal, mlfn.worker.hosted
+        from mlfn.worker.hosted import _output
+        def f():
+            import mlfn.worker.hosted
+            return _output is mlfn.worker.hosted._output, decimal.getcontext().prec
+    """
+    assert ask(script)[0] is True

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import collections
+import contextvars
 import dataclasses
 import datetime
 import enum
@@ -105,6 +106,12 @@ def test_the_digest_is_changed_by(name: str, replace: tuple[str, str]) -> None:
     changed = PLAIN.replace(*replace)
     assert changed != PLAIN
     assert hexdigest(changed) != hexdigest(PLAIN)
+
+
+def test_the_default_of_a_context_variable_counts() -> None:
+    source = "level = contextvars.ContextVar('level', default={})\ndef f(): return level.get()"
+    assert len({hexdigest(source.format(value), contextvars=contextvars) for value in (1, 2)}) == 2
+    assert hexdigest(source.format(1), contextvars=contextvars) == hexdigest(source.format(1), contextvars=contextvars)
 
 
 def test_the_parts_name_what_went_in() -> None:

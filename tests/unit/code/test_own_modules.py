@@ -91,6 +91,16 @@ def test_the_own_modules_of_an_argument(user_modules: Any) -> None:
     assert own_modules_of([1, "a", np.zeros(3), len, int]) == ()
 
 
+def test_an_own_module_is_an_argument_and_an_installed_one_is_not_searched(
+    user_modules: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = user_modules("own_items", ITEMS)
+    monkeypatch.setattr(textwrap, "odd", type("Odd", (), {"__module__": 3}), raising=False)
+
+    assert own_modules_of([own]) == ("own_items",)
+    assert own_modules_of(textwrap) == own_modules_of(textwrap.odd) == ()  # type: ignore[attr-defined]
+
+
 def test_scanning_data_is_cheap_and_ends() -> None:
     ring: list[Any] = [{"a": 1}] * 10
     ring.append(ring)

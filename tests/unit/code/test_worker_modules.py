@@ -75,6 +75,7 @@ HELPERS = """
         ("helpers.level = 7; return helpers.get_level()", 7),
         ("set_level(8); return helpers.level, helpers.get_level()", (8, 8)),
         ("import helpers as h; return h.square is square, h.Config is Config", (True, True)),
+        ("import helpers as h; return h is helpers, str(helpers.level)", (True, "0")),
         ("import helpers as h; h.set_level(3); from helpers import level; return level, helpers.level", (3, 3)),
         (
             "return inspect.getmodule(square).__name__, sys.modules[square.__module__].square is square",
@@ -165,3 +166,38 @@ def test_a_package_without_files_is_imported(ask: Ask, user_modules: Any) -> Non
         "import pickle\nfrom pkg.part import cube\ndef f():\n    return pickle.loads(pickle.dumps(cube)) is cube\n"
     )
     assert ask(module.f) is True
+
+
+HINTED = """
+    from __future__ import annotations
+    import dataclasses, threading, typing
+    @dataclasses.dataclass
+    class Deep:
+        x: Id
+    @dataclasses.dataclass
+    class Inner:
+        deep: list[Deep]
+    class Config:
+        inner: Inner
+    Id = typing.NewType("Id", int)
+    def f():
+        return [sorted(typing.get_type_hints(typing.get_type_hints(Config)["inner"])), Config.__name__]
+"""
+
+
+def test_what_annotations_name_as_text_is_there(ask: Ask) -> None:
+    assert ask(main(HINTED).f) == [["deep"], "Config"]
+
+
+def test_a_hint_that_cannot_travel_stays_behind(ask: Ask) -> None:
+    module = main(HINTED + "    def f():\n        return Config.__name__\n    Deep.lock = threading.Lock()\n")
+    assert ask(module.f) == "Config"
+
+
+def test_a_module_that_only_a_hint_needs_travels(ask: Ask, user_modules: Any) -> None:
+    user_modules("hinting", "class Base:\n    value = 3\n")
+    module = main(
+        "from __future__ import annotations\nimport typing, hinting\nclass Kind(hinting.Base): pass\nclass Config:\n    kind: Kind\n"
+        "def f():\n    return typing.get_type_hints(Config)['kind'].value\n"
+    )
+    assert ask(module.f) == 3

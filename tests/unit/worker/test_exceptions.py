@@ -41,6 +41,17 @@ MODULE = """
         def __reduce__(self):
             return Named, (self.name,)
 
+    class Slotted(Exception):
+        __slots__ = ("code",)
+
+        def __init__(self, code):
+            self.code = code
+
+    class Holding(Exception):
+        def __init__(self, known, generator):
+            super().__init__("held", generator)
+            self.known, self.generator = known, generator
+
     if sys.version_info >= (3, 11):
         class Several(ExceptionGroup):
             def __new__(cls, members):
@@ -75,6 +86,14 @@ MODULE = """
             error.__cause__.__cause__ = error
             error.itself = error
             raise error
+        if what == "slots":
+            raise Slotted(3)
+        if what == "missing module":
+            import not_there
+        if what == "missing attribute":
+            what.not_there
+        if what == "held":
+            raise Holding({"a": 1}, (x for x in ()))
         if what == "cause that does not travel":
             cause = ValueError("held")
             cause.generator = (x for x in ())
@@ -121,6 +140,22 @@ def test_a_group_comes_back_with_its_members(place: str, failed: Callable[[str, 
         assert (type(own).__name__, str(own.exceptions[0])) == ("Several", "7: bad")
     else:
         assert isinstance(group, NameError) and isinstance(own, NameError)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_is_in_no_dict_comes_back(place: str, failed: Callable[[str, str], Any]) -> None:
+    assert failed(place, "slots").code == 3
+    assert failed(place, "missing module").name == "not_there"
+    assert failed(place, "missing attribute").name == "not_there"
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_an_exception_holds_may_stay_behind(place: str, failed: Callable[[str, str], Any]) -> None:
+    error = failed(place, "held")
+
+    assert (type(error).__name__, error.known, error.args[0]) == ("Holding", {"a": 1}, "held")
+    assert place == "inline" or "<generator object" in error.args[1]
+    assert place == "inline" or not hasattr(error, "generator")
 
 
 @pytest.mark.parametrize("place", PLACES)
