@@ -121,6 +121,24 @@ class Namespace:
         made = self.api.post(f"{self.path('serviceaccounts')}/user/token", {"spec": {"expirationSeconds": 7200}})
         return str(made["status"]["token"])
 
+    @contextmanager
+    def passing_token(self) -> Iterator[str]:
+        """Make another token of that user, which ends with the block."""
+        secret = self.api.post(self.path("secrets"), {"metadata": {"name": "passing"}})["metadata"]
+        bound = {"apiVersion": "v1", "kind": "Secret", "name": secret["name"], "uid": secret["uid"]}
+        body = {"spec": {"expirationSeconds": 600, "boundObjectRef": bound}}
+        token = str(self.api.post(f"{self.path('serviceaccounts')}/user/token", body)["status"]["token"])
+        yield token
+        self.api.delete(f"{self.path('secrets')}/passing")
+        until = time.monotonic() + 60
+        while self._is_taken(token):
+            assert time.monotonic() < until
+            time.sleep(0.2)
+
+    def _is_taken(self, token: str) -> bool:
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": {"token": token}}
+        return bool(self.api.post("/apis/authentication.k8s.io/v1/tokenreviews", review)["status"].get("authenticated"))
+
     def permit_drivers(self) -> None:
         """Make the service account `spark`, whose token lets a driver make the pods of its executors."""
         self.api.post(self.path("serviceaccounts"), {"metadata": {"name": "spark"}})

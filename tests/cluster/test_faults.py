@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -220,18 +221,17 @@ def test_a_namespace_that_is_being_deleted_takes_no_run() -> None:
     assert run.record.reason == "error" and "being terminated" in said
 
 
-def test_a_login_that_is_no_longer_accepted_is_waited_for(namespace: Namespace) -> None:
+def test_a_login_that_has_expired_is_waited_for(namespace: Namespace) -> None:
     config = Path(os.environ["KUBECONFIG"])
     working = config.read_text()
-    before = rest.on("kubernetes").submit(4)
-    while not before.metrics:
-        time.sleep(0.1)
+    with namespace.passing_token() as token:
+        config.write_text(re.sub("token: .*", f"token: {token}", working))
+        before = rest.on("kubernetes").submit(20)
+        wait_until(lambda: before.metrics, timeout=60)
 
-    config.write_text(working.replace("token: ", "token: x"))
     mlfn.init(grace=9)  # another session, which reads the kubeconfig anew
     run = double.on("kubernetes").submit(3)
-    while not (said := mlfn.run(run.id).record.status):
-        time.sleep(0.1)
+    said = wait_until(lambda: mlfn.run(run.id).record.status, timeout=60)
     assert "a login that the cluster at" in said and "Unauthorized" in said
     config.write_text(working)
 
