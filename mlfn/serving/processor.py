@@ -189,12 +189,12 @@ def event_of(event: Any, trigger: Any) -> tuple[Event, dict[bytes, bytes]]:
         event.body if event.body is not None else b"",
         content_type=_name_of(event.content_type),
         method=_name_of(event.method),
-        path=text_of(event.path) or "/",
+        path=_name_of(event.path) or "/",
         raw_headers=headers.items(),
         trigger=trigger.kind,
         trigger_name=trigger.name,
-        topic=text_of(event.topic),
-        url=text_of(event.url),
+        topic=_name_of(event.topic),
+        url=_name_of(event.url),
         shard=event.shard_id if event.shard_id is not None else -1,
         offset=event.offset or 0,
     )
@@ -213,7 +213,7 @@ def text_of(value: Any) -> str:
 
 
 _name_of = functools.lru_cache(maxsize=1024)(text_of)
-"""Return the text of what comes again and again: names of headers, methods, content types."""
+"""Return the text of what comes again and again: names of headers, methods, content types, paths."""
 
 
 def _bytes(value: Any) -> bytes:
