@@ -495,7 +495,7 @@ class DaskOnKubernetes(JobOnKubernetes):
     kind: Any = mlfn.Dask(workers=1)
     options: ClassVar[Mapping[str, Any]] = {"image": "mlfn.test/dask:1"}
     plural = "daskjobs"
-    patience = 90.0
+    patience = 240.0  # three pods a run, and several runs one after the other
     limit = 3.0
     EXPECTED: ClassVar[Mapping[str, Mark]] = {
         **JobOnKubernetes.EXPECTED,
