@@ -157,6 +157,7 @@ def test_what_was_sent_runs_where_the_processor_calls_it(dashboard: StandIn, mon
         monkeypatch.setenv(item["name"], item["value"])
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     monkeypatch.setattr("mlfn.serving.server.journals.set_up", lambda secrets: None)  # of this process too
+    monkeypatch.setattr("mlfn.worker.context.in_worker", False)  # again, after the test
     http = sys.modules["nuclio_sdk.event"].TriggerInfo("http", "default-http")
     context = nuclio_sdk.Context(nuclio_sdk.Logger(logging.INFO), nuclio_sdk.Platform("kube"), "0", http)
     namespace: dict[str, Any] = {"Service": Service}

@@ -21,7 +21,7 @@ from tests.unit.backends.test_nuclio import CASES, planned
 def config(folder: Path) -> PlaceConfig:
     processor = folder / "processor"
     processor.touch()
-    return PlaceConfig("client", folder, {}, b"key", folder / "secrets", 1, False, 2.0, 1.0, str(processor))
+    return PlaceConfig("client", folder, {}, b"key", folder / "secrets", 1, False, 2.0, 1.0, processor=str(processor))
 
 
 def options(folder: Path, name: str, **more: object) -> ServerOptions:
