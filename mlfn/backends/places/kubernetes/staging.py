@@ -119,7 +119,7 @@ class Staged:
         if len(self.units) > MOST:
             raise StorageError(
                 f"{wanted.plan.name}: the parameters of {len(self.tasks)} runs have {shown_bytes(len(self.units))}, compressed: at most "
-                f"{shown_bytes(MOST)} travel to a Job. Name what is large by a file that the runs read, as mlfn.data('s3://...'), or make "
+                f"{shown_bytes(MOST)} travel to a Job. Keep what is large where pods reach it and pass its address as text, or make "
                 "several sweeps of it."
             )
         if self._root is None:
