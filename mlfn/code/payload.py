@@ -106,15 +106,16 @@ def unpack_pinned(data: bytes, *, pin: str | None, role: str) -> Any:
     return _opened(head, body, role)
 
 
-def unpack_function(data: bytes, *, pin: str | None, own: Collection[str]) -> Any:
+def unpack_function(data: bytes, *, pin: str | None, own: Collection[str] | None) -> Any:
     """Return the function of the one plan that this process runs, whose `own` modules it has from here on, and ``__main__``.
 
-    Raises what `unpack_pinned` raises.
+    Without `own` it has ``__main__`` alone: what this process pickles for others, as for the workers of an engine, holds functions
+    of these modules whole, as those cannot import them. Raises what `unpack_pinned` raises.
     """
     head, body = split(data)
     check_pin(head, pin)
-    worker_modules.begin()
-    function = _opened(head, body, "function", own)
+    worker_modules.begin(only_main=own is None)
+    function = _opened(head, body, "function", own or ())
     worker_modules.finish_main()
     return function
 

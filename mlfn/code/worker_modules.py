@@ -23,6 +23,7 @@ _CLOUDPICKLE = "cloudpickle.cloudpickle"
 OF_CHILD = "mlfn.worker.spawned"
 
 _modules: dict[str, types.ModuleType] = {}
+_only_main = False
 # What a parameter brought, which another one of the same name may replace.
 _of_values: dict[tuple[str, str], Any] = {}
 
@@ -50,8 +51,10 @@ def is_in_use() -> bool:
     return MAIN in _modules
 
 
-def begin() -> None:
-    """Put an empty ``__main__`` in the place of the process's own."""
+def begin(*, only_main: bool = False) -> None:
+    """Put an empty ``__main__`` in the place of the process's own; with `only_main` no other module is rebuilt."""
+    global _only_main
+    _only_main = only_main
     module = _modules[MAIN] = sys.modules[MAIN] = _Main(MAIN)
     if "__mp_main__" in sys.modules:
         sys.modules["__mp_main__"] = module
@@ -97,7 +100,7 @@ class ModulesUnpickler(pickle.Unpickler):
             ("mlfn.code.classes", "make_class"): functools.partial(self._make_class, "make_class"),
             ("mlfn.code.classes", "make_enum"): functools.partial(self._make_class, "make_enum"),
         }
-        if own is not None:
+        if own is not None and not _only_main:
             self._replaced["mlfn.code.payload", "new_module"] = _module
             self._replaced[_CLOUDPICKLE, "dynamic_subimport"] = self._make_module
 
@@ -167,7 +170,7 @@ def _is_users(name: str) -> bool:
     """Return whether a class that came as code is a module's of the user: a library makes classes too."""
     if name in _modules:
         return True
-    if name in sys.modules or name.partition(".")[0] in sys.stdlib_module_names:
+    if _only_main or name in sys.modules or name.partition(".")[0] in sys.stdlib_module_names:
         return False
     with suppress(Exception):  # the parents may not be there
         spec = find_spec(name)

@@ -68,7 +68,9 @@ class Binding:
             raise self._refusal.with_traceback(None)
         if self._function is None:
             data = read_payload(Path(self.plan["payload"]), self.calling.name)
-            own, pin = tuple(self.plan["by_reference"]), self.plan["pin"]
+            # What a kind prepares this process for, it shares with processes of an engine that have no module of the user's.
+            is_shared = self.plan["activated"] and not self.plan["command"]
+            own, pin = None if is_shared else tuple(self.plan["by_reference"]), self.plan["pin"]
             function: Callable[..., Any] = payload.unpack_function(data, pin=pin, own=own)
             self._function = function
             children.prepare(Path(self.plan["payload"]), pin, own, self._folder)

@@ -22,13 +22,18 @@ _VARIABLE = "MLFN_FUNCTION_OF_CHILD"
 _BROUGHT = "mlfn-brought"
 
 
-def prepare(path: Path, pin: str | None, own: Collection[str], folder: Path | None) -> None:
+def prepare(path: Path, pin: str | None, own: Collection[str] | None, folder: Path | None) -> None:
     """Have the children of this process load the function at `path`, and what parameters have brought beside it.
 
     The latter is written to `folder`, the execution's own; without one they do not get it.
     """
     file = folder / _BROUGHT if folder is not None else None
-    asked = {"payload": str(path), "pin": pin, "own": list(own), "brought": str(file) if file is not None else None}
+    asked = {
+        "payload": str(path),
+        "pin": pin,
+        "own": None if own is None else list(own),
+        "brought": str(file) if file is not None else None,
+    }
     os.environ[_VARIABLE] = json.dumps(asked)
     if file is not None:
         worker_modules.before_child(partial(_write_brought, file, threading.Lock()))

@@ -44,7 +44,10 @@ def restricted() -> Iterator[Namespace]:
 def test_what_a_page_shows_works(restricted: Namespace, tmp_path: Path, page: str, before: str, said: str) -> None:
     # Its pods reach no index of packages but that of the tests.
     own = {'namespace="ml"': f'namespace="{restricted.name}"', "registry.example.com/score:1": "mlfn.test/service:1"}
-    [block] = re.findall(r"^```py\n(.*?)^```$", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+    text = (ROOT / page).read_text(encoding="utf-8")
+    block, *_ = re.findall(
+        r"^```py\n(.*?)^```$", text, re.MULTILINE | re.DOTALL
+    )  # what follows needs more than a cluster
     program = tmp_path / "page.py"
     for shown, meant in own.items():
         block = block.replace(shown, meant)

@@ -21,7 +21,7 @@ WORKER = """
     function, value = data[:size], data[size:]
     def pin(part):
         return envelope.pin_of(io.BytesIO(part), b"k" * 32)
-    function = payload.unpack_function(function, pin=pin(function), own=own)
+    function = payload.unpack_function(function, pin=pin(function), own=None if {only_main} else own)
     given = payload.unpack_pinned(value, pin=pin(value), role="value")
     sys.stdout.buffer.write(payload.pack(function(*given), key=b"k" * 32, role="result", qualname="f", by_reference=own))
 """
@@ -32,11 +32,11 @@ Ask = Callable[..., Any]
 def ask(run_python: Callable[..., bytes]) -> Ask:
     """Return what a function returns in a process that has none of the user's files."""
 
-    def in_worker(function: Any, *given: Any) -> Any:
+    def in_worker(function: Any, *given: Any, only_main: bool = False) -> Any:
         captured = capture(function)
         sent = captured.payload(KEY)
         value = payload.pack(given, key=KEY, role="value", qualname="given", by_value=own_modules_of(given))
-        worker = WORKER.format(size=len(sent), own=captured.own_modules)
+        worker = WORKER.format(size=len(sent), own=captured.own_modules, only_main=only_main)
         return payload.unpack(run_python(worker, stdin=sent + value), key=KEY)
 
     return in_worker
@@ -88,6 +88,18 @@ def test_a_module_is_one_with_its_code(ask: Ask, user_modules: Any, body: str, e
     head = "import inspect, pickle, sys, helpers\nfrom helpers import Config, square, set_level\n"
     module = user_modules("calling", f"{head}def f():\n    __import__('helpers')\n    {body}\n")
     assert ask(module.f) == expected
+
+
+@pytest.mark.parametrize("made", ["square", "Config(1)", "helpers.Problem()"])
+def test_what_an_engine_gets_is_no_name_of_a_module_that_it_lacks(ask: Ask, user_modules: Any, made: str) -> None:
+    user_modules("helpers", HELPERS)
+    body = f"try: pickle.dumps([{made}])\n    except Exception: return 'whole'\n    return 'by its name'"
+    module = user_modules(
+        "calling", f"import pickle, helpers\nfrom helpers import Config, square\ndef f():\n    {body}\n"
+    )
+
+    assert ask(module.f) == "by its name"
+    assert ask(module.f, only_main=True) == "whole"  # by cloudpickle, to which engines turn then
 
 
 def test_a_name_of_main_is_set_for_all(ask: Ask) -> None:
