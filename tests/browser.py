@@ -55,7 +55,7 @@ class Page:
 
     def close(self) -> None:
         """End the browser."""
-        self._socket.close()
+        self._loop.run_until_complete(self._leave())
         self._loop.close()
         self._process.terminate()
         self._process.wait(30)
@@ -84,6 +84,11 @@ class Page:
     def picture(self, path: Path) -> None:
         """Write the page as it looks as a PNG."""
         path.write_bytes(base64.b64decode(self._ask("Page.captureScreenshot", captureBeyondViewport=True)["data"]))
+
+    async def _leave(self) -> None:
+        self._socket.close()
+        while await asyncio.wait_for(self._socket.read_message(), 60) is not None:
+            pass
 
     def _ask(self, method: str, **params: Any) -> dict[str, Any]:
         return self._loop.run_until_complete(self._answer(method, params))

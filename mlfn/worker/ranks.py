@@ -99,9 +99,12 @@ class Ranks:
             _write("".join(f"[{rank}] {line}\n" for line in (_STOPPED, *frames)).encode())
 
     def outcome(self, command: str, exit_code: int) -> Outcome:
-        """Return how the run ended: by the first rank that did not succeed, else as rank 0 says, if the command agrees."""
+        """Return how the run ended: by the first rank that did not succeed, else as rank 0 says, if the command agrees.
+
+        One that was stopped is no cause: its launcher stops the others when one is gone, and may be first to notice.
+        """
         if misses := self._misses():
-            _, rank = min(misses)
+            _, _, rank = min((self._was_stopped(rank), when, rank) for when, rank in misses)
             return self._death(rank) if rank in self._deaths else Outcome.from_json(self._ends[rank])
         if 0 in self._ends and exit_code == 0:
             return Outcome.from_json(self._ends[0])
@@ -130,6 +133,9 @@ class Ranks:
             (float(end["time"]), rank) for rank, end in self._ends.items() if end["state"] != RunState.SUCCEEDED.value
         ]
         return ends + [(when, rank) for rank, (when, _) in self._deaths.items()]
+
+    def _was_stopped(self, rank: int) -> bool:
+        return rank in self._ends and self._ends[rank]["state"] == RunState.CANCELLED.value
 
     def _death(self, rank: int) -> Outcome:
         """Return the outcome of a run of which a rank ended without one."""
