@@ -7,6 +7,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from mlfn.artifacts.nested import SCALARS, is_reference, stand_ins
 from mlfn.errors import InputNotFoundError, ParameterError, nearest
 from mlfn.spec.call_shape import CallShape
 from mlfn.spec.data_item import DataItem
+from mlfn.spec.options import Options
 from mlfn.worker.context import Context
 from mlfn.worker.fitting import annotations_of, checker, short, shown_annotation
 from mlfn.worker.injection import context_parameter, injected_parameters
@@ -123,6 +125,9 @@ class Signature:
             if name not in self.parameters and self.shape.varkw is None:
                 if name == self.context or name in self.shape.injected:
                     return f"{self.name}({name}=...) is filled in by the run: leave it out."
+                if name in {option.name for option in fields(Options)}:
+                    option = f"{name}={short(value)}"
+                    return f"{name}= is an option of {self.name}, and no parameter: give it by .with_options({option})."
                 return (
                     f"{self.name}() has no parameter {name!r} (value {short(value)}): {nearest(name, self.parameters)}"
                 )

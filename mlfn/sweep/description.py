@@ -103,6 +103,15 @@ class Sweep(Generic[R]):
             chooser = chooser.seeded(options.pop("seed"))
         return Sweep(function, chooser, self._options.changed(options), mapped=self._mapped)
 
+    def __getattr__(self, name: str) -> Any:
+        from mlfn.sweep.handle import SweepRun  # of a submitted one alone
+
+        if not name.startswith("_") and hasattr(SweepRun, name):
+            raise AttributeError(
+                f"A sweep has {name!r} once it is submitted: {self._function.__mlfn_name__}....submit().{name}"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def submit(self, /, *args: Any, **kwargs: Any) -> SweepRun[R]:
         """Submit the sweep with the parameters that all children share; returns at once (inline: when it is over).
 

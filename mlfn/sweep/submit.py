@@ -154,7 +154,14 @@ class _NewSweep:
             # Another choice of the best makes no child another.
             return self.begin(after=None if other else found, seed=None if other else seed, replaces=found)
         if record.state in (RunState.FAILED, RunState.CANCELLED):
-            logger.warning("%s, and takes over what succeeded", self._begun_anew(record, f"it was {record.state}"))
+            done = session.store.child_counts(found).get(RunState.SUCCEEDED, 0)
+            logger.warning(
+                "%s (%s) ended as %s: goes on as another sweep, which takes over the %s that succeeded",
+                name,
+                found[:8],
+                record.state,
+                done,
+            )
             return self.begin(after=found, seed=seed)
         if record.state.is_terminal or session.inflight(found) is not None:
             self._say_that_it_goes_on(record, stored)

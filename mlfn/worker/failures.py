@@ -41,8 +41,15 @@ _REASONS: tuple[tuple[type[BaseException], Reason], ...] = (
 )
 
 
+missing_package = ""
+"""What to do about a package that is not there, where a run's environment is not its caller's; said once in such a process."""
+
+
 def failed_outcome(error: BaseException, codec: Codec, secrets: Collection[str]) -> Outcome:
     """Return the outcome of an attempt that raised `error`."""
+    if missing_package and isinstance(error, ModuleNotFoundError) and error.msg == f"No module named {error.name!r}":
+        error.msg = f"{error.msg}: {missing_package}"
+        error.args = (error.msg,)  # from which its copies are made
     reason = next((reason for kind, reason in _REASONS if isinstance(error, kind)), Reason.ERROR)
     return Outcome(RunState.FAILED, reason, describe_failure(error, codec, secrets=secrets))
 

@@ -370,6 +370,16 @@ def test_a_log_of_another_data_folder_is_named(mlfn, tmp_path):
     assert "it wrote nothing, or ran with another data folder" in answer.err
 
 
+def test_the_log_of_a_run_that_failed_without_a_word_says_why_it_failed(mlfn):
+    Path("silent.py").write_text("import mlfn\n\n@mlfn.function\ndef f():\n    raise ValueError('the reason')\n")
+    mlfn("run", "silent.py::f", "--on", "local")
+
+    answer = mlfn("logs", ids(mlfn)[0])
+
+    assert (answer.code, answer.out) == (0, "")
+    assert "f (" in answer.err and "wrote nothing before it failed: ValueError: the reason; `mlfn show " in answer.err
+
+
 def test_diff_takes_hashes_and_functions(mlfn):
     mlfn("run", "jobs.py::fit")
     mlfn("run", "-o", "cpu=2", "jobs.py::fit")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import importlib.util
 import json
 import os
 import signal
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 import pytest
 
 import mlfn
-from mlfn.errors import NotFoundError, OptionError, ServiceError
+from mlfn.errors import MissingExtraError, NotFoundError, OptionError, ServiceError
 from mlfn.host.identity import ProcessIdentity
 from mlfn.ui.notebook import service_html
 from mlfn.ui.views.service import view_service
@@ -201,6 +202,17 @@ def test_a_failing_beginning_is_said_and_the_old_goes_on(tmp_path: Path) -> None
     asking.join()
     assert set(answers) == {b"well"}
     assert len(service.versions) == 1
+
+
+def test_a_server_that_is_not_installed_is_named_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "uvicorn" else found(name, *rest)
+    )
+
+    with pytest.raises(MissingExtraError, match=r"pip install 'mlfn\[nuclio\]'"):
+        double.deploy()
+    assert list(mlfn.services()) == []
 
 
 def test_a_port_that_is_taken_is_named() -> None:

@@ -176,7 +176,10 @@ class TestInOneProcess:
         assert (again.result(30), again.best_iteration) == (4, 2)
         assert [child.reused for child in again.children] == [child.id for child in failed.children]
         assert messages(caplog) == []
-        assert f"begins squares anew: it was failed; `mlfn show {failed.id[:8]}` shows the earlier one" in caplog.text
+        assert (
+            f"squares ({failed.id[:8]}) ended as failed: goes on as another sweep, which takes over the 3 that succeeded"
+            in caplog.text
+        )
 
     def test_one_that_runs_here_says_that_it_keeps_its_options(self, local, caplog, tmp_path):
         gate = tmp_path / "gate"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import importlib.util
 import json
 import os
 import re
@@ -22,14 +23,14 @@ from mlfn.backends.hosts.base import ServiceRecord, State, VersionRecord
 from mlfn.backends.hosts.checks import not_found, refuse_other_triggers
 from mlfn.backends.hosts.engine import engine_of
 from mlfn.backends.hosts.run_files import internal_token
-from mlfn.backends.hosts.server_options import ServerOptions
+from mlfn.backends.hosts.server_options import NEEDS_UVICORN, ServerOptions
 from mlfn.backends.hosts.status import FILE as STATUS
 from mlfn.backends.hosts.status import Status
 from mlfn.backends.kinds.nuclio.options import Nuclio
 from mlfn.backends.places.base import PlaceConfig
 from mlfn.backends.places.binding import binding_of
 from mlfn.backends.places.local.environments import Environments
-from mlfn.errors import MlfnError, OptionError, ServiceError
+from mlfn.errors import MissingExtraError, MlfnError, OptionError, ServiceError
 from mlfn.host.identity import ProcessIdentity, new_id, now
 from mlfn.host.private_files import ensure_folder, locked
 from mlfn.host.private_files import replace as write_whole
@@ -142,6 +143,8 @@ class LocalHost:
     def _start(self, plan: Plan, own: Path, options: ServerOptions, *, ready_timeout: float) -> Status:
         if options.engine is None:
             refuse_other_triggers(plan)
+            if not plan.requirements and importlib.util.find_spec("uvicorn") is None:
+                raise MissingExtraError(NEEDS_UVICORN)
         (own / STATUS).unlink(missing_ok=True)
         variables = options.write(own)
         with open(own / _LOG, "ab", opener=lambda path, flags: os.open(path, flags, 0o600)) as log:

@@ -16,6 +16,7 @@ from mlfn.spec.plan import Plan
 
 FILE = "server.json"
 VARIABLE = "MLFN_SERVER_SECRETS"
+NEEDS_UVICORN = "A service needs uvicorn, which is not installed: pip install 'mlfn[nuclio]'."
 # In no file: the key that payloads are signed by, and secrets.
 _WITHHELD = ("key", "artifacts", "secrets")
 _HIDDEN = ("token", "internal", "passwords")

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mlfn.backends.hosts.server_options import ServerOptions
+from mlfn.backends.hosts.server_options import NEEDS_UVICORN, ServerOptions
 from mlfn.errors import MissingExtraError
 from mlfn.serving.adapter import Adapter, adapter_of
 from mlfn.serving.server import journals
@@ -246,9 +246,7 @@ def _configured(app: Application) -> Any:
     try:
         import uvicorn
     except ImportError as error:
-        raise MissingExtraError(
-            "A service needs uvicorn, which is not installed: pip install 'mlfn[nuclio]'."
-        ) from error
+        raise MissingExtraError(NEEDS_UVICORN) from error
     config = uvicorn.Config(
         app,
         ws="none",

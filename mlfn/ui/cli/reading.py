@@ -6,6 +6,7 @@ import codecs
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -263,11 +264,16 @@ def _log(source: Source, record: RunRecord, attempt: int | None) -> AttemptLog |
     log, folder = source.log(found), source.folder / "logs"
     has_ended = found.execution is not None and found.ended is not None and record.part_of is None
     if has_ended and log.where is None:
-        complain(
-            f"no log of {record.name} ({record.id[:8]}) is in {folder}: it wrote nothing, or ran with another data folder "
-            "(set MLFN_DATA to that one)."
-        )
+        complain(_no_log(record, folder))
     return log
+
+
+def _no_log(record: RunRecord, folder: Path) -> str:
+    short = record.id[:8]
+    if record.failure is not None:
+        why = record.failure.first_line
+        return f"{record.name} ({short}) wrote nothing before it failed: {why}; `mlfn show {short}` says more."
+    return f"no log of {record.name} ({short}) is in {folder}: it wrote nothing, or ran with another data folder (set MLFN_DATA to that one)."
 
 
 def _labels(given: Sequence[str]) -> dict[str, str]:

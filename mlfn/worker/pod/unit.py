@@ -22,6 +22,7 @@ from mlfn.errors import MlfnError, StorageError
 from mlfn.settings.masking import Masker, StreamMasker
 from mlfn.spec.record import Outcome, Reason, RemoteFailure, RunState
 from mlfn.worker import context as user_context
+from mlfn.worker import failures
 from mlfn.worker.assignment import ENDS_WELL, Assignment, journal_of, run_rank
 from mlfn.worker.binding import Binding
 from mlfn.worker.journal_reader import JournalReader
@@ -33,6 +34,9 @@ from mlfn.worker.pod.stream import MOST, StreamWriter
 from mlfn.worker.reporter import finished_event
 from mlfn.worker.task import Extras, Task
 
+_MISSING_PACKAGE = (
+    "the image of its pod lacks it: name it in requirements=[...] of the function, or an image= that has it"
+)
 _FLUSH_SECONDS = 0.1  # in which a line without an end is passed on
 _LONGEST_WAIT = 1.0
 _REST_SECONDS = 2.0  # in which what the function left running may still write
@@ -233,6 +237,7 @@ def _become_function(assignment: Assignment, mark: str, control: socket.socket, 
         for stream in (sys.stdout, sys.stderr):
             stream.reconfigure(line_buffering=True, errors="backslashreplace")  # type: ignore[union-attr]
         prepare_logging()
+        failures.missing_package = _MISSING_PACKAGE
         if assignment.plan["command"]:
             from mlfn.worker.pod.ranks import start_ranks
 

@@ -146,6 +146,7 @@ def test_an_own_parameter_called_context_with_another_type_is_the_callers() -> N
 @pytest.mark.parametrize(
     ("args", "kwargs", "says"),
     [
+        ((), {"a": 1, "cpu": 2}, r"cpu= is an option of f, and no parameter: give it by \.with_options\(cpu=2\)\."),
         ((), {"a": 1, "dept": 2}, r"f\(\) has no parameter 'dept' \(value 2\): did you mean 'depth'"),
         ((), {}, r"f\(\) lacks parameter 'a' \(int\): pass it, as in submit\(a=\.\.\.\)"),
         ((1, 2, 3), {}, r"takes 2 parameters by position \(a, depth\) and got 3: the first too many is 3"),

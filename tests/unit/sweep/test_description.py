@@ -45,3 +45,10 @@ def test_an_option_given_as_a_parameter_is_shown_its_place(
 
 def test_a_function_of_any_names_takes_them() -> None:
     assert len(of_any.grid(parallel=[1, 2])) == 2
+
+
+@pytest.mark.parametrize("name", ["result", "wait", "best", "children", "cancel"])
+def test_what_a_submitted_sweep_has_is_pointed_at(name: str) -> None:
+    with pytest.raises(AttributeError, match=rf"once it is submitted: train\.\.\.\.submit\(\)\.{name}"):
+        getattr(train.grid(depth=[1, 2]), name)
+    assert not hasattr(train.grid(depth=[1, 2]), "no_such_thing")

@@ -64,3 +64,22 @@ def test_code_that_cannot_be_rebuilt_is_not_tried_again() -> None:
     outcome = Outcome(RunState.FAILED, Reason.CODE)
 
     assert seconds_before_retry(outcome, mlfn.Retry(3), used=0, free=0) is None
+
+
+@mlfn.function
+def without_package() -> None:
+    import no_such_package  # type: ignore[import-not-found]  # noqa: F401
+
+
+def test_a_package_that_is_not_there_is_named_with_what_to_do_where_that_differs(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'no_such_package'$"):
+        without_package.on("inline").submit().result()
+
+    monkeypatch.setattr("mlfn.worker.failures.missing_package", "name it in requirements=")
+    with pytest.raises(
+        ModuleNotFoundError, match=r"^No module named 'no_such_package': name it in requirements=$"
+    ) as told:
+        without_package.on("inline").submit().result()
+    assert told.value.name == "no_such_package"
