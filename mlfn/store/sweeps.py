@@ -42,6 +42,10 @@ class SweepQueries(Protocol):
         """Return the newest sweep of a name."""
         ...
 
+    def sweep_name(self, run: str) -> str | None:
+        """Return the name that a sweep was submitted under; None where it has none."""
+        ...
+
     # -- children of one parent
 
     def children(

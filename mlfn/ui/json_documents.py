@@ -30,6 +30,7 @@ def run_summary(run: RunView) -> dict[str, Any]:
         "labels": dict(record.labels),
         "iteration": record.iteration or None,
         **{name: getattr(record, name) for name in ("parent", "sweep", "reused", "progress")},
+        "sweep_name": run.sweep_name or None,
         "abandoned": run.is_abandoned,
         "error": _error(record),
         "params": _described(run, (value for value in run.params if not value.is_default)),

@@ -111,7 +111,7 @@ def ending(run: RunView, *, width: int | None = None) -> Iterator[str]:
 def report(run: RunView, params: Sequence[Value] | None = None, *, width: int | None = None) -> Iterator[str]:
     """Return all that is known of a run, its results first; `params` in place of its own."""
     record = run.record
-    yield from facts([("run", record.id), ("name", harmless(record.name)), ("state", _state(run)), *_safe(_news(run))])
+    yield from facts([("run", record.id), ("name", harmless(_titled(run))), ("state", _state(run)), *_safe(_news(run))])
     yield from _section("outputs", _values(run, run.outputs), width)
     yield from _section("metrics", [(series.name, _number(series.last)) for series in run.series], width)
     yield from _section("parameters", _values(run, run.params if params is None else params, exactly=True), width)
@@ -216,7 +216,7 @@ def listing_table(listing: ListingView, *, numbered: bool) -> list[Column]:
     if any(record.sweep for record in records):
         columns.append(Column("SWEEP", [_ended_children(record) for record in records], Way.GOES))
     columns += [
-        Column("NAME", [record.name for record in records], Way.CUT),
+        Column("NAME", [_titled(run) for run in runs], Way.CUT),
         Column("PROJECT", [record.project for record in records], Way.GOES),
         Column(
             "CREATED",
@@ -229,6 +229,11 @@ def listing_table(listing: ListingView, *, numbered: bool) -> list[Column]:
     if listing.metric:
         columns.append(Column(listing.metric, [_number(listing.scores.get(run.id)) for run in runs]))
     return [*columns, Column("PARAMETERS", [in_a_line(run.params) for run in runs], Way.CUT)]
+
+
+def _titled(run: RunView) -> str:
+    """Return a function's name, and that of its sweep."""
+    return f"{run.record.name}: {run.sweep_name}" if run.sweep_name else run.record.name
 
 
 def shown_value(facts: Mapping[str, Any], *, own: str | None = None, exactly: bool = False) -> str:

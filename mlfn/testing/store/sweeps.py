@@ -35,6 +35,7 @@ class SweepsContract(StoreFixtures):
         assert store.apply([new_sweep("v")]) == [1]
         assert store.find_sweep("fraud", "nightly") == "v"
         assert store.find_sweep("fraud", "weekly") is None
+        assert (store.sweep_name("v"), store.sweep_name("none")) == ("nightly", None)
 
     def test_a_sweep_takes_the_name_of_the_one_that_it_replaces(self, store: Store) -> None:
         store.apply([new_sweep(), claimed("s")])

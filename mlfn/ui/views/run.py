@@ -80,6 +80,7 @@ class RunView:
     Parameters
     ----------
     params: those that were given, then the defaults of the others.
+    sweep_name: the name that a sweep was submitted under.
     branches: the first of the runs below it.
     folder: the data folder, below which its files lie.
     logs_at: where the log of an attempt lies, by its number, where it wrote one.
@@ -91,6 +92,7 @@ class RunView:
     taken: float
     folder: Path | None = None
     is_abandoned: bool = False
+    sweep_name: str = ""
     params: tuple[Value, ...] = ()
     outputs: tuple[Value, ...] = ()
     series: tuple[Series, ...] = ()
@@ -226,7 +228,8 @@ def listed_view(source: Source, record: RunRecord) -> RunView:
     is_abandoned = source.is_abandoned(record)
     if is_abandoned and record.sweep:
         record = _counted_anew(source, record)
-    return replace(brief_view(record, source.folder), is_abandoned=is_abandoned)
+    sweep_name = source.store.sweep_name(record.id) if record.sweep else None
+    return replace(brief_view(record, source.folder), is_abandoned=is_abandoned, sweep_name=sweep_name or "")
 
 
 def _counted_anew(source: Source, record: RunRecord) -> RunRecord:

@@ -332,6 +332,9 @@ class DeadDriver:
     def child_counts(self, run):
         return {RunState.SUCCEEDED: 7, RunState.FAILED: 1}
 
+    def sweep_name(self, run):
+        return "nightly"
+
 
 def test_a_sweep_without_a_driver_is_counted_anew(tmp_path):
     left = run_view(sweep=True, progress={"done": 6, "total": 8, "text": "", "best": {"iteration": 2}}).record
@@ -340,7 +343,7 @@ def test_a_sweep_without_a_driver_is_counted_anew(tmp_path):
 
     assert (found.record.progress["done"], found.record.progress["total"]) == (8, 8)
     assert found.record.progress["ended"] == {"succeeded": 7, "failed": 1}
-    assert found.progress.text == "1 failed"
+    assert (found.progress.text, found.sweep_name) == ("1 failed", "nightly")
 
 
 def test_the_report_of_a_sweep_leaves_progress_to_its_children():

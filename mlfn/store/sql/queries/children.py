@@ -39,6 +39,10 @@ class SqlSweepQueries(Connected):
         )
         return str(rows[0][0]) if rows else None
 
+    def sweep_name(self, run: str) -> str | None:
+        rows = self.connection.read("SELECT name FROM sweeps WHERE run = ? AND name IS NOT NULL", (run,))
+        return str(rows[0][0]) if rows else None
+
     def children(
         self, parent: str, *, states: Sequence[RunState] = (), last: int | None = None, strict: bool = False
     ) -> list[ChildRow]:
