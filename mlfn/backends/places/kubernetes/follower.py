@@ -72,11 +72,10 @@ class Follower(threading.Thread):
     def _read(self) -> int:
         """Read it from the beginning to its end; return the number of its events."""
         where = self._followed
-        stream = open_log(self._connection, where.namespace, where.pod, follow=True)
-        reader = StreamReader(where.mark)
+        reader, line = StreamReader(where.mark), 0
         output = LocalLog(where.log)
-        line = 0
         try:
+            stream = open_log(self._connection, where.namespace, where.pod, follow=True)
             for piece in _with_end(stream.pieces()):
                 events: list[dict[str, Any]] = []
                 for part in reader.feed(piece) if piece is not None else reader.end():
