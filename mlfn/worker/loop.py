@@ -88,8 +88,8 @@ class Worker:
         try:
             channel = WholeLogChannel(self._journal, output) if output is not None else self._journal
             self._control.begin_run()
-            with self._time_limit(task, binding):
-                self._execute(task, binding, channel)
+            with self._time_limit(task, binding) as limit:
+                self._execute(task, binding, limit.watched(channel))
         finally:
             self._in_handler = False
             if output is not None:

@@ -339,7 +339,7 @@ def test_an_unpicklable_result_names_the_output(local):
     assert "model" in str(error)
 
 
-def test_an_unpicklable_exception_keeps_its_text(local):
+def test_an_exception_with_an_attribute_that_cannot_travel_keeps_its_class_and_text(local):
     @mlfn.function
     def fail() -> None:
         raise Stubborn("the text of it")
@@ -347,7 +347,7 @@ def test_an_unpicklable_exception_keeps_its_text(local):
     state, reason, error = ended(fail.submit())
 
     assert (state, reason) == ("failed", "error")
-    assert isinstance(error, errors.RemoteError)
+    assert isinstance(error, Stubborn) and not hasattr(error, "lock")
     assert "the text of it" in str(error)
 
 

@@ -78,8 +78,9 @@ class Executor:
                 self._folder = folder
                 judge = Answers(folder) if task.judged is not None else None
                 codec = binding.codec()
-                run = partial(execute, task, binding.calling, self._load, codec, channel, secrets, judge=judge)
-                with self._time_limit(folder, plan, partial(_give_up, journal, task)):
+                with self._time_limit(folder, plan, partial(_give_up, journal, task)) as limit:
+                    reports = limit.watched(channel)
+                    run = partial(execute, task, binding.calling, self._load, codec, reports, secrets, judge=judge)
                     contextvars.copy_context().run(run)
         finally:
             self._folder = None
