@@ -55,11 +55,11 @@ class Page:
 
     def close(self) -> None:
         """End the browser."""
-        self._loop.run_until_complete(self._leave())
-        self._loop.close()
         self._process.terminate()
         self._process.wait(30)
         self._log.close()
+        self._loop.run_until_complete(self._leave())
+        self._loop.close()
 
     def open(self, url: str) -> None:
         """Open a page, and wait until it is loaded."""

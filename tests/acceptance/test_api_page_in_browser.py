@@ -24,9 +24,9 @@ def page(tmp_path: Path) -> Iterator[Page]:
     """Give the test a browser; services end with the test."""
     shown = Page(tmp_path)
     yield shown
-    shown.close()
     for service in mlfn.services():
         service.delete()
+    shown.close()
 
 
 def write(page: Page, field: str, text: str) -> None:
