@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from mlfn.backends.hosts.base import ServiceRecord
 from mlfn.backends.kinds.nuclio.options import Nuclio
 from mlfn.errors import NotFoundError, OptionError
@@ -27,6 +30,18 @@ def refuse_other_triggers(plan: Plan) -> None:
                 f"{plan.name} has mlfn.{type(trigger).__name__}(workers={trigger.workers}), which needs Nuclio itself: the embedded server "
                 "handles the events of all triggers but mlfn.Http one after another. Leave workers= out, or give it more replicas."
             )
+
+
+def refuse_others(live: Mapping[str, Any], plan: Plan, taken: str) -> None:
+    """Refuse to deploy over an object of a cluster that is not the function's own; `taken` names that object."""
+    annotations = live["metadata"].get("annotations") or {}
+    there = (annotations.get("mlfn.io/project"), annotations.get("mlfn.io/function"))
+    if there != (plan.project, plan.name):
+        owner = "/".join(filter(None, there)) or "what mlfn has not made"
+        raise OptionError(
+            f"{plan.name} would be {taken}, which is {owner}: give the function another name, "
+            f"as in with_options(name={plan.name + '_2'!r})."
+        )
 
 
 def refuse_other_version(plan: Plan, record: ServiceRecord) -> None:

@@ -14,7 +14,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar
 
 from mlfn.backends.hosts.base import ServiceRecord, State, VersionRecord
-from mlfn.backends.hosts.checks import not_found
+from mlfn.backends.hosts.checks import not_found, refuse_others
 from mlfn.backends.hosts.dashboard_api import LOGIN, Dashboard, RefusedError, UnansweredError
 from mlfn.backends.hosts.server_options import ServerOptions
 from mlfn.backends.kinds.nuclio.configuration import CODE, TOKEN, configuration, function_name, with_passwords
@@ -64,7 +64,7 @@ class DashboardHost:
             for left in reversed(range(_TRIES)):
                 live = self._api.function(name)
                 if live is not None:
-                    self._refuse_others(live, plan)
+                    refuse_others(live, plan, f"Nuclio's function {name}")
                     live = self._settled(plan, live)
                     record = record_of(live)
                     if not again and record.state == "ready" and record.version.hash == plan.function:
@@ -140,16 +140,6 @@ class DashboardHost:
             return {"name": TOKEN, "value": self._derived(plan.project, plan.name)}
         reference = {"name": secret_name(token.name), "key": token.key or SECRET_KEY}
         return {"name": TOKEN, "valueFrom": {"secretKeyRef": reference}}
-
-    def _refuse_others(self, live: Mapping[str, Any], plan: Plan) -> None:
-        annotations = live["metadata"].get("annotations") or {}
-        there = (annotations.get(f"{_GROUP}/project"), annotations.get(f"{_GROUP}/function"))
-        if there != (plan.project, plan.name):
-            owner = "/".join(filter(None, there)) or "what mlfn has not made"
-            raise OptionError(
-                f"{plan.name} would be Nuclio's function {live['metadata']['name']}, which is {owner}: give the function another name, "
-                f"as in with_options(name={plan.name + '_2'!r})."
-            )
 
     # -- waiting
     def _ready(self, plan: Plan, name: str) -> ServiceRecord:

@@ -12,7 +12,7 @@ from typing import Any
 
 from mlfn import errors
 from mlfn.backends.hosts.base import ServiceRecord, VersionRecord
-from mlfn.backends.hosts.checks import not_found, refuse_other_triggers
+from mlfn.backends.hosts.checks import not_found, refuse_other_triggers, refuse_others
 from mlfn.backends.hosts.kubernetes import manifests
 from mlfn.backends.hosts.kubernetes.forward import Forward
 from mlfn.backends.hosts.kubernetes.logs import lines_of
@@ -117,7 +117,7 @@ class KubernetesHost:
             for left in reversed(range(_TRIES)):
                 live = self._deployment(name)
                 if live is not None:
-                    self._refuse_others(live, plan)
+                    refuse_others(live, plan, f"the Deployment {name} in namespace {self._namespace}")
                     if not again and record_of(live).version.hash == plan.function:
                         return self._there(plan, record_of(live)), False
                 with contextlib.suppress(_TakenError):
@@ -130,16 +130,6 @@ class KubernetesHost:
             return record_of(self._ready(plan, record))
         except NotReadyError as error:
             raise _not_begun(plan, error) from None
-
-    def _refuse_others(self, live: Mapping[str, Any], plan: Plan) -> None:
-        annotations = live["metadata"].get("annotations", {})
-        there = (annotations.get(f"{GROUP}/project"), annotations.get(f"{GROUP}/function"))
-        if there != (plan.project, plan.name):
-            owner = "/".join(filter(None, there)) or "what mlfn has not made"
-            raise OptionError(
-                f"{plan.name} would be the Deployment {live['metadata']['name']} in namespace {self._namespace}, which is {owner}: give "
-                f"the function another name, as in with_options(name={plan.name + '_2'!r})."
-            )
 
     def _replace(self, plan: Plan, live: dict[str, Any] | None, *, last: bool) -> ServiceRecord:
         release = self._release(plan, live)
